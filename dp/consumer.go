@@ -1,0 +1,57 @@
+package dp
+
+import "time"
+
+// Consumer is a person, team or program that may call Discreet.
+type Consumer struct {
+	Name         string
+	Role         Role
+	Organisation string
+	Audience     Audience
+	Purposes     []string
+	Created      time.Time
+	Version      uint64 // counts changes from 1; what If-Match compares
+}
+
+// Role is what a consumer may do. Each consumer has one.
+type Role string
+
+// The roles.
+const (
+	Product   Role = "product"   // asks
+	Analyst   Role = "analyst"   // asks and reports
+	Officer   Role = "officer"   // sets policies, budgets, consumers
+	Custodian Role = "custodian" // loads and erases
+	Auditor   Role = "auditor"   // reads accounts and the log
+)
+
+// Key is a consumer's credential as the ledger keeps it: never the secret, only its SHA-256.
+type Key struct {
+	ID       string
+	Consumer string
+	Hash     [32]byte
+	Created  time.Time
+	Expires  time.Time // zero: never
+	Revoked  time.Time // zero: in force
+}
+
+// Allotment is the budget of one consumer on one dataset, for each block of it.
+type Allotment struct {
+	Consumer           string
+	Dataset            string
+	Budget             Budget
+	MaxEpsilonPerQuery Epsilon   // 0: no maximum of its own
+	Expires            time.Time // zero: never
+	Paused             bool
+	Version            uint64
+}
+
+// Load is one declared delivery of rows: whole blocks under a name.
+type Load struct {
+	ID        string // counts loads of a dataset; names its segments
+	Dataset   string
+	Name      string   // a repeat under the same name and content adds nothing
+	Digest    [32]byte // keyed digest of the content
+	Blocks    []string
+	Committed time.Time
+}

@@ -1,0 +1,144 @@
+package dp
+
+import "time"
+
+// Policy is what a privacy officer declares about a dataset. Every limit on what can be learned follows
+// from it and never from rows.
+type Policy struct {
+	Name       string
+	Kind       Kind
+	Population int64 // declared number of customers; bounds delta
+	Unit       Unit
+	Time       *TimeColumn // nil: rows have no time and the block is all
+	Dimensions []Dimension
+	Measures   []Measure
+	Metrics    []Metric // those that the policy lists; the kind brings more (dp/metrics)
+	Bounds     Bounds
+	Cap        Budget
+	Default    Budget // what a metric of a query costs that asks for neither epsilon nor within
+	Purposes   []string
+	Audiences  []Audience
+	Link       *Link
+}
+
+// VersionedPolicy is a policy as it stands in the ledger's catalog. Versions count from 1.
+type VersionedPolicy struct {
+	Policy
+	Version uint64
+}
+
+// Kind says which built-in metrics a dataset brings.
+type Kind string
+
+// The kinds of dataset.
+const (
+	Engagement   Kind = "engagement"
+	Transactions Kind = "transactions"
+	Custom       Kind = "custom"
+)
+
+// Unit says whose rows are protected together.
+type Unit struct {
+	Column string // header of the customer's column; empty when Row
+	Row    bool   // every row is its own customer: MaxPartitions and MaxRows are then 1
+	Block  Block
+}
+
+// Block is the period of event time within which one customer's rows are protected together.
+type Block string
+
+// The blocks.
+const (
+	Month   Block = "month"
+	Quarter Block = "quarter"
+	Year    Block = "year"
+	All     Block = "all"
+)
+
+// TimeColumn says where a row's time stands and how it is written.
+type TimeColumn struct {
+	Column   string
+	Timezone string // IANA name; decides blocks and time keys
+	Format   string // rfc3339, date, unix, unix_ms, or a layout of YYYY MM DD hh mm ss
+	Location *time.Location
+}
+
+// Dimension is a column that can be grouped by and filtered on. Raw values are stored; they are mapped to
+// the domain when a query runs.
+type Dimension struct {
+	Name    string
+	Column  string // header; Name where the policy gives none
+	Type    DimensionType
+	Bin     *Bin
+	Values  []string // the public domain in declared order, Other and Missing included; nil when Private
+	Private bool     // keys must pass selection
+	Other   string   // label of values outside the domain; empty: such rows are rejected
+	Missing string   // label of an absent value; empty: Other is used, else the row is rejected
+	Parent  string   // name of the dimension one step coarser, or empty
+}
+
+// DimensionType is how a dimension's raw value is read.
+type DimensionType string
+
+// The types of a dimension.
+const (
+	StringDimension DimensionType = "string"
+	IntDimension    DimensionType = "int"
+)
+
+// Bin maps an int dimension to multiples of Step.
+type Bin struct {
+	Step int64
+	Up   bool // to the next multiple at or above; otherwise at or below
+}
+
+// Measure is a number of each row, kept as an integer of 10^-Scale units.
+type Measure struct {
+	Name   string
+	Column string // header; Name where the policy gives none
+	Scale  int    // decimal places kept, 0 to 9
+	Lower  int64  // clamp of one row, in 10^-Scale
+	Upper  int64
+	Level  bool // a balance: the last known value counts, not the sum
+}
+
+// Metric is a question that can be asked by name.
+type Metric struct {
+	Name      string
+	Aggregate Aggregate
+	Measure   string // empty for customers and rows
+	// Lower and Upper clamp what one (customer, block, partition) adds for sum, or one row for the others,
+	// in 10^-Scale of the measure. Nil: the measure's own.
+	Lower, Upper *int64
+}
+
+// Aggregate is what a metric computes in each partition.
+type Aggregate string
+
+// The aggregates.
+const (
+	Customers Aggregate = "customers" // distinct customers
+	Rows      Aggregate = "rows"      // rows, at most Bounds.MaxRows of each (customer, block, partition)
+	Sum       Aggregate = "sum"       // clamped totals of each (customer, block, partition)
+	Mean      Aggregate = "mean"      // mean of clamped rows
+)
+
+// Bounds limits what one customer adds within one block.
+type Bounds struct {
+	MaxPartitions int64 // L0
+	MaxRows       int64 // Linf: rows per partition
+}
+
+// Audience is who may receive answers.
+type Audience string
+
+// The audiences.
+const (
+	Internal   Audience = "internal"
+	ThirdParty Audience = "third-party"
+)
+
+// Link names the column that holds a row's consent to be joined with other datasets.
+type Link struct {
+	Consent string
+}

@@ -1,0 +1,43 @@
+package dp
+
+// Query is a question as it was asked. Values are text as the asker wrote it: dp/plan gives them their
+// canonical form and refuses what it does not understand.
+type Query struct {
+	Dataset       string
+	Metrics       []string
+	Define        []Definition
+	By            []string
+	Where         []Condition
+	From, To      string // dates, both included; empty when the block is all
+	Purpose       string
+	Within        map[string]string // half-width of the interval per metric, in the measure's unit
+	Epsilon       string            // decimal text; empty when not asked
+	Delta         string
+	Confidence    string           // decimal text; empty means 0.95
+	Clamp         map[string]Clamp // per metric, only tighter than the policy's
+	MaxPartitions int64            // 0: the policy's; otherwise only tighter
+	SpendAtMost   string           // epsilon as decimal text: refuse if the price is higher
+	Fresh         bool             // always pay for a new draw
+}
+
+// Definition is a metric that a query brings itself.
+type Definition struct {
+	Name      string
+	Aggregate Aggregate
+	Measure   string
+}
+
+// Clamp is a pair of decimal texts in the measure's unit.
+type Clamp struct {
+	Lower, Upper string
+}
+
+// Condition keeps rows whose Field satisfies every operator that is set.
+type Condition struct {
+	Field string   // a dimension, a measure, or time.hour day week month quarter year
+	Eq    *string  // equal to
+	In    []string // one of; nil when not asked
+	NotIn []string // none of; nil when not asked
+	Gte   *string  // at least
+	Lte   *string  // at most
+}
