@@ -1,7 +1,5 @@
 package dp
 
-import "time"
-
 // Policy is what a privacy officer declares about a dataset. Every limit on what can be learned follows
 // from it and never from rows.
 type Policy struct {
@@ -60,7 +58,6 @@ type TimeColumn struct {
 	Column   string
 	Timezone string // IANA name; decides blocks and time keys
 	Format   string // rfc3339, date, unix, unix_ms, or a layout of YYYY MM DD hh mm ss
-	Location *time.Location
 }
 
 // Dimension is a column that can be grouped by and filtered on. Raw values are stored; they are mapped to
