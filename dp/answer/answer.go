@@ -1,0 +1,96 @@
+// Package answer walks one query from a plan to a published release: find a held draw, charge, aggregate,
+// add noise, publish. The walk is in one place, and the order of its steps is the guarantee: nothing that
+// depends on rows happens before its charge is durable, and no byte leaves before its release is.
+//
+// The package owns the small interfaces that it needs of rows and of the ledger. It never stores anything.
+package answer
+
+import (
+	"context"
+	"errors"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/bounding"
+	"github.com/discreet-analytics/discreet/dp/plan"
+)
+
+// Aggregator computes exact, contribution-bounded integers over a snapshot of the rows.
+type Aggregator interface {
+	// Aggregate returns the partitions that at least one kept customer has, in no particular order. Its
+	// result equals bounding.Reference on the rows of the snapshot.
+	Aggregate(ctx context.Context, p *plan.Plan, at dp.Snapshot) ([]bounding.Partition, error)
+}
+
+// Policies finds what a dataset allows.
+type Policies interface {
+	// Policy returns the policy in force, or a dp.Error with CodeNotFound.
+	Policy(ctx context.Context, dataset string) (dp.VersionedPolicy, error)
+}
+
+// Ledger keeps the durable account of what was spent.
+type Ledger interface {
+	// Allotment returns the budget of a consumer on a dataset; without one, a zero budget.
+	Allotment(ctx context.Context, consumer, dataset string) (dp.Allotment, error)
+	// Charge admits and charges every touched account in one durable transaction, or changes nothing and
+	// returns a dp.Error: CodeBudgetExhausted with Required and Left; CodeForbidden where the allotment is
+	// paused, expired or the per-query maximum exceeded; CodeConflict where the idempotency key was used with
+	// another body. ErrPolicyChanged where the policy's version is no longer the one that was priced.
+	Charge(ctx context.Context, r ChargeRequest) (Charged, error)
+	// Left returns the touched account with least room and how many charges of this loss it still admits.
+	Left(ctx context.Context, consumer, dataset string, blocks []string, loss dp.Loss) (dp.Left, error)
+}
+
+// Releases keeps noised answers for ever.
+type Releases interface {
+	// Find returns the draws of a plan that matter to a consumer, over the current versions of the blocks.
+	Find(ctx context.Context, consumer, plan, dataset string, blocks []string) (Found, error)
+	// Publish joins the outcome to its charge in one durable transaction and returns the outcome that stands:
+	// an earlier one if another attempt published first.
+	Publish(ctx context.Context, charge string, attempt int, o Outcome) (Outcome, error)
+	// Release returns a release that the consumer holds, or a dp.Error with CodeNotFound.
+	Release(ctx context.Context, consumer, id string) (dp.Release, error)
+}
+
+// ChargeRequest is who asks to be charged for what.
+type ChargeRequest struct {
+	Consumer      string
+	Dataset       string
+	PolicyVersion uint64
+	Purpose       string
+	Plan          string // plan.Plan.ID
+	Blocks        []string
+	Loss          dp.Loss
+	// Key is the caller's idempotency key, empty for none; Body the digest of all that the caller asked, so
+	// that a key used twice for different questions is a conflict.
+	Key  string
+	Body [32]byte
+	// Source is the release of another consumer that is handed out: the allotments pay its stored charge, the
+	// caps nothing, and the outcome is that release, all in the same transaction. Empty for a new draw.
+	Source string
+}
+
+// Charged is an admitted charge.
+type Charged struct {
+	Charge   dp.Charge
+	Snapshot dp.Snapshot
+	Left     dp.Left
+	Attempt  int // counts from 1; only the newest attempt may publish
+	// Outcome is what an earlier attempt under the same key published; nil when this attempt must compute.
+	Outcome *Outcome
+}
+
+// Found are the draws of one plan.
+type Found struct {
+	Held  string // held by the consumer, over the current block versions
+	Stale string // the newest held by the consumer over older versions
+	Other string // the earliest of anybody over the current versions
+}
+
+// Outcome is how a charge ended: with a release or with a failure, either of which is replayed.
+type Outcome struct {
+	Release *dp.Release
+	Failure *dp.Error
+}
+
+// ErrPolicyChanged says that a charge was priced under a policy version that is no longer in force: plan again.
+var ErrPolicyChanged = errors.New("the policy changed since the query was priced")

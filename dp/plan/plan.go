@@ -1,0 +1,65 @@
+// Package plan validates and prices a query: it turns a question and a policy into a tree of operators that
+// every engine interprets, the blocks it touches, and what the answer will cost and how exact it will be.
+//
+// A plan is a pure function of query, policy and static ceilings. The package never reads a row, never reads
+// what is spent, and never draws noise.
+package plan
+
+import (
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/mechanism"
+)
+
+// Plan is a priced question.
+type Plan struct {
+	// ID identifies the draw: canonical question, policy version, bounds, mechanisms and their parameters.
+	// It does not cover the purpose, nor the confidence when the price was asked for rather than the accuracy.
+	ID string
+	// Canonical is the question as JSON with sorted keys, metrics, filters and values.
+	Canonical []byte
+	Policy    dp.VersionedPolicy
+	Purpose   string
+	Tree      Aggregate
+	Blocks    []string // every (dataset, block) that can matter, in calendar order
+	Metrics   []Metric // sorted by name
+	// Selection decides which private partitions are shown; nil when every key is public.
+	Selection *mechanism.Selection
+	// SelectedBy is the index in Metrics of the customers metric whose draw is also selection's, or -1.
+	SelectedBy int
+	Confidence mechanism.Confidence
+	Loss       dp.Loss // the sum over metrics and selection, per touched block
+	// GroupsMayBeHidden is true where keys must pass selection.
+	GroupsMayBeHidden bool
+	Notes             []string
+}
+
+// Metric is one priced figure of every group.
+type Metric struct {
+	Name         string
+	Aggregate    dp.Aggregate
+	Measure      int // position in the policy's measures, -1 for customers and rows
+	Scale        int // decimal places of the figure
+	Lower, Upper int64
+	// Columns are the positions in Tree.Columns of the vector's coordinates: one for customers, rows and sum;
+	// the centred sum and the count for mean.
+	Columns []int
+	Vector  mechanism.Vector
+	// SD and Within are what to expect: standard deviation of the noise and half-width of the interval, in
+	// the measure's own unit. Of a mean they are stated for the declared population spread over the public groups.
+	SD, Within float64
+}
+
+// Limits are the sizes beyond which a question is refused. They depend on nothing that is stored.
+type Limits struct {
+	Metrics    int // asked and defined, each
+	Keys       int // in by
+	Conditions int
+	Values     int // of one condition
+	Blocks     int
+	Groups     int // public partitions of one answer
+}
+
+// DefaultLimits are those of a server that configures none.
+func DefaultLimits() Limits {
+	return Limits{Metrics: 20, Keys: 6, Conditions: 30, Values: 1000, Blocks: 400, Groups: 100_000}
+}
