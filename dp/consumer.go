@@ -45,13 +45,3 @@ type Allotment struct {
 	Paused             bool
 	Version            uint64
 }
-
-// Load is one declared delivery of rows: whole blocks under a name.
-type Load struct {
-	ID        string // counts loads of a dataset; names its segments
-	Dataset   string
-	Name      string   // a repeat under the same name and content adds nothing
-	Digest    [32]byte // keyed digest of the content
-	Blocks    []string
-	Committed time.Time
-}
