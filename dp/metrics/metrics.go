@@ -1,0 +1,64 @@
+// Package metrics knows the questions that a dataset can be asked by name: those that its kind brings and
+// those that its policy lists. It computes none of them and prices none of them.
+package metrics
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/discreet-analytics/discreet/dp"
+)
+
+// The measures that built-in metrics look for by name.
+const (
+	Amount   = "amount"   // of a transaction
+	Duration = "duration" // of an event
+)
+
+// Of gives every metric of a dataset, sorted by name: those of its kind whose measure the policy has, and
+// the policy's own, which add to them or replace one of the same name.
+func Of(p *dp.Policy) []dp.Metric {
+	all := slices.Clone(p.Metrics)
+	for _, m := range builtIn(p.Kind) {
+		if has(p.Metrics, m.Name) || (m.Measure != "" && !isFlow(p, m.Measure)) {
+			continue
+		}
+		all = append(all, m)
+	}
+	slices.SortFunc(all, func(a, b dp.Metric) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// builtIn gives what a kind brings. Their clamps are the measure's own.
+func builtIn(k dp.Kind) []dp.Metric {
+	all := []dp.Metric{
+		{Name: "customers", Aggregate: dp.Customers},
+		{Name: "rows", Aggregate: dp.Rows},
+	}
+	switch k {
+	case dp.Engagement:
+		return append(all,
+			dp.Metric{Name: "active_users", Aggregate: dp.Customers},
+			dp.Metric{Name: "events", Aggregate: dp.Rows},
+			dp.Metric{Name: "mean_session", Aggregate: dp.Mean, Measure: Duration},
+			dp.Metric{Name: "time_spent", Aggregate: dp.Sum, Measure: Duration},
+		)
+	case dp.Transactions:
+		return append(all,
+			dp.Metric{Name: "average_ticket", Aggregate: dp.Mean, Measure: Amount},
+			dp.Metric{Name: "spend", Aggregate: dp.Sum, Measure: Amount},
+			dp.Metric{Name: "transactions", Aggregate: dp.Rows},
+		)
+	}
+	return all
+}
+
+func has(metrics []dp.Metric, name string) bool {
+	return slices.ContainsFunc(metrics, func(m dp.Metric) bool { return m.Name == name })
+}
+
+// isFlow says whether the policy has a measure of that name whose rows add up. A balance does not, whatever
+// it is called.
+func isFlow(p *dp.Policy, name string) bool {
+	return slices.ContainsFunc(p.Measures, func(m dp.Measure) bool { return m.Name == name && !m.Level })
+}
