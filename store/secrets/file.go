@@ -1,0 +1,112 @@
+package secrets
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// FileName is the name of the file within its directory.
+const FileName = "secrets"
+
+// magic begins the file and names its version. The file is magic, master, SHA-256 of both.
+const magic = "DISCSEC\x01"
+
+const fileBytes = len(magic) + masterBytes + sha256.Size
+
+// Open reads the master from dir, and makes directory and file where there is none. It refuses a file that
+// others may read, or that is not exactly what was written, and says what to do.
+func Open(dir string) (*Secrets, error) {
+	path := filepath.Join(dir, FileName)
+	master, err := read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := create(dir, path); err != nil {
+			return nil, fmt.Errorf("creating the secrets file: %w", err)
+		}
+		master, err = read(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the secrets file: %w", err)
+	}
+	return fromMaster(master), nil
+}
+
+// read checks the file and returns the master.
+func read(path string) (master [masterBytes]byte, err error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return master, err
+	}
+	if !info.Mode().IsRegular() {
+		return master, fmt.Errorf("%s is not a regular file: put the file itself there, not a link or a directory", path)
+	}
+	// Windows keeps access lists instead of these bits.
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		return master, fmt.Errorf("%s can be read or written by others (mode %04o): check who did, then run chmod 600 on it", path, info.Mode().Perm())
+	}
+	if info.Size() != int64(fileBytes) {
+		return master, fmt.Errorf("%s has %d bytes and should have %d: restore it from the backup of this installation; a new one would give every customer a second pseudonym", path, info.Size(), fileBytes)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return master, err
+	}
+	if !bytes.HasPrefix(data, []byte(magic)) {
+		return master, fmt.Errorf("%s is not a secrets file of version 1: restore it from the backup of this installation, or run the version of discreet that wrote it", path)
+	}
+	body, sum := data[:fileBytes-sha256.Size], data[fileBytes-sha256.Size:]
+	if want := sha256.Sum256(body); !bytes.Equal(sum, want[:]) {
+		return master, fmt.Errorf("%s is damaged (its checksum does not match): restore it from the backup of this installation; a new one would give every customer a second pseudonym", path)
+	}
+	copy(master[:], body[len(magic):])
+	return master, nil
+}
+
+// create writes a new master so that the file is either whole or absent, whenever the machine stops. Of two
+// processes that create it at once, one wins and both read the winner's.
+func create(dir, path string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	data := make([]byte, len(magic)+masterBytes, fileBytes)
+	copy(data, magic)
+	// Read never fails: it ends the process when the system has no randomness.
+	_, _ = rand.Read(data[len(magic):])
+	sum := sha256.Sum256(data)
+
+	file, err := os.CreateTemp(dir, FileName+"-*.new") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	_, err = file.Write(append(data, sum[:]...))
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	// A link, unlike a rename, never replaces a file that is there.
+	if err := os.Link(file.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	if runtime.GOOS == "windows" { // has no such call
+		return d.Close()
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
