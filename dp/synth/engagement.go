@@ -1,0 +1,80 @@
+package synth
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// Engagement is what customers do in the app: one row for each event.
+func (b *Bank) Engagement() Table {
+	t := b.table("engagement", engagement,
+		"customer_id", "occurred_at", "event", "platform", "country", "app_version", "duration")
+	t.Policy = fmt.Sprintf(engagementPolicy, b.size.Customers, timezone)
+	t.on = func(m *maker, d day) func(*customer, func([]string) bool) bool {
+		rhythm := m.appWeekdays
+		if d.weekend() {
+			rhythm = m.appWeekends
+		}
+		factor := d.appFactor()
+		return func(c *customer, yield func([]string) bool) bool {
+			sessions := m.poisson(c.sessions * factor)
+			if sessions == 0 {
+				return true
+			}
+			id := m.customerID(c.index)
+			platform, version := c.platform, c.appVersion(d)
+			country := c.whereabouts(d.yearDay).code
+			until := 0
+			for _, second := range m.moments(sessions, rhythm) {
+				second = max(second, until)
+				does := action{"login", 7}
+				if m.Float64() < 0.18 {
+					does = action{"push_open", 5}
+				}
+				for left := 1 + m.poisson(1.7); left > 0; left-- {
+					spent := max(1, int(m.lognormal(does.seconds, 0.8)))
+					m.record = append(m.record[:0],
+						id, d.at(second), does.event, platform, country, version, strconv.Itoa(spent))
+					if !yield(m.record) {
+						return false
+					}
+					second += spent + m.IntN(12)
+					does = pick(m, m.actions)
+				}
+				until = second
+			}
+			return true
+		}
+	}
+	return t
+}
+
+// appVersion is empty in the browser. A version comes out every three weeks, and reaches a customer with a
+// lag of their own.
+func (c *customer) appVersion(d day) string {
+	if c.platform == "web" {
+		return ""
+	}
+	release := (d.number - c.lag) / 21
+	return fmt.Sprintf("%d.%d", release/18, release%18)
+}
+
+const engagementPolicy = `# What customers do in the app. Made up: no such bank exists.
+name: engagement
+kind: engagement
+population: %d
+unit: {column: customer_id, block: month}
+time: {column: occurred_at, timezone: %s, format: rfc3339}
+dimensions:
+  - {name: event, values: [login, push_open, card_view, transfer, budget_view, bank_chat, settings, support], other: other}
+  - {name: platform, values: [android, ios, web]}
+  - {name: country, values: [DE, FR, ES, IT, NL, AT], other: elsewhere}
+  - {name: app_version, selection: private, missing: browser}
+measures:
+  - {name: duration, scale: 0, lower: 0, upper: 600, kind: flow}
+bounds: {max_partitions: 10, max_rows: 40}
+cap: {epsilon: 6, delta: 1e-9}
+default: {epsilon: 0.1, delta: 1e-11}
+purposes: [product-analytics, reporting]
+audiences: [internal]
+`
