@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/discreet-analytics/discreet"
+
+func TestPackagesImportOnlyDownwards(t *testing.T) {
+	seen := 0
+	for _, p := range listPackages(t) {
+		if p.Standard {
+			continue
+		}
+		if len(p.CgoFiles) > 0 {
+			t.Errorf("%s needs C: Discreet is one static binary", p.ImportPath)
+		}
+		if p.Module == nil || p.Module.Path != module {
+			continue
+		}
+		seen++
+		for _, imported := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			if !mayImport(inside(p.ImportPath), imported) {
+				t.Errorf("%s imports %s", inside(p.ImportPath), imported)
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("only %d packages of this module were looked at", seen)
+	}
+}
+
+func TestImportRuleRefusesWhatItIsThereFor(t *testing.T) {
+	for _, c := range []struct{ from, to string }{
+		{"dp", module + "/dp/rows"},
+		{"dp/accounting", module + "/dp/mechanism"},
+		{"dp/plan", module + "/dp/bounding"},
+		{"dp/bounding", module + "/dp/answer"},
+		{"dp/answer", module + "/store/ledger"},
+		{"dp/answer", module + "/api"},
+		{"dp/office", "github.com/dgraph-io/badger/v4"},
+		{"dp/answer", "github.com/google/differential-privacy/go/v3/noise"},
+		{"dp/mechanism", "github.com/dchest/siphash"},
+		{"api", module + "/store/ledger"},
+		{"api", "github.com/dgraph-io/badger/v4"},
+		{"api/client", module + "/cmd/discreet"},
+		{"store/ledger", module + "/api"},
+		{"store/ledger", module + "/store/columnar"},
+		{"store/columnar", module + "/store/ledger"},
+		{"store/secrets", "github.com/gofiber/fiber/v2"},
+		{"dp/rows", "C"},
+	} {
+		if mayImport(c.from, c.to) {
+			t.Errorf("%s may import %s", c.from, c.to)
+		}
+	}
+	for _, c := range []struct{ from, to string }{
+		{"cmd/discreet", module + "/store/ledger"},
+		{"api", module + "/dp/answer"},
+		{"store/columnar", module + "/dp/bounding"},
+		{"store/columnar", module + "/store/load"},
+		{"store/ledger", "github.com/dgraph-io/badger/v4"},
+		{"dp/mechanism", "github.com/google/differential-privacy/go/v3/noise"},
+		{"dp/bounding", "github.com/dchest/siphash"},
+		{"dp/answer", module + "/dp/bounding"},
+		{"dp/plan", "math/big"},
+	} {
+		if !mayImport(c.from, c.to) {
+			t.Errorf("%s may not import %s", c.from, c.to)
+		}
+	}
+}
+
+// mayImport holds the directions: cmd -> api, store, dp; api -> dp; store -> dp and what stores share; within
+// dp each package only what stands before it.
+func mayImport(from, to string) bool {
+	own, ours := strings.CutPrefix(to, module)
+	own = strings.TrimPrefix(own, "/")
+	if !ours {
+		return mayImportForeign(from, to)
+	}
+	switch top(from) {
+	case "cmd":
+		return true
+	case "api":
+		return top(own) == "dp" || top(own) == "api"
+	case "store":
+		return top(own) == "dp" || own == "store/load" || own == "store/secrets" || own == from
+	case "dp":
+		return top(own) == "dp" && (own == from || height(own) < height(from))
+	}
+	return false
+}
+
+func mayImportForeign(from, to string) bool {
+	standard := !strings.Contains(strings.Split(to, "/")[0], ".")
+	if standard {
+		return to != "C"
+	}
+	switch top(from) {
+	case "dp":
+		return from == "dp/mechanism" && strings.HasPrefix(to, "github.com/google/differential-privacy/go/") ||
+			from == "dp/bounding" && to == "github.com/dchest/siphash"
+	case "api":
+		return !strings.HasPrefix(to, "github.com/dgraph-io/")
+	case "store":
+		return !strings.HasPrefix(to, "github.com/gofiber/") && !strings.HasPrefix(to, "github.com/danielgtaylor/")
+	}
+	return true
+}
+
+// height orders the packages of dp: each imports only lower ones.
+func height(dp string) int {
+	for i, level := range [][]string{
+		{"dp"}, {"dp/rows"}, {"dp/accounting", "dp/metrics", "dp/synth"}, {"dp/mechanism"}, {"dp/plan"}, {"dp/bounding"}, {"dp/answer", "dp/office"},
+		{"dp/report"},
+	} {
+		if slices.Contains(level, dp) {
+			return i
+		}
+	}
+	return -1 // of nobody's level: imports nothing of dp until it is given one
+}
+
+func top(p string) string    { return strings.Split(p, "/")[0] }
+func inside(p string) string { return strings.TrimPrefix(strings.TrimPrefix(p, module), "/") }
+
+// listed is what go list tells of a package.
+type listed struct {
+	ImportPath                         string
+	Standard                           bool
+	Module                             *struct{ Path string }
+	CgoFiles                           []string
+	Imports, TestImports, XTestImports []string
+}
+
+func listPackages(t *testing.T) []listed {
+	t.Helper()
+	root, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root = path.Dir(path.Dir(root))
+	command := exec.Command("go", "list", "-deps", "-json=ImportPath,Standard,Module,CgoFiles,Imports,TestImports,XTestImports", "./...")
+	command.Dir = root
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	if err := command.Run(); err != nil {
+		t.Fatal(fmt.Errorf("listing packages: %w: %s", err, stderr.String()))
+	}
+	var all []listed
+	for decoder := json.NewDecoder(&stdout); ; {
+		var p listed
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
