@@ -1,0 +1,76 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/discreet-analytics/discreet/api/wire"
+)
+
+// Datasets lists the datasets by name.
+func (c *Client) Datasets(ctx context.Context, p Page) (wire.DatasetList, error) {
+	var out wire.DatasetList
+	err := c.json(ctx, call{method: http.MethodGet, path: []string{"v1", "datasets"}, query: p.values()}, nil, &out)
+	return out, err
+}
+
+// Dataset reads a dataset: its policy and what can be asked.
+func (c *Client) Dataset(ctx context.Context, name string) (wire.Dataset, error) {
+	var out wire.Dataset
+	err := c.json(ctx, call{method: http.MethodGet, path: []string{"v1", "datasets", name}}, nil, &out)
+	return out, err
+}
+
+// ApplyPolicy creates a dataset or changes its policy. The source is a policy file, YAML or JSON.
+func (c *Client) ApplyPolicy(ctx context.Context, name string, source []byte, ch Change) (wire.Dataset, error) {
+	var out wire.Dataset
+	err := c.sendText(ctx, call{method: http.MethodPut, path: []string{"v1", "datasets", name}, header: ch.header(), contentType: "application/yaml"}, source, &out)
+	return out, err
+}
+
+// Accounts lists the caps and allotments of a dataset that were charged, by block.
+func (c *Client) Accounts(ctx context.Context, dataset string, p Page) (wire.AccountList, error) {
+	var out wire.AccountList
+	err := c.json(ctx, call{method: http.MethodGet, path: []string{"v1", "datasets", dataset, "accounts"}, query: p.values()}, nil, &out)
+	return out, err
+}
+
+// Loads lists what was loaded into a dataset, newest first.
+func (c *Client) Loads(ctx context.Context, dataset string, p Page) (wire.LoadList, error) {
+	var out wire.LoadList
+	err := c.json(ctx, call{method: http.MethodGet, path: []string{"v1", "datasets", dataset, "loads"}, query: p.values()}, nil, &out)
+	return out, err
+}
+
+// Upload is a body of rows.
+type Upload struct {
+	Body     io.Reader
+	Length   int64  // of Body in bytes; -1: unknown, and a digest is sent after it
+	Format   string // csv or ndjson
+	Gzip     bool   // Body is compressed with gzip
+	From, To string // dates, both included: the whole blocks that the load covers; empty: those of its rows
+	Name     string // names the load; the same content under the same name adds nothing
+	DryRun   bool   // report, commit nothing
+	// IdempotencyKey names the load where Name is empty.
+	IdempotencyKey string
+}
+
+// Load streams rows into a dataset.
+func (c *Client) Load(ctx context.Context, dataset string, up Upload) (wire.LoadReport, error) {
+	var out wire.LoadReport
+	k, err := up.call(dataset)
+	if err != nil {
+		return out, err
+	}
+	resp, err := c.send(ctx, k, up)
+	if err != nil {
+		return out, err
+	}
+	defer resp.Body.Close()
+	if err := decode(resp.Body, &out); err != nil {
+		return out, fmt.Errorf("reading the report: %w", err)
+	}
+	return out, nil
+}

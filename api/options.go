@@ -1,0 +1,63 @@
+package api
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Options are the limits of a server. A zero field takes the default that stands beside it.
+type Options struct {
+	// Version is shown in the OpenAPI document; "dev" by default.
+	Version string
+	// Log receives one line for each request and each internal error, never a body, a key, or a query string.
+	// Default: slog.Default().
+	Log *slog.Logger
+
+	// MaxBody is the largest JSON or YAML body in bytes; 1 MiB.
+	MaxBody int
+	// MaxUpload is the largest body of rows in bytes, as sent and again as decompressed; 64 GiB.
+	MaxUpload int64
+	// MaxHeader is the largest request line with all headers, in bytes; 16 KiB.
+	MaxHeader int
+	// MaxConnections are served at a time; further ones are refused; 4096.
+	MaxConnections int
+
+	// ReadTimeout is for a request with its whole JSON body; 15 s.
+	ReadTimeout time.Duration
+	// UploadIdle is how long an upload may send nothing; 60 s.
+	UploadIdle time.Duration
+	// RequestTimeout is for answering any request but an upload; 5 min.
+	RequestTimeout time.Duration
+	// WriteTimeout is for sending an answer; 5 min.
+	WriteTimeout time.Duration
+	// IdleTimeout is for a connection between two requests; 2 min.
+	IdleTimeout time.Duration
+
+	// PageLimit is the largest number of entries on a page of a list; 500. Where a caller asks for none, a page has 100.
+	PageLimit int
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.Version, "dev")
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	setDefault(&o.MaxBody, 1<<20)
+	setDefault(&o.MaxUpload, 64<<30)
+	setDefault(&o.MaxHeader, 16<<10)
+	setDefault(&o.MaxConnections, 4096)
+	setDefault(&o.ReadTimeout, 15*time.Second)
+	setDefault(&o.UploadIdle, time.Minute)
+	setDefault(&o.RequestTimeout, 5*time.Minute)
+	setDefault(&o.WriteTimeout, 5*time.Minute)
+	setDefault(&o.IdleTimeout, 2*time.Minute)
+	setDefault(&o.PageLimit, 500)
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

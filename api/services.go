@@ -1,0 +1,214 @@
+package api
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/discreet-analytics/discreet/dp"
+)
+
+// Services are what the API needs of the rest of Discreet. All are required. Every method may return a
+// *dp.Error, which callers see; any other error becomes an internal one that only the log describes.
+type Services struct {
+	Directory Directory
+	Asker     Asker
+	Releases  Releases
+	Catalog   Catalog
+	Rows      Rows
+	Accounts  Accounts
+	Consumers Consumers
+	Office    Office
+	// Ready returns nil when queries can be answered. It must not take long.
+	Ready func(ctx context.Context) error
+}
+
+// Directory knows who holds a key.
+type Directory interface {
+	// Authenticate returns the consumer of a key that is in force now, given the SHA-256 of its whole text
+	// ("dk_" included), and the key's id. Unknown, expired and revoked keys are a dp.Error with
+	// CodeUnauthenticated.
+	Authenticate(ctx context.Context, hash [32]byte) (c dp.Consumer, key string, err error)
+}
+
+// Asker answers and prices queries (dp/answer).
+type Asker interface {
+	// Ask answers a query. The idempotency key is empty when the caller gave none.
+	Ask(ctx context.Context, asker dp.Consumer, q dp.Query, idempotencyKey string) (Answer, error)
+	// Plan prices a query, without reading a row and without a charge.
+	Plan(ctx context.Context, asker dp.Consumer, q dp.Query) (Quote, error)
+}
+
+// Answer is a release as one call returned it.
+type Answer struct {
+	Release dp.Release
+	Reused  bool      // an earlier draw was read again
+	Stale   bool      // newer rows were loaded since
+	Charge  dp.Charge // of this call; zero loss when an answer that the asker holds was reused
+	Left    dp.Left
+}
+
+// Quote is what a query would cost and how exact its answer would be.
+type Quote struct {
+	Dataset           string
+	PolicyVersion     uint64
+	Query             []byte // the question in its canonical form, as JSON
+	Confidence        string // decimal text
+	Privacy           dp.Privacy
+	Blocks            []string
+	Expected          map[string]Expected // per metric
+	GroupsMayBeHidden bool
+	Notes             []string
+	Left              dp.Left
+	FreeFrom          string // the release that answers it for nothing, or empty
+	Alternatives      []dp.Alternative
+}
+
+// Expected is how exact one figure would be, in the measure's own unit.
+type Expected struct {
+	SD     float64 // standard deviation of the noise
+	Within float64 // half-width of the interval
+}
+
+// Page asks for one page of a list.
+type Page struct {
+	Cursor string // where the last page ended, as it was returned; empty for the first
+	Limit  int    // at least 1
+}
+
+// Releases are read by the consumers who hold them.
+type Releases interface {
+	// Release returns a release that the consumer holds, or a dp.Error with CodeNotFound.
+	Release(ctx context.Context, consumer, id string) (dp.Release, error)
+	// Held lists the releases that the consumer holds, newest first, of one dataset or (empty) of all. Their
+	// Groups and NoisedCoordinates may be left out. The returned cursor is empty after the last page.
+	Held(ctx context.Context, consumer, dataset string, p Page) (list []dp.Release, next string, err error)
+}
+
+// Catalog knows the datasets.
+type Catalog interface {
+	// Policy returns the policy in force, or a dp.Error with CodeNotFound.
+	Policy(ctx context.Context, dataset string) (dp.VersionedPolicy, error)
+	// Policies returns all policies in force, sorted by name.
+	Policies(ctx context.Context) ([]dp.VersionedPolicy, error)
+	// Metrics returns every metric that can be asked by name under a policy, built-in ones included, sorted by
+	// name.
+	Metrics(p dp.Policy) []dp.Metric
+}
+
+// Rows takes in what custodians deliver.
+type Rows interface {
+	// Load reads all of body, calls verify once body has ended, and commits nothing if verify fails: body
+	// may end early and cleanly when an upload was cut. An error of body or of verify is returned as it is.
+	Load(ctx context.Context, p dp.VersionedPolicy, s LoadSpec, body io.Reader, verify func() error) (LoadReport, error)
+	// Loads lists the committed loads of a dataset, newest first.
+	Loads(ctx context.Context, dataset string, p Page) (list []dp.Load, next string, err error)
+}
+
+// LoadSpec says what a body of rows is.
+type LoadSpec struct {
+	By       string // the custodian
+	Name     string // names the load; a repeat of the same content adds nothing. Empty: none was given
+	Format   Format
+	From, To string // dates, both included: the whole blocks that the load covers. Empty: those of its rows
+	DryRun   bool   // reads and reports, commits nothing
+}
+
+// Format is how rows are written.
+type Format string
+
+// The formats of rows.
+const (
+	CSV    Format = "csv"
+	NDJSON Format = "ndjson"
+)
+
+// LoadReport is what became of a body of rows.
+type LoadReport struct {
+	Load     dp.Load // as committed; of a dry run, what would have been
+	Repeat   bool    // the same content was loaded under this name before: nothing was added
+	Accepted int64
+	Rejected int64
+	// Rejects are the first rejected rows by line. Their reasons never hold a value.
+	Rejects []Reject
+}
+
+// Reject is a row that was not loaded.
+type Reject struct {
+	Line   int64 // counts from 1, the header included
+	Reason string
+}
+
+// Accounts are what officers, auditors and the consumers themselves see of budgets.
+type Accounts interface {
+	// OfConsumer lists the allotment accounts of a consumer that have been charged, sorted by dataset and
+	// block, of one dataset or (empty) of all.
+	OfConsumer(ctx context.Context, consumer, dataset string, p Page) (list []AccountState, next string, err error)
+	// OfDataset lists the accounts of a dataset that have been charged, its caps and every consumer's
+	// allotments, sorted by block with the cap first.
+	OfDataset(ctx context.Context, dataset string, p Page) (list []AccountState, next string, err error)
+	// Charges lists what a consumer was charged, newest first, on one dataset or (empty) on all.
+	Charges(ctx context.Context, consumer, dataset string, p Page) (list []ChargeRecord, next string, err error)
+}
+
+// AccountState is an account and what it would still admit. SimilarQueries of Left is not used.
+type AccountState struct {
+	dp.Account
+	Left dp.Left
+}
+
+// ChargeRecord is a charge with what came of it.
+type ChargeRecord struct {
+	dp.Charge
+	Purpose string
+	Release string // empty when the charge has no release
+}
+
+// Consumers are read by officers, and by a consumer who asks about itself.
+type Consumers interface {
+	// Consumer returns a consumer, or a dp.Error with CodeNotFound.
+	Consumer(ctx context.Context, name string) (dp.Consumer, error)
+	// All returns every consumer, sorted by name.
+	All(ctx context.Context) ([]dp.Consumer, error)
+	// Keys returns every key of a consumer, revoked ones included, oldest first.
+	Keys(ctx context.Context, consumer string) ([]dp.Key, error)
+	// Allotments returns every allotment of a consumer, sorted by dataset.
+	Allotments(ctx context.Context, consumer string) ([]dp.Allotment, error)
+}
+
+// Office decides every change of policy, budget, consumer and key (dp/office).
+type Office interface {
+	// ApplyPolicy creates a dataset or changes its policy, and returns it as it is now in force.
+	ApplyPolicy(ctx context.Context, c Change, p dp.Policy) (dp.VersionedPolicy, error)
+	// CreateConsumer adds a consumer; CodeConflict when the name is or was taken.
+	CreateConsumer(ctx context.Context, c Change, n dp.Consumer) (dp.Consumer, error)
+	// PatchConsumer changes the fields of a consumer that are set.
+	PatchConsumer(ctx context.Context, c Change, name string, patch ConsumerPatch) (dp.Consumer, error)
+	// IssueKey makes a key. Its text is returned here once and stored nowhere. Expires may be zero.
+	IssueKey(ctx context.Context, c Change, consumer string, expires time.Time) (k dp.Key, text string, err error)
+	// RevokeKey ends a key at once. Revoking it again changes nothing.
+	RevokeKey(ctx context.Context, c Change, consumer, id string) error
+	// SetAllotment creates or changes the allotment of a consumer on a dataset. Version is ignored.
+	SetAllotment(ctx context.Context, c Change, a dp.Allotment) (dp.Allotment, error)
+}
+
+// Change is who changes something, why, and what they believe to be changing.
+type Change struct {
+	By dp.Consumer
+	// Reason is the Discreet-Reason header. Where a reason is due, its absence is the office's to refuse.
+	Reason string
+	// IfMatch is the version that the caller saw, 0 when the caller gave none. IfNone says that the caller
+	// believes there is nothing yet (If-None-Match: *).
+	IfMatch uint64
+	IfNone  bool
+	// IdempotencyKey is empty when the caller gave none.
+	IdempotencyKey string
+}
+
+// ConsumerPatch holds the new values of the fields that change; nil leaves a field as it is.
+type ConsumerPatch struct {
+	Role         *dp.Role
+	Organisation *string
+	Audience     *dp.Audience
+	Purposes     *[]string
+}

@@ -1,0 +1,96 @@
+package wire
+
+import "time"
+
+// Consumer is a person, team or program that may call Discreet.
+type Consumer struct {
+	Name         string    `json:"name" example:"growth-team"`
+	Role         string    `json:"role" enum:"product,analyst,officer,custodian,auditor" example:"product"`
+	Organisation string    `json:"organisation,omitempty" example:"messenger"`
+	Audience     string    `json:"audience" enum:"internal,third-party" example:"internal"`
+	Purposes     []string  `json:"purposes" example:"[\"product-analytics\"]"`
+	Created      time.Time `json:"created"`
+	Version      uint64    `json:"version" doc:"What If-Match compares, as an ETag" example:"1"`
+}
+
+// Me is the caller.
+type Me struct {
+	Consumer
+	Key string `json:"key" doc:"Id of the key that was used, never the key" example:"key_01k3x8"`
+}
+
+// NewConsumer is a consumer to be created.
+type NewConsumer struct {
+	Name         string   `json:"name" doc:"Matches [a-z][a-z0-9_-]{0,62}" example:"growth-team"`
+	Role         string   `json:"role" enum:"product,analyst,officer,custodian,auditor" example:"product"`
+	Organisation string   `json:"organisation,omitempty" maxLength:"200" example:"messenger"`
+	Audience     string   `json:"audience,omitempty" doc:"internal when absent" enum:"internal,third-party" example:"internal"`
+	Purposes     []string `json:"purposes,omitzero" doc:"What it may ask for" example:"[\"product-analytics\"]"`
+}
+
+// ConsumerPatch changes the fields that it holds.
+type ConsumerPatch struct {
+	Role         *string   `json:"role,omitempty" enum:"product,analyst,officer,custodian,auditor" example:"analyst"`
+	Organisation *string   `json:"organisation,omitempty" maxLength:"200" example:"messenger"`
+	Audience     *string   `json:"audience,omitempty" enum:"internal,third-party" example:"internal"`
+	Purposes     *[]string `json:"purposes,omitempty" doc:"Replaces all of them" example:"[\"product-analytics\",\"reporting\"]"`
+}
+
+// ConsumerList is a page of consumers, by name.
+type ConsumerList struct {
+	Items []Consumer `json:"items"`
+	Next  string     `json:"next,omitempty" doc:"Cursor of the next page; absent on the last"`
+}
+
+// Key is a consumer's credential, without its text.
+type Key struct {
+	ID       string     `json:"id" example:"key_01k3x8"`
+	Consumer string     `json:"consumer" example:"growth-team"`
+	Created  time.Time  `json:"created"`
+	Expires  *time.Time `json:"expires,omitempty" doc:"Absent: never"`
+	Revoked  *time.Time `json:"revoked,omitempty" doc:"Absent: in force"`
+}
+
+// NewKey is a key to be issued.
+type NewKey struct {
+	Expires *time.Time `json:"expires,omitempty" doc:"Absent: never"`
+}
+
+// IssuedKey is a new key with its text, which is shown this once.
+type IssuedKey struct {
+	Key
+	Text string `json:"text" doc:"What to send as Authorization: Bearer; it is stored nowhere" example:"dk_…"`
+}
+
+// KeyList is a page of a consumer's keys, oldest first.
+type KeyList struct {
+	Items []Key  `json:"items"`
+	Next  string `json:"next,omitempty" doc:"Cursor of the next page; absent on the last"`
+}
+
+// Allotment is the budget of one consumer on one dataset, for each block of it.
+type Allotment struct {
+	Consumer           string     `json:"consumer" example:"growth-team"`
+	Dataset            string     `json:"dataset" example:"transactions"`
+	Epsilon            Decimal    `json:"epsilon" example:"3"`
+	Delta              Decimal    `json:"delta" example:"1e-10"`
+	MaxEpsilonPerQuery Decimal    `json:"max_epsilon_per_query,omitempty" doc:"Absent: no maximum of its own" example:"0.5"`
+	Expires            *time.Time `json:"expires,omitempty" doc:"Absent: never"`
+	Paused             bool       `json:"paused" doc:"Nothing is charged while true"`
+	Version            uint64     `json:"version" doc:"What If-Match compares, as an ETag" example:"1"`
+}
+
+// NewAllotment is an allotment to be set; it replaces all of an earlier one.
+type NewAllotment struct {
+	Epsilon            Decimal    `json:"epsilon" example:"3"`
+	Delta              Decimal    `json:"delta,omitempty" doc:"0 when absent" example:"1e-10"`
+	MaxEpsilonPerQuery Decimal    `json:"max_epsilon_per_query,omitempty" doc:"Absent: no maximum of its own" example:"0.5"`
+	Expires            *time.Time `json:"expires,omitempty" doc:"Absent: never"`
+	Paused             bool       `json:"paused,omitempty" doc:"Charge nothing while true"`
+}
+
+// AllotmentList is a page of a consumer's allotments, by dataset.
+type AllotmentList struct {
+	Items []Allotment `json:"items"`
+	Next  string      `json:"next,omitempty" doc:"Cursor of the next page; absent on the last"`
+}

@@ -1,0 +1,71 @@
+package wire
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Dataset is a policy in force and what can be asked under it.
+type Dataset struct {
+	Name    string          `json:"name" example:"transactions"`
+	Kind    string          `json:"kind" enum:"engagement,transactions,custom" example:"transactions"`
+	Version uint64          `json:"version" doc:"Of the policy; what If-Match compares, as an ETag" example:"1"`
+	Policy  json.RawMessage `json:"policy" doc:"The policy as JSON, in the shape of a policy file"`
+	Metrics []Metric        `json:"metrics" doc:"Every metric that can be asked by name, built-in ones included"`
+	Keys    []string        `json:"keys" doc:"What by and where may name: dimensions and time keys" example:"[\"merchant_category\",\"time.month\"]"`
+}
+
+// Metric is a question that can be asked by name.
+type Metric struct {
+	Name      string  `json:"name" example:"spend"`
+	Aggregate string  `json:"aggregate" example:"sum"`
+	Measure   string  `json:"measure,omitempty" example:"amount"`
+	Lower     Decimal `json:"lower,omitempty" doc:"Lower clamp in the measure's own unit" example:"0"`
+	Upper     Decimal `json:"upper,omitempty" doc:"Upper clamp in the measure's own unit" example:"1000"`
+}
+
+// DatasetHead is a dataset as lists show it.
+type DatasetHead struct {
+	Name     string   `json:"name" example:"transactions"`
+	Kind     string   `json:"kind" enum:"engagement,transactions,custom" example:"transactions"`
+	Version  uint64   `json:"version" doc:"Of the policy" example:"1"`
+	Block    string   `json:"block" enum:"month,quarter,year,all" example:"month"`
+	Purposes []string `json:"purposes" example:"[\"product-analytics\"]"`
+	Metrics  []string `json:"metrics" doc:"Names of the metrics that can be asked" example:"[\"customers\",\"spend\"]"`
+}
+
+// DatasetList is a page of datasets, by name.
+type DatasetList struct {
+	Items []DatasetHead `json:"items"`
+	Next  string        `json:"next,omitempty" doc:"Cursor of the next page; absent on the last"`
+}
+
+// LoadReport is what became of a body of rows.
+type LoadReport struct {
+	Load     Load     `json:"load"`
+	DryRun   bool     `json:"dry_run" doc:"Nothing was committed because none was asked to be"`
+	Repeat   bool     `json:"repeat" doc:"The same content was loaded under this name before: nothing was added"`
+	Accepted int64    `json:"accepted" example:"1180"`
+	Rejected int64    `json:"rejected" example:"2"`
+	Rejects  []Reject `json:"rejects" doc:"The first rejected rows"`
+}
+
+// Reject is a row that was not loaded. Its reason never holds a value.
+type Reject struct {
+	Line   int64  `json:"line" doc:"Counts from 1, the header included" example:"17"`
+	Reason string `json:"reason" example:"amount is not a number"`
+}
+
+// Load is one declared delivery of rows.
+type Load struct {
+	ID        string     `json:"id,omitempty" doc:"Absent in a dry run" example:"12"`
+	Name      string     `json:"name,omitempty" example:"january"`
+	Blocks    []string   `json:"blocks" doc:"The whole blocks that it covers" example:"[\"2026-01\"]"`
+	Committed *time.Time `json:"committed,omitempty"`
+}
+
+// LoadList is a page of loads, newest first.
+type LoadList struct {
+	Items []Load `json:"items"`
+	Next  string `json:"next,omitempty" doc:"Cursor of the next page; absent on the last"`
+}

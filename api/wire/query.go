@@ -1,0 +1,71 @@
+package wire
+
+// Query is a question. Dates are both included; either within or epsilon may be given, neither means the
+// dataset's default.
+type Query struct {
+	Dataset       string                `json:"dataset" doc:"Which dataset to ask" example:"transactions"`
+	Metrics       []string              `json:"metrics" doc:"Names of the dataset's metrics, or of those in define" example:"[\"customers\",\"spend\"]"`
+	Define        []Definition          `json:"define,omitzero" doc:"Metrics that this query brings itself"`
+	By            []string              `json:"by,omitzero" doc:"Dimensions, or time.hour, time.day, time.week, time.month, time.quarter, time.year" example:"[\"merchant_category\",\"time.month\"]"`
+	Where         []Condition           `json:"where,omitzero" doc:"Conditions that every row must meet"`
+	From          string                `json:"from,omitempty" doc:"First date, included; required unless the dataset's block is all" example:"2026-01-01"`
+	To            string                `json:"to,omitempty" doc:"Last date, included" example:"2026-03-31"`
+	Purpose       string                `json:"purpose" doc:"What the answer is for; one of the dataset's purposes" example:"product-analytics"`
+	Within        map[string]Decimal    `json:"within,omitzero" doc:"Half-width of the interval to reach, per metric, in the measure's own unit"`
+	Epsilon       Decimal               `json:"epsilon,omitempty" doc:"What to spend at most, for each touched block" example:"0.1"`
+	Delta         Decimal               `json:"delta,omitempty" doc:"Failure probability to spend, for each touched block" example:"1e-11"`
+	Confidence    Decimal               `json:"confidence,omitempty" doc:"Of the intervals; 0.95 when absent" example:"0.95"`
+	Clamp         map[string][2]Decimal `json:"clamp,omitzero" doc:"Lower and upper clamp per metric, only tighter than the dataset's"`
+	MaxPartitions int64                 `json:"max_partitions,omitempty" doc:"Groups that one customer may add to, only tighter than the dataset's"`
+	SpendAtMost   *SpendAtMost          `json:"spend_at_most,omitempty" doc:"Refuse if the price is higher"`
+	Fresh         bool                  `json:"fresh,omitempty" doc:"Always pay for a new draw"`
+}
+
+// Definition is a metric that a query brings itself.
+type Definition struct {
+	Name      string `json:"name" doc:"What metrics calls it" example:"mean_amount"`
+	Aggregate string `json:"aggregate" doc:"What is computed in each group" example:"mean"`
+	Measure   string `json:"measure,omitempty" doc:"Of which measure; absent for customers and rows" example:"amount"`
+}
+
+// Condition keeps the rows whose field satisfies every operator that is given.
+type Condition struct {
+	Field string `json:"field" doc:"A dimension, a measure, or a time key" example:"country"`
+	Eq    *Text  `json:"eq,omitempty" doc:"Equal to" example:"DE"`
+	In    []Text `json:"in,omitzero" doc:"One of"`
+	NotIn []Text `json:"not_in,omitzero" doc:"None of"`
+	Gte   *Text  `json:"gte,omitempty" doc:"At least; of ints, measures and time" example:"10"`
+	Lte   *Text  `json:"lte,omitempty" doc:"At most; of ints, measures and time" example:"500"`
+}
+
+// SpendAtMost is the highest price that the asker will pay.
+type SpendAtMost struct {
+	Epsilon Decimal `json:"epsilon" doc:"For each touched block" example:"0.5"`
+}
+
+// Plan is what a query would cost and how exact its answer would be. Asking for it is free and sees no row.
+type Plan struct {
+	Dataset           string              `json:"dataset" example:"transactions"`
+	Confidence        Decimal             `json:"confidence" example:"0.95"`
+	Expected          map[string]Expected `json:"expected" doc:"Per metric"`
+	GroupsMayBeHidden bool                `json:"groups_may_be_hidden" doc:"True where small groups are left out"`
+	Privacy           Privacy             `json:"privacy"`
+	Charge            Charge              `json:"charge" doc:"What it would cost; left is as of now"`
+	FreeFrom          string              `json:"free_from,omitempty" doc:"The release that answers it for nothing" example:"rel_01k3x8"`
+	Alternatives      []Alternative       `json:"alternatives" doc:"Cheaper variants"`
+	Notes             []string            `json:"notes,omitzero" doc:"What a reader must know of the figures"`
+	Query             any                 `json:"query,omitempty" doc:"The question in its canonical form"`
+	PolicyVersion     uint64              `json:"policy_version" example:"1"`
+}
+
+// Expected is how exact one figure would be, in the measure's own unit.
+type Expected struct {
+	SD     float64 `json:"sd" doc:"Standard deviation of the noise" example:"17.9"`
+	Within float64 `json:"within" doc:"Half-width of the interval" example:"35"`
+}
+
+// Alternative is a variant of a query that would cost less.
+type Alternative struct {
+	Change  string  `json:"change" doc:"What to change" example:"ask by quarter instead of by month"`
+	Epsilon Decimal `json:"epsilon" doc:"What it would cost, for each touched block" example:"0.05"`
+}
