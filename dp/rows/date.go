@@ -116,8 +116,10 @@ func Span(from, to Date, loc *time.Location) (startMs, endMs int64) {
 func (d Date) utc() time.Time { return time.Date(d.Year, d.Month, d.Day, 0, 0, 0, 0, time.UTC) }
 
 func (d Date) valid() bool {
-	return d.Year >= FirstYear && d.Year <= LastYear && dateOf(d.utc()) == d
+	return d.Year >= FirstYear && d.Year <= LastYear && d.onCalendar()
 }
+
+func (d Date) onCalendar() bool { return dateOf(d.utc()) == d }
 
 func dateOf(t time.Time) Date {
 	year, month, day := t.Date()

@@ -2,6 +2,7 @@ package rows
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ const maxNumberLength = 400
 var (
 	errNotDecimal  = errors.New("not a decimal number: write digits with an optional sign, point and exponent, such as -12.50 or 1e3")
 	errNotInteger  = errors.New("not a whole number: write digits with an optional sign, such as 26")
+	errNotExact    = errors.New("more decimal places than the scale")
 	errOutOfRange  = errors.New("number out of range for 64-bit fixed point")
 	errLongNumber  = errors.New("number longer than 400 characters")
 	errScale       = errors.New("scale must be 0 to 9 decimal places")
@@ -44,10 +46,27 @@ func ParseDecimal(text string, scale int) (int64, error) {
 	return parseDecimal(text, scale, halfEven)
 }
 
+// ParseExact is ParseDecimal for numbers that a person declares, such as bounds: decimals beyond the scale
+// are refused instead of rounded.
+func ParseExact(text string, scale int) (int64, error) {
+	if scale < 0 || scale > MaxScale {
+		return 0, errScale
+	}
+	v, err := parseDecimal(text, scale, exact)
+	if errors.Is(err, errNotExact) {
+		return 0, fmt.Errorf("more than %d decimal places, which is the scale", scale)
+	}
+	return v, err
+}
+
 // ParseInt reads the value of an int dimension. Whole numbers written with decimals or exponent, as
 // spreadsheets do ("26.0", "1e3"), are whole numbers; others are refused.
 func ParseInt(text string) (int64, error) {
-	return parseDecimal(text, 0, exact)
+	v, err := parseDecimal(text, 0, exact)
+	if errors.Is(err, errNotExact) || errors.Is(err, errNotDecimal) {
+		return 0, errNotInteger
+	}
+	return v, err
 }
 
 // CanonicalInt is the text that an int dimension holds for text: "26" for "026.0", "0" for "-0".
@@ -100,7 +119,7 @@ func parseDecimal(text string, scale int, round rounding) (int64, error) {
 		whole, rest = n.digits[:kept], n.digits[kept:]
 	}
 	if rest != "" && round == exact {
-		return 0, errNotInteger
+		return 0, errNotExact
 	}
 	var units uint64 // 19 digits fit
 	for i := range len(whole) {

@@ -28,7 +28,7 @@ var (
 // TimeFormat reads the times of one format. It is compiled once and safe for concurrent use.
 type TimeFormat struct {
 	format string
-	layout []layoutPart // nil for the named formats
+	layout []layoutPart // of the local time in rfc3339 and in layouts; nil otherwise
 }
 
 // layoutPart is a field of the time (Y M D h m s) of some digits, or literal text.
@@ -53,7 +53,10 @@ func ParseTime(text, format string, loc *time.Location) (ms int64, err error) {
 // T are refused: a zone or the name of a month would not be understood.
 func CompileTimeFormat(format string) (TimeFormat, error) {
 	switch format {
-	case RFC3339Format, DateFormat, UnixFormat, UnixMsFormat:
+	case RFC3339Format:
+		layout, err := compileLayout("YYYY-MM-DDThh:mm:ss")
+		return TimeFormat{format: format, layout: layout}, err
+	case DateFormat, UnixFormat, UnixMsFormat:
 		return TimeFormat{format: format}, nil
 	case "":
 		return TimeFormat{}, errors.New("empty time format: " + writeOtherwise)
@@ -77,12 +80,7 @@ func (f TimeFormat) Parse(text string, loc *time.Location) (ms int64, err error)
 	}
 	switch f.format {
 	case RFC3339Format:
-		// UnmarshalText, unlike time.Parse, takes nothing that RFC 3339 does not allow.
-		var t time.Time
-		if err := t.UnmarshalText([]byte(text)); err != nil {
-			return 0, errTime
-		}
-		ms = t.UnixMilli()
+		ms, err = parseRFC3339(f.layout, text)
 	case DateFormat:
 		d, err := ParseDate(text)
 		if err != nil {
@@ -153,6 +151,36 @@ func compileLayout(format string) ([]layoutPart, error) {
 	return parts, nil
 }
 
+// parseRFC3339 reads a local time and its offset, Z or +hh:mm. (package time takes more than RFC 3339
+// allows: commas, hours of one digit, offsets of 24 hours.)
+func parseRFC3339(layout []layoutPart, text string) (int64, error) {
+	if local, ok := strings.CutSuffix(text, "Z"); ok {
+		return parseLayout(layout, local)
+	}
+	const offsetWidth = len("+hh:mm")
+	if len(text) < offsetWidth {
+		return 0, errTime
+	}
+	local, err := parseLayout(layout, text[:len(text)-offsetWidth])
+	if err != nil {
+		return 0, err
+	}
+	offset := text[len(text)-offsetWidth:]
+	hours, hoursOK := digits(offset[1:3])
+	minutes, minutesOK := digits(offset[4:])
+	if !hoursOK || !minutesOK || hours > 23 || minutes > 59 || offset[3] != ':' {
+		return 0, errTime
+	}
+	ahead := int64(hours*60+minutes) * 60 * 1000
+	switch offset[0] {
+	case '+':
+		return local - ahead, nil
+	case '-':
+		return local + ahead, nil
+	}
+	return 0, errTime
+}
+
 // parseLayout gives the local time as the instant at which UTC's clocks show it, in milliseconds. After
 // ss a fraction of a second may follow where the layout does not go on with a point itself.
 func parseLayout(layout []layoutPart, text string) (int64, error) {
@@ -196,7 +224,7 @@ func parseLayout(layout []layoutPart, text string) (int64, error) {
 		}
 	}
 	d := Date{year, time.Month(month), day}
-	if text != "" || !d.valid() || hour > 23 || minute > 59 || second > 59 {
+	if text != "" || !d.onCalendar() || hour > 23 || minute > 59 || second > 59 {
 		return 0, errTime
 	}
 	return d.utc().UnixMilli() + int64(hour*3600+minute*60+second)*1000 + int64(milli), nil
