@@ -1,0 +1,156 @@
+// Package office decides every change of policy, budget, consumer and key: who may be overwritten, what is
+// fixed once rows are loaded, and what has to be said for it.
+//
+// It stores nothing, reads no row and spends no budget. Whether the actor's role allows a change is decided
+// before it is called.
+package office
+
+import (
+	"context"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/discreet-analytics/discreet/dp"
+)
+
+// Book is where decisions stand.
+type Book interface {
+	// Change runs decide in one durable transaction and records who changed what, when and why in the same
+	// one. An error of decide changes nothing and is returned as it is. Decide may run more than once, must
+	// not keep the Tx, and must not call the Book.
+	Change(ctx context.Context, c Change, decide func(Tx) error) error
+}
+
+// Tx reads and writes what the office decides on. It sees its own writes.
+type Tx interface {
+	// Policies returns every version of a dataset's policy, oldest first; none where there is no dataset.
+	Policies(dataset string) ([]dp.VersionedPolicy, error)
+	// LoadedUnder returns the version of the policy under which the first rows were loaded, 0 while there
+	// are none.
+	LoadedUnder(dataset string) (uint64, error)
+	// PutPolicy adds a version, which counts from 1 without gaps.
+	PutPolicy(dp.VersionedPolicy) error
+
+	Consumer(name string) (dp.Consumer, bool, error)
+	// AnyConsumer tells whether there is a consumer at all.
+	AnyConsumer() (bool, error)
+	PutConsumer(dp.Consumer) error
+
+	Key(id string) (dp.Key, bool, error)
+	PutKey(dp.Key) error
+
+	Allotment(consumer, dataset string) (dp.Allotment, bool, error)
+	PutAllotment(dp.Allotment) error
+}
+
+// Change is who changes something, when and why. What is changed follows from the writes of the transaction.
+type Change struct {
+	Actor  string // name of the consumer who acts
+	Reason string
+	At     time.Time
+}
+
+// Office decides changes and has the Book keep them. It is safe for concurrent use.
+type Office struct {
+	book  Book
+	clock func() time.Time
+}
+
+// New makes an office that keeps its decisions in book and takes the time from clock.
+func New(book Book, clock func() time.Time) *Office {
+	return &Office{book: book, clock: clock}
+}
+
+// change records a decision under the actor's name. Times are kept in UTC and without a monotonic reading, so
+// that what is read back equals what was written.
+func (o *Office) change(ctx context.Context, actor, reason string, decide func(tx Tx, now time.Time) error) error {
+	now := o.clock().UTC().Round(0)
+	return o.book.Change(ctx, Change{Actor: actor, Reason: strings.TrimSpace(reason), At: now}, func(tx Tx) error {
+		return decide(tx, now)
+	})
+}
+
+// Limits of what is typed in.
+const (
+	maxReason       = 1000 // bytes
+	maxOrganisation = 200  // bytes
+	maxPurposes     = 100
+)
+
+var namePattern = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
+
+const nameRule = "use 1 to 63 characters: a lower-case letter first, then lower-case letters, digits, _ or -"
+
+// checkName refuses what cannot be the name of a dataset, a consumer or a purpose.
+func checkName(of, name string) error {
+	if !namePattern.MatchString(name) {
+		return invalid("The name of the %s cannot be used: %s.", of, nameRule)
+	}
+	return nil
+}
+
+// checkReason refuses a reason that an auditor could not read; required says that there must be one.
+func checkReason(reason string, required bool) error {
+	if required && strings.TrimSpace(reason) == "" {
+		return invalid("Say why: a change of a policy or a budget needs a reason, which is kept for auditors.")
+	}
+	if !isLine(reason, maxReason) {
+		return invalid("Shorten the reason to one line of at most %d bytes of UTF-8.", maxReason)
+	}
+	return nil
+}
+
+// isLine tells whether text is one line of UTF-8 of at most so many bytes.
+func isLine(text string, most int) bool {
+	return len(text) <= most && utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
+}
+
+func checkPurposes(purposes []string) error {
+	if len(purposes) > maxPurposes {
+		return invalid("List at most %d purposes.", maxPurposes)
+	}
+	for i, p := range purposes {
+		if err := checkName("purpose", p); err != nil {
+			return err
+		}
+		if slices.Contains(purposes[:i], p) {
+			return invalid("Name each purpose once.")
+		}
+	}
+	return nil
+}
+
+func isAudience(a dp.Audience) bool { return a == dp.Internal || a == dp.ThirdParty }
+
+// checkMatch compares the version that the caller saw with the one that stands.
+func checkMatch(of string, exists bool, version uint64, ifMatch *uint64) error {
+	switch {
+	case !exists && ifMatch == nil:
+		return nil
+	case !exists:
+		return refuse(dp.CodePreconditionFailed, "There is no such %s yet: leave out If-Match to create it.", of)
+	case ifMatch == nil:
+		return refuse(dp.CodePreconditionRequired, "The %s exists: read it, and send its version (%d now) as If-Match to change it.", of, version)
+	case *ifMatch != version:
+		return refuse(dp.CodePreconditionFailed, "The %s was changed meanwhile and is at version %d: read it again and repeat the change on that.", of, version)
+	}
+	return nil
+}
+
+// maxDelta is the largest delta that a cap or an allotment may have: one in ten of the declared customers
+// would otherwise be free to be shown as they are.
+func maxDelta(population int64) dp.Delta { return dp.DeltaOne / 10 / dp.Delta(population) }
+
+func checkBudget(of string, b dp.Budget, population int64) error {
+	if b.Epsilon < 0 || b.Delta < 0 {
+		return invalid("The %s cannot be negative: give epsilon and delta of 0 or more.", of)
+	}
+	if most := maxDelta(population); b.Delta > most {
+		return invalid("The delta of the %s is above 1/(10 * population): give at most %s, or 0.", of, most)
+	}
+	return nil
+}
