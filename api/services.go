@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/answer"
+	"github.com/discreet-analytics/discreet/dp/office"
 )
 
 // Services are what the API needs of the rest of Discreet. All are required. Every method may return a
@@ -31,43 +33,12 @@ type Directory interface {
 	Authenticate(ctx context.Context, hash [32]byte) (c dp.Consumer, key string, err error)
 }
 
-// Asker answers and prices queries (dp/answer).
+// Asker answers and prices queries (dp/answer.Service).
 type Asker interface {
 	// Ask answers a query. The idempotency key is empty when the caller gave none.
-	Ask(ctx context.Context, asker dp.Consumer, q dp.Query, idempotencyKey string) (Answer, error)
+	Ask(ctx context.Context, asker dp.Consumer, q dp.Query, idempotencyKey string) (answer.Answer, error)
 	// Plan prices a query, without reading a row and without a charge.
-	Plan(ctx context.Context, asker dp.Consumer, q dp.Query) (Quote, error)
-}
-
-// Answer is a release as one call returned it.
-type Answer struct {
-	Release dp.Release
-	Reused  bool      // an earlier draw was read again
-	Stale   bool      // newer rows were loaded since
-	Charge  dp.Charge // of this call; zero loss when an answer that the asker holds was reused
-	Left    dp.Left
-}
-
-// Quote is what a query would cost and how exact its answer would be.
-type Quote struct {
-	Dataset           string
-	PolicyVersion     uint64
-	Query             []byte // the question in its canonical form, as JSON
-	Confidence        string // decimal text
-	Privacy           dp.Privacy
-	Blocks            []string
-	Expected          map[string]Expected // per metric
-	GroupsMayBeHidden bool
-	Notes             []string
-	Left              dp.Left
-	FreeFrom          string // the release that answers it for nothing, or empty
-	Alternatives      []dp.Alternative
-}
-
-// Expected is how exact one figure would be, in the measure's own unit.
-type Expected struct {
-	SD     float64 // standard deviation of the noise
-	Within float64 // half-width of the interval
+	Plan(ctx context.Context, asker dp.Consumer, q dp.Query) (answer.Quote, error)
 }
 
 // Page asks for one page of a list.
@@ -91,9 +62,6 @@ type Catalog interface {
 	Policy(ctx context.Context, dataset string) (dp.VersionedPolicy, error)
 	// Policies returns all policies in force, sorted by name.
 	Policies(ctx context.Context) ([]dp.VersionedPolicy, error)
-	// Metrics returns every metric that can be asked by name under a policy, built-in ones included, sorted by
-	// name.
-	Metrics(p dp.Policy) []dp.Metric
 }
 
 // Rows takes in what custodians deliver.
@@ -143,25 +111,12 @@ type Reject struct {
 type Accounts interface {
 	// OfConsumer lists the allotment accounts of a consumer that have been charged, sorted by dataset and
 	// block, of one dataset or (empty) of all.
-	OfConsumer(ctx context.Context, consumer, dataset string, p Page) (list []AccountState, next string, err error)
+	OfConsumer(ctx context.Context, consumer, dataset string, p Page) (list []dp.Account, next string, err error)
 	// OfDataset lists the accounts of a dataset that have been charged, its caps and every consumer's
 	// allotments, sorted by block with the cap first.
-	OfDataset(ctx context.Context, dataset string, p Page) (list []AccountState, next string, err error)
-	// Charges lists what a consumer was charged, newest first, on one dataset or (empty) on all.
-	Charges(ctx context.Context, consumer, dataset string, p Page) (list []ChargeRecord, next string, err error)
-}
-
-// AccountState is an account and what it would still admit. SimilarQueries of Left is not used.
-type AccountState struct {
-	dp.Account
-	Left dp.Left
-}
-
-// ChargeRecord is a charge with what came of it.
-type ChargeRecord struct {
-	dp.Charge
-	Purpose string
-	Release string // empty when the charge has no release
+	OfDataset(ctx context.Context, dataset string, p Page) (list []dp.Account, next string, err error)
+	// Entries lists what a consumer was charged, newest first, on one dataset or (empty) on all.
+	Entries(ctx context.Context, consumer, dataset string, p Page) (list []dp.Entry, next string, err error)
 }
 
 // Consumers are read by officers, and by a consumer who asks about itself.
@@ -176,39 +131,14 @@ type Consumers interface {
 	Allotments(ctx context.Context, consumer string) ([]dp.Allotment, error)
 }
 
-// Office decides every change of policy, budget, consumer and key (dp/office).
+// Office decides every change of policy, budget, consumer and key (dp/office). An ifMatch is the version that
+// the caller saw, nil where the caller gave none; where one is due, refusing its absence is the office's.
 type Office interface {
-	// ApplyPolicy creates a dataset or changes its policy, and returns it as it is now in force.
-	ApplyPolicy(ctx context.Context, c Change, p dp.Policy) (dp.VersionedPolicy, error)
-	// CreateConsumer adds a consumer; CodeConflict when the name is or was taken.
-	CreateConsumer(ctx context.Context, c Change, n dp.Consumer) (dp.Consumer, error)
-	// PatchConsumer changes the fields of a consumer that are set.
-	PatchConsumer(ctx context.Context, c Change, name string, patch ConsumerPatch) (dp.Consumer, error)
-	// IssueKey makes a key. Its text is returned here once and stored nowhere. Expires may be zero.
-	IssueKey(ctx context.Context, c Change, consumer string, expires time.Time) (k dp.Key, text string, err error)
-	// RevokeKey ends a key at once. Revoking it again changes nothing.
-	RevokeKey(ctx context.Context, c Change, consumer, id string) error
-	// SetAllotment creates or changes the allotment of a consumer on a dataset. Version is ignored.
-	SetAllotment(ctx context.Context, c Change, a dp.Allotment) (dp.Allotment, error)
-}
-
-// Change is who changes something, why, and what they believe to be changing.
-type Change struct {
-	By dp.Consumer
-	// Reason is the Discreet-Reason header. Where a reason is due, its absence is the office's to refuse.
-	Reason string
-	// IfMatch is the version that the caller saw, 0 when the caller gave none. IfNone says that the caller
-	// believes there is nothing yet (If-None-Match: *).
-	IfMatch uint64
-	IfNone  bool
-	// IdempotencyKey is empty when the caller gave none.
-	IdempotencyKey string
-}
-
-// ConsumerPatch holds the new values of the fields that change; nil leaves a field as it is.
-type ConsumerPatch struct {
-	Role         *dp.Role
-	Organisation *string
-	Audience     *dp.Audience
-	Purposes     *[]string
+	ApplyPolicy(ctx context.Context, actor string, p dp.Policy, ifMatch *uint64, reason string) (applied dp.VersionedPolicy, created bool, err error)
+	CreateConsumer(ctx context.Context, actor string, c dp.Consumer, reason string) (dp.Consumer, error)
+	PatchConsumer(ctx context.Context, actor, name string, patch office.ConsumerPatch, ifMatch *uint64, reason string) (dp.Consumer, error)
+	// IssueKey makes a key, whose text is returned here once and kept nowhere.
+	IssueKey(ctx context.Context, actor, consumer string, expires time.Time) (text string, k dp.Key, err error)
+	RevokeKey(ctx context.Context, actor, consumer, id string) (dp.Key, error)
+	SetAllotment(ctx context.Context, actor string, a dp.Allotment, ifMatch *uint64, reason string) (set dp.Allotment, created bool, err error)
 }

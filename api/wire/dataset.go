@@ -58,7 +58,7 @@ type Reject struct {
 
 // Load is one declared delivery of rows.
 type Load struct {
-	ID        string     `json:"id,omitempty" doc:"Absent in a dry run" example:"12"`
+	ID        uint64     `json:"id,omitempty" doc:"Absent in a dry run" example:"12"`
 	Name      string     `json:"name,omitempty" example:"january"`
 	Blocks    []string   `json:"blocks" doc:"The whole blocks that it covers" example:"[\"2026-01\"]"`
 	Committed *time.Time `json:"committed,omitempty"`
