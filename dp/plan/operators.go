@@ -76,9 +76,9 @@ type Key struct {
 	Domain []string
 }
 
-// Test is one condition. Exactly one of the groups of fields applies: labels for dimensions and time keys,
-// numbers for measures and for ranges over int dimensions. A missing measure passes no test; a missing value
-// of an int dimension passes no range.
+// Test is everything that is asked of one field: labels for dimensions and time keys (see PassesLabel),
+// numbers for measures (see PassesNumber). A missing measure passes no test; a row whose dimension has no
+// label passes none either.
 type Test struct {
 	Name  string
 	Field Field

@@ -13,7 +13,8 @@ import (
 // Plan is a priced question.
 type Plan struct {
 	// ID identifies the draw: canonical question, policy version, bounds, mechanisms and their parameters.
-	// It does not cover the purpose, nor the confidence when the price was asked for rather than the accuracy.
+	// It covers neither the purpose nor the confidence: they change no draw, only who may see it and how wide its
+	// intervals are drawn.
 	ID string
 	// Canonical is the question as JSON with sorted keys, metrics, filters and values.
 	Canonical []byte
@@ -30,8 +31,15 @@ type Plan struct {
 	Loss       dp.Loss // the sum over metrics and selection, per touched block
 	// GroupsMayBeHidden is true where keys must pass selection.
 	GroupsMayBeHidden bool
-	Notes             []string
+	Notes             []string // what bounding does to the figures, in words
+
+	groups          shape
+	selectionColumn int
 }
+
+// SelectionColumn is the position in Tree.Columns of the customer count by which private partitions are
+// selected; it means nothing where every key is public.
+func (p *Plan) SelectionColumn() int { return p.selectionColumn }
 
 // Metric is one priced figure of every group.
 type Metric struct {

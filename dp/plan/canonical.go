@@ -1,0 +1,101 @@
+package plan
+
+import (
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/rows"
+)
+
+// canonicalQuestion is a question as JSON: names and values sorted, decimals in one form, defaults filled in.
+type canonicalQuestion struct {
+	Dataset       string            `json:"dataset"`
+	Metrics       []canonicalMetric `json:"metrics"`
+	By            []string          `json:"by,omitempty"`
+	Where         []canonicalTest   `json:"where,omitempty"`
+	From          string            `json:"from,omitempty"`
+	To            string            `json:"to,omitempty"`
+	MaxPartitions int64             `json:"max_partitions,omitempty"`
+	Epsilon       string            `json:"epsilon,omitempty"`
+	Delta         string            `json:"delta,omitempty"`
+	Within        map[string]string `json:"within,omitempty"`
+	Confidence    string            `json:"confidence,omitempty"`
+}
+
+type canonicalMetric struct {
+	Name      string       `json:"name"`
+	Aggregate dp.Aggregate `json:"aggregate"`
+	Measure   string       `json:"measure,omitempty"`
+	Lower     string       `json:"lower,omitempty"`
+	Upper     string       `json:"upper,omitempty"`
+}
+
+type canonicalTest struct {
+	Field string   `json:"field"`
+	In    []string `json:"in,omitempty"`
+	None  bool     `json:"matches_nothing,omitempty"` // an in-list that is empty
+	NotIn []string `json:"not_in,omitempty"`
+	Gte   string   `json:"gte,omitempty"`
+	Lte   string   `json:"lte,omitempty"`
+}
+
+// canonical is the question without its purpose, which says something about the asker and not about the draw
+// that others may be handed.
+func (q question) canonical(p *dp.Policy) canonicalQuestion {
+	c := q.drawn(p)
+	c.MaxPartitions = q.maxPartitions
+	c.Confidence = q.confidence.String()
+	c.Delta = q.delta.String()
+	if len(q.within) > 0 {
+		c.Within = q.withinText
+	} else {
+		c.Epsilon = q.epsilon.String()
+	}
+	return c
+}
+
+// drawn is the part of the question that decides which integers are noised. How much noise they get stands
+// beside it in the plan's identity, so that a price and an accuracy that lead to the same noise are one draw.
+func (q question) drawn(p *dp.Policy) canonicalQuestion {
+	c := canonicalQuestion{Dataset: q.dataset}
+	for _, m := range q.metrics {
+		metric := canonicalMetric{Name: m.name, Aggregate: m.aggregate}
+		if m.measure >= 0 {
+			metric.Measure = p.Measures[m.measure].Name
+			metric.Lower, metric.Upper = rows.FormatDecimal(m.lower, m.scale), rows.FormatDecimal(m.upper, m.scale)
+		}
+		c.Metrics = append(c.Metrics, metric)
+	}
+	for _, k := range q.keys {
+		c.By = append(c.By, k.Name)
+	}
+	for _, t := range q.tests {
+		c.Where = append(c.Where, t.canonical(p))
+	}
+	if q.ranged {
+		c.From, c.To = q.from.String(), q.to.String()
+	}
+	return c
+}
+
+// canonical writes a test's values as text.
+func (t Test) canonical(p *dp.Policy) canonicalTest {
+	scale := 0
+	if t.Field.Kind == MeasureField {
+		scale = p.Measures[t.Field.Index].Scale
+	}
+	decimal := func(v int64) string { return rows.FormatDecimal(v, scale) }
+	c := canonicalTest{Field: t.Name, In: t.In, NotIn: t.NotIn, Gte: t.From, Lte: t.To}
+	for _, v := range t.InNumbers {
+		c.In = append(c.In, decimal(v))
+	}
+	for _, v := range t.NotInNumbers {
+		c.NotIn = append(c.NotIn, decimal(v))
+	}
+	if t.Least != nil {
+		c.Gte = decimal(*t.Least)
+	}
+	if t.Most != nil {
+		c.Lte = decimal(*t.Most)
+	}
+	c.None = len(c.In) == 0 && (t.In != nil || t.InNumbers != nil)
+	return c
+}

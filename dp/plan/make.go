@@ -1,0 +1,189 @@
+package plan
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/mechanism"
+	"github.com/discreet-analytics/discreet/dp/rows"
+)
+
+// Make validates and prices a query. ceilings are the budgets in force that the charge will be admitted
+// against (the dataset's cap, the asker's allotment): static numbers of which only the size matters here,
+// never what is spent of them. Refusals are *dp.Error: CodeInvalidQuery with every location that is wrong,
+// CodeAccuracyUnattainable, or CodeConflict where the price is above what the asker said to spend.
+func Make(q dp.Query, policy dp.VersionedPolicy, ceilings []dp.Budget, limits Limits) (*Plan, error) {
+	location, err := rows.Location(&policy.Policy)
+	if err != nil {
+		return nil, fmt.Errorf("finding the time zone of dataset %s: %w", policy.Name, err)
+	}
+	r := &reader{query: q, policy: &policy.Policy, limits: limits, location: location}
+	question := r.read()
+	if err := r.refusal(); err != nil {
+		return nil, err
+	}
+	shape := question.shape(policy.Policy)
+	if shape.groups > int64(limits.Groups) {
+		r.refuse("by", "gives %d groups, more than the %d of one answer: use fewer keys, a shorter range or conditions on the keys", shape.groups, limits.Groups)
+		return nil, r.refusal()
+	}
+
+	p := &Plan{
+		Policy:            policy,
+		Purpose:           q.Purpose,
+		Blocks:            question.blocks,
+		SelectedBy:        -1,
+		Confidence:        question.confidence,
+		GroupsMayBeHidden: question.private(),
+		groups:            shape,
+	}
+	p.Tree = tree(question, shape, location)
+	p.addMetrics(question)
+	if err := p.price(question, ceilings); err != nil {
+		return nil, err
+	}
+	if err := p.checkPrice(question); err != nil {
+		return nil, err
+	}
+	p.Notes = notes(p)
+	if err := p.identify(question); err != nil {
+		return nil, fmt.Errorf("naming a plan of dataset %s: %w", policy.Name, err)
+	}
+	return p, nil
+}
+
+// tree arranges the question as operators.
+func tree(q question, s shape, location *time.Location) Aggregate {
+	scan := Scan{Dataset: q.dataset, Blocks: q.blocks}
+	if q.ranged {
+		scan.Bounded = true
+		scan.From, scan.To = rows.Span(q.from, q.to, location)
+	}
+	return Aggregate{Input: Bound{
+		Input:      Group{Input: Filter{Input: scan, Tests: q.tests}, Keys: q.keys},
+		Partitions: s.partitions,
+		Rows:       q.rows,
+	}}
+}
+
+// addMetrics gives every metric its columns, sharing those that several metrics need.
+func (p *Plan) addMetrics(q question) {
+	for _, asked := range q.metrics {
+		m := Metric{Name: asked.name, Aggregate: asked.aggregate, Measure: asked.measure, Scale: asked.scale, Lower: asked.lower, Upper: asked.upper}
+		switch asked.aggregate {
+		case dp.Customers:
+			m.Columns = []int{p.column(Column{Count: CountCustomers})}
+		case dp.Rows:
+			m.Columns = []int{p.column(Column{Count: CountRows})}
+		case dp.Sum:
+			m.Columns = []int{p.column(Column{Count: Total, Measure: asked.measure, Lower: asked.lower, Upper: asked.upper})}
+		case dp.Mean:
+			m.Columns = []int{
+				p.column(Column{Count: Centred, Measure: asked.measure, Lower: asked.lower, Upper: asked.upper}),
+				p.column(Column{Count: CountMeasured, Measure: asked.measure}),
+			}
+		}
+		p.Metrics = append(p.Metrics, m)
+	}
+	if p.GroupsMayBeHidden {
+		p.selectionColumn = p.column(Column{Count: CountCustomers})
+	}
+}
+
+// column returns the position of a column, adding it where no metric asked for it before.
+func (p *Plan) column(c Column) int {
+	for i, have := range p.Tree.Columns {
+		if have == c {
+			return i
+		}
+	}
+	p.Tree.Columns = append(p.Tree.Columns, c)
+	return len(p.Tree.Columns) - 1
+}
+
+// bounds are the sensitivities of a metric's coordinates: how much one (customer, block) can change each of
+// them in one partition (dp/PRIVACY.md, bounding lemma).
+func (m Metric) bounds(linf int64) []int64 {
+	switch m.Aggregate {
+	case dp.Customers:
+		return []int64{1}
+	case dp.Rows:
+		return []int64{linf}
+	case dp.Sum:
+		return []int64{max(abs(m.Lower), abs(m.Upper))}
+	default: // mean: the centred sum and the count; a midpoint rounds to no noise
+		return []int64{linf * (m.Upper - m.Lower), linf}
+	}
+}
+
+// identify derives the plan's identity and canonical text.
+func (p *Plan) identify(q question) error {
+	canonical, err := json.Marshal(q.canonical(&p.Policy.Policy))
+	if err != nil {
+		return fmt.Errorf("writing the canonical question: %w", err)
+	}
+	p.Canonical = canonical
+
+	type pricedMetric struct {
+		Name   string
+		Vector mechanism.Vector
+	}
+	draw := struct {
+		Question      any
+		PolicyVersion uint64
+		Partitions    int64
+		Rows          int64
+		Metrics       []pricedMetric
+		Selection     *mechanism.Selection
+	}{q.drawn(&p.Policy.Policy), p.Policy.Version, p.Tree.Input.Partitions, p.Tree.Input.Rows, nil, p.Selection}
+	for _, m := range p.Metrics {
+		draw.Metrics = append(draw.Metrics, pricedMetric{m.Name, m.Vector})
+	}
+	text, err := json.Marshal(draw)
+	if err != nil {
+		return fmt.Errorf("writing the draw's parameters: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	p.ID = "plan_" + hex.EncodeToString(sum[:16])
+	return nil
+}
+
+// notes says in words what bounding does to the figures.
+func notes(p *Plan) []string {
+	bound := p.Tree.Input
+	per := "customer"
+	if p.Policy.Unit.Row {
+		per = "row"
+	} else if p.Policy.Unit.Block != dp.All {
+		per = "customer and " + string(p.Policy.Unit.Block)
+	}
+	var lines []string
+	if len(bound.Input.Keys) > 0 && !p.Policy.Unit.Row {
+		lines = append(lines, fmt.Sprintf("Each %s counts in at most %d of the groups.", per, bound.Partitions))
+	}
+	for _, m := range p.Metrics {
+		switch m.Aggregate {
+		case dp.Rows:
+			lines = append(lines, fmt.Sprintf("%s counts at most %d rows of each %s in a group.", m.Name, bound.Rows, per))
+		case dp.Sum:
+			lines = append(lines, fmt.Sprintf("%s clamps the total of each %s in a group to %s..%s.", m.Name, per, rows.FormatDecimal(m.Lower, m.Scale), rows.FormatDecimal(m.Upper, m.Scale)))
+		case dp.Mean:
+			lines = append(lines, fmt.Sprintf("%s clamps each row to %s..%s and reads at most %d rows of each %s in a group; its expected error is stated for the declared population spread over the public groups.", m.Name, rows.FormatDecimal(m.Lower, m.Scale), rows.FormatDecimal(m.Upper, m.Scale), bound.Rows, per))
+		}
+	}
+	if p.GroupsMayBeHidden {
+		lines = append(lines, "Groups with few customers are left out.")
+	}
+	return lines
+}
+
+func abs(v int64) int64 {
+	if v < 0 {
+		return -v
+	}
+	return v
+}

@@ -1,0 +1,207 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/accounting"
+	"github.com/discreet-analytics/discreet/dp/mechanism"
+)
+
+// price chooses mechanism and parameters of every metric and of selection, and adds up what they cost. Every
+// touched block is charged the whole sum: one (customer, block) can change every part.
+func (p *Plan) price(q question, ceilings []dp.Budget) error {
+	pure := q.delta == 0
+	most := dp.Epsilon(mechanism.MaxEpsilon)
+	for _, c := range ceilings {
+		pure = pure || c.Delta == 0
+		most = min(most, c.Epsilon)
+	}
+	if p.GroupsMayBeHidden && pure {
+		return refuseAt("by", "has a private key, which needs a delta above 0 in the query, the policy's default and every budget: leave the key out, ask with a delta, or ask an officer for a budget with one")
+	}
+
+	parts := p.parts()
+	epsilons, deltas := p.shares(q, parts)
+	for i, part := range parts {
+		if err := p.priceOne(part, q, epsilons[i], deltas[i], pure, most); err != nil {
+			return err
+		}
+	}
+	for i := range p.Metrics {
+		m := &p.Metrics[i]
+		if err := m.Vector.Validate(); err != nil {
+			return priceRefused(m.Name, err)
+		}
+		if p.SelectedBy != i {
+			p.Loss = accounting.Add(p.Loss, m.Vector.Loss())
+		}
+		m.SD, m.Within = p.expect(*m, m.Vector)
+	}
+	if p.Selection != nil {
+		if err := p.Selection.Validate(); err != nil {
+			return priceRefused("selection", err)
+		}
+		p.Loss = accounting.Add(p.Loss, p.Selection.Loss())
+	}
+	return nil
+}
+
+// part is something that is priced: the metric at index, or selection where index is -1. Where customers is
+// asked, its draw and selection's are one.
+type part struct {
+	index    int
+	selector bool
+}
+
+func (p *Plan) parts() []part {
+	var parts []part
+	shared := false
+	for i, m := range p.Metrics {
+		selects := p.GroupsMayBeHidden && m.Aggregate == dp.Customers && !shared
+		shared = shared || selects
+		parts = append(parts, part{index: i, selector: selects})
+	}
+	if p.GroupsMayBeHidden && !shared {
+		parts = append(parts, part{index: -1, selector: true})
+	}
+	return parts
+}
+
+// shares splits epsilon and delta equally; the last part takes what division leaves, so that the parts add
+// up to what was asked. Where accuracy is asked for, a part without one gets the policy's default.
+func (p *Plan) shares(q question, parts []part) ([]dp.Epsilon, []dp.Delta) {
+	n := int64(len(parts))
+	epsilons, deltas := make([]dp.Epsilon, n), make([]dp.Delta, n)
+	for i := range parts {
+		epsilons[i] = q.epsilon / dp.Epsilon(n)
+		deltas[i] = q.delta / dp.Delta(n)
+	}
+	epsilons[n-1] += q.epsilon % dp.Epsilon(n)
+	deltas[n-1] += q.delta % dp.Delta(n)
+	if len(q.within) > 0 {
+		for i := range epsilons {
+			epsilons[i] = p.Policy.Default.Epsilon
+		}
+	}
+	return epsilons, deltas
+}
+
+// priceOne chooses the mechanism of one part.
+func (p *Plan) priceOne(part part, q question, e dp.Epsilon, d dp.Delta, pure bool, most dp.Epsilon) error {
+	partitions := p.Tree.Input.Partitions
+	if part.index < 0 {
+		s, err := mechanism.ForSelection(partitions, e, d, pure)
+		if err != nil {
+			return priceRefused("selection", err)
+		}
+		p.Selection = &s
+		return nil
+	}
+	m := &p.Metrics[part.index]
+	target, accurate := q.within[m.Name]
+	switch {
+	case part.selector:
+		s, err := p.selector(m, target, accurate, e, d, pure, most)
+		if err != nil {
+			return err
+		}
+		p.Selection, p.SelectedBy = &s, part.index
+		noise := s.Draw()
+		m.Vector = mechanism.Vector{Kind: s.Kind, Partitions: partitions, Bounds: []int64{1}, Epsilon: noise.Epsilon, Delta: noise.Delta}
+	case accurate:
+		v, err := p.accurate(m, target, d, pure, most)
+		if err != nil {
+			return err
+		}
+		m.Vector = v
+	default:
+		v, err := mechanism.ForLoss(partitions, m.bounds(p.Tree.Input.Rows), e, d, pure, p.Confidence)
+		if err != nil {
+			return priceRefused(m.Name, err)
+		}
+		m.Vector = v
+	}
+	return nil
+}
+
+// selector prices the customers metric whose draw also selects the groups that are shown.
+func (p *Plan) selector(m *Metric, target float64, accurate bool, e dp.Epsilon, d dp.Delta, pure bool, most dp.Epsilon) (mechanism.Selection, error) {
+	partitions := p.Tree.Input.Partitions
+	if accurate {
+		// The noise gets half of the part's delta, as selection splits it.
+		v, err := p.accurate(m, target, d/2, pure, most)
+		if err != nil {
+			return mechanism.Selection{}, err
+		}
+		s := mechanism.Selection{Kind: v.Kind, Partitions: partitions, Epsilon: v.Epsilon, Delta: d}
+		return s, nil
+	}
+	s, err := mechanism.ForSelection(partitions, e, d, pure)
+	if err != nil {
+		return mechanism.Selection{}, priceRefused(m.Name, err)
+	}
+	return s, nil
+}
+
+// accurate finds the least loss whose half-width is at most target, in the integer units of the figure.
+func (p *Plan) accurate(m *Metric, target float64, d dp.Delta, pure bool, most dp.Epsilon) (mechanism.Vector, error) {
+	unit := math.Pow10(m.Scale)
+	v, best, err := mechanism.ForHalfWidth(p.Tree.Input.Partitions, m.bounds(p.Tree.Input.Rows), func(v mechanism.Vector) float64 {
+		_, within := p.expect(*m, v)
+		return within * unit
+	}, target*unit, d, pure, most)
+	if errors.Is(err, mechanism.ErrUnattainable) {
+		return v, &dp.Error{
+			Code:    dp.CodeAccuracyUnattainable,
+			Message: fmt.Sprintf("%s cannot be answered that exactly within the budgets in force: ask for a wider interval, fewer groups or a smaller max_partitions", m.Name),
+			Best:    map[string]float64{m.Name: best / unit},
+		}
+	}
+	if err != nil {
+		return v, priceRefused(m.Name, err)
+	}
+	return v, nil
+}
+
+// expect states the noise of a metric in its own unit, were it drawn with v.
+func (p *Plan) expect(m Metric, v mechanism.Vector) (sd, within float64) {
+	unit := math.Pow10(m.Scale)
+	if m.Aggregate == dp.Mean {
+		groups := max(1, p.groups.groups)
+		n := max(1, float64(p.Policy.Population)/float64(groups))
+		return mechanism.ExpectedMeanSD(v, m.Lower, m.Upper, n) / unit, mechanism.ExpectedMeanHalfWidth(v, m.Lower, m.Upper, n, p.Confidence) / unit
+	}
+	draw := v.Draw(0)
+	return draw.SD() / unit, float64(draw.HalfWidth(p.Confidence)) / unit
+}
+
+// checkPrice keeps the asker's own ceiling.
+func (p *Plan) checkPrice(q question) error {
+	if q.spendAtMost == nil || p.Loss.Epsilon <= *q.spendAtMost {
+		return nil
+	}
+	loss := p.Loss
+	return &dp.Error{
+		Code:     dp.CodeConflict,
+		Message:  fmt.Sprintf("this costs epsilon %s, more than spend_at_most allows: raise it or ask for less", loss.Epsilon),
+		Required: &loss,
+	}
+}
+
+// priceRefused wraps what dp/mechanism said of parameters that follow from the query.
+func priceRefused(what string, err error) error {
+	return &dp.Error{
+		Code:      dp.CodeInvalidQuery,
+		Message:   "the query cannot be priced: change what its locations name",
+		Locations: []dp.Location{{Path: what, Message: err.Error()}},
+		Err:       err,
+	}
+}
+
+// refuseAt is a refusal with one location.
+func refuseAt(path, message string) error {
+	return &dp.Error{Code: dp.CodeInvalidQuery, Message: "the query is not valid: change what its locations name", Locations: []dp.Location{{Path: path, Message: message}}}
+}

@@ -1,0 +1,405 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/accounting"
+	"github.com/discreet-analytics/discreet/dp/mechanism"
+	"github.com/discreet-analytics/discreet/dp/metrics"
+	"github.com/discreet-analytics/discreet/dp/rows"
+)
+
+// question is a validated query: every name resolved, every value in its canonical form, everything that has
+// no order sorted. Two spellings of one question give equal questions.
+type question struct {
+	dataset       string
+	metrics       []askedMetric // sorted by name
+	keys          []Key         // sorted by name
+	tests         []Test        // one per field, sorted by name
+	ranged        bool          // from and to apply
+	from, to      rows.Date
+	blocks        []string
+	confidence    mechanism.Confidence
+	maxPartitions int64
+	rows          int64
+	epsilon       dp.Epsilon // the whole query's; the policy's default where nothing was asked
+	delta         dp.Delta
+	within        map[string]float64 // half-width per metric in the measure's unit; empty when a price was asked
+	withinText    map[string]string  // the same in canonical decimal text
+	spendAtMost   *dp.Epsilon
+	purpose       string
+}
+
+// askedMetric is a metric with its clamp resolved.
+type askedMetric struct {
+	name         string
+	aggregate    dp.Aggregate
+	measure      int // -1 for customers and rows
+	scale        int
+	lower, upper int64
+}
+
+// private says whether a key must pass selection; a key with one private component is private as a whole.
+func (q question) private() bool {
+	return slices.ContainsFunc(q.keys, func(k Key) bool { return k.Domain == nil })
+}
+
+// reader turns a query into a question and collects everything that is wrong with it.
+type reader struct {
+	query    dp.Query
+	policy   *dp.Policy
+	limits   Limits
+	location *time.Location
+	problems []dp.Location
+}
+
+// Sizes of text beyond which a value is refused unread.
+const (
+	maxNameLength  = 64
+	maxValueLength = 1024
+	// maxDays bounds a range of a dataset whose block is all; others are bounded by their blocks.
+	maxDays = 36_600
+)
+
+func (r *reader) read() question {
+	q := question{
+		dataset:       r.query.Dataset,
+		purpose:       r.query.Purpose,
+		maxPartitions: r.policy.Bounds.MaxPartitions,
+		rows:          r.policy.Bounds.MaxRows,
+	}
+	if r.policy.Unit.Row {
+		q.maxPartitions, q.rows = 1, 1
+	}
+	if r.query.Purpose == "" {
+		r.refuse("purpose", "is required: state one of the dataset's purposes")
+	}
+	if asked := r.query.MaxPartitions; asked < 0 || asked > q.maxPartitions {
+		r.refuse("max_partitions", "must lie between 1 and the policy's %d", q.maxPartitions)
+	} else if asked > 0 {
+		q.maxPartitions = asked
+	}
+	r.readRange(&q)
+	q.metrics = r.readMetrics()
+	q.tests = r.readTests()
+	q.keys = r.readKeys(q)
+	r.readPrice(&q)
+	return q
+}
+
+// refuse records a problem. The message never holds a value of the input.
+func (r *reader) refuse(path, format string, args ...any) {
+	r.problems = append(r.problems, dp.Location{Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+// refusal is the error that holds every problem, or nil.
+func (r *reader) refusal() error {
+	if len(r.problems) == 0 {
+		return nil
+	}
+	return &dp.Error{Code: dp.CodeInvalidQuery, Message: "the query is not valid: change what its locations name", Locations: r.problems}
+}
+
+// readRange reads from and to and names the blocks.
+func (r *reader) readRange(q *question) {
+	from, to := r.query.From, r.query.To
+	switch {
+	case r.policy.Time == nil && (from != "" || to != ""):
+		r.refuse("from", "and to do not apply: rows of this dataset have no time")
+		return
+	case from == "" && to == "" && r.policy.Unit.Block == dp.All:
+		q.blocks = []string{rows.AllBlock}
+		return
+	case from == "" || to == "":
+		r.refuse("from", "and to are both required, as dates such as 2026-01-31")
+		return
+	}
+	var errFrom, errTo error
+	q.from, errFrom = rows.ParseDate(from)
+	q.to, errTo = rows.ParseDate(to)
+	if errFrom != nil {
+		r.refuse("from", "%s", errFrom)
+	}
+	if errTo != nil {
+		r.refuse("to", "%s", errTo)
+	}
+	if errFrom != nil || errTo != nil {
+		return
+	}
+	if q.to.Before(q.from) {
+		r.refuse("to", "comes before from: swap them")
+		return
+	}
+	if q.from.DaysUntil(q.to) > maxDays {
+		r.refuse("to", "is more than %d days after from: ask for a shorter range", maxDays)
+		return
+	}
+	q.ranged = true
+	q.blocks = rows.Blocks(q.from, q.to, r.policy.Unit.Block)
+	if len(q.blocks) > r.limits.Blocks {
+		r.refuse("to", "makes the query touch %d blocks, more than %d: ask for a shorter range", len(q.blocks), r.limits.Blocks)
+	}
+}
+
+// readMetrics resolves what is asked against the policy's metrics, those of its kind and the query's own.
+func (r *reader) readMetrics() []askedMetric {
+	offered := make(map[string]dp.Metric)
+	for _, m := range metrics.Of(r.policy) {
+		offered[m.Name] = m
+	}
+	if len(r.query.Define) > r.limits.Metrics {
+		r.refuse("define", "has more than %d definitions: ask in several queries", r.limits.Metrics)
+		return nil
+	}
+	for i, d := range r.query.Define {
+		path := fmt.Sprintf("define[%d]", i)
+		if d.Name == "" || len(d.Name) > maxNameLength {
+			r.refuse(path+".name", "must have 1 to %d characters", maxNameLength)
+			continue
+		}
+		if _, taken := offered[d.Name]; taken {
+			r.refuse(path+".name", "is the name of a metric that exists already: choose another")
+			continue
+		}
+		if !slices.Contains(r.query.Metrics, d.Name) {
+			r.refuse(path+".name", "is not asked for: list it in metrics or leave the definition out")
+			continue
+		}
+		offered[d.Name] = dp.Metric{Name: d.Name, Aggregate: d.Aggregate, Measure: d.Measure}
+	}
+
+	asked := make(map[string]askedMetric)
+	if len(r.query.Metrics) == 0 {
+		r.refuse("metrics", "is empty: ask for at least one, such as customers")
+	}
+	if len(r.query.Metrics) > r.limits.Metrics {
+		r.refuse("metrics", "has more than %d names: ask in several queries", r.limits.Metrics)
+		return nil
+	}
+	for i, name := range r.query.Metrics {
+		path := fmt.Sprintf("metrics[%d]", i)
+		m, ok := offered[name]
+		if !ok {
+			r.refuse(path, "is not a metric of this dataset: the dataset's description lists them, or define it in the query")
+			continue
+		}
+		if resolved, ok := r.resolve(path, m); ok {
+			asked[name] = resolved
+		}
+	}
+	for name := range r.query.Clamp {
+		if _, ok := asked[name]; !ok && len(r.problems) == 0 {
+			r.refuse("clamp", "names a metric that is not asked for: leave it out")
+		}
+	}
+	list := make([]askedMetric, 0, len(asked))
+	for _, m := range asked {
+		list = append(list, m)
+	}
+	sort.Slice(list, func(a, b int) bool { return list[a].name < list[b].name })
+	return list
+}
+
+// resolve finds a metric's measure and the clamp in force: the metric's, else the measure's, else what the
+// query tightens.
+func (r *reader) resolve(path string, m dp.Metric) (askedMetric, bool) {
+	a := askedMetric{name: m.Name, aggregate: m.Aggregate, measure: -1}
+	switch m.Aggregate {
+	case dp.Customers, dp.Rows:
+		if m.Measure != "" {
+			r.refuse(path, "counts and takes no measure: leave measure out")
+			return a, false
+		}
+		if _, clamped := r.query.Clamp[m.Name]; clamped {
+			r.refuse("clamp", "names a metric that counts: leave it out")
+			return a, false
+		}
+		return a, true
+	case dp.Sum, dp.Mean:
+	default:
+		r.refuse(path, "has an aggregate that is not offered: use one of customers, rows, sum, mean")
+		return a, false
+	}
+	a.measure = slices.IndexFunc(r.policy.Measures, func(have dp.Measure) bool { return have.Name == m.Measure })
+	if a.measure < 0 {
+		r.refuse(path, "needs a measure of this dataset: the dataset's description lists them")
+		return a, false
+	}
+	measure := r.policy.Measures[a.measure]
+	if measure.Level {
+		r.refuse(path, "is over a level (a balance), which neither sum nor mean describe: use a measure of kind flow")
+		return a, false
+	}
+	a.scale, a.lower, a.upper = measure.Scale, measure.Lower, measure.Upper
+	if m.Lower != nil {
+		a.lower = *m.Lower
+	}
+	if m.Upper != nil {
+		a.upper = *m.Upper
+	}
+	return a, r.tighten(&a)
+}
+
+// tighten applies the query's own clamp, which may only be narrower than the policy's.
+func (r *reader) tighten(a *askedMetric) bool {
+	clamp, ok := r.query.Clamp[a.name]
+	if !ok {
+		return true
+	}
+	lower, errLower := rows.ParseDecimal(clamp.Lower, a.scale)
+	upper, errUpper := rows.ParseDecimal(clamp.Upper, a.scale)
+	switch {
+	case errLower != nil || errUpper != nil:
+		r.refuse("clamp", "needs two numbers for each metric, in the measure's unit")
+	case lower < a.lower || upper > a.upper:
+		r.refuse("clamp", "is wider than the policy allows: stay within %s and %s", rows.FormatDecimal(a.lower, a.scale), rows.FormatDecimal(a.upper, a.scale))
+	case lower >= upper:
+		r.refuse("clamp", "has a lower bound that is not below its upper bound: swap them")
+	default:
+		a.lower, a.upper = lower, upper
+		return true
+	}
+	return false
+}
+
+// readKeys resolves the group keys and narrows their domains by the conditions on the same field.
+func (r *reader) readKeys(q question) []Key {
+	if len(r.query.By) > r.limits.Keys {
+		r.refuse("by", "has more than %d keys: use fewer", r.limits.Keys)
+		return nil
+	}
+	var keys []Key
+	for i, name := range r.query.By {
+		path := fmt.Sprintf("by[%d]", i)
+		if slices.ContainsFunc(keys, func(k Key) bool { return k.Name == name }) {
+			continue
+		}
+		field, ok := r.field(path, name)
+		if !ok {
+			continue
+		}
+		key := Key{Name: name, Field: field}
+		switch field.Kind {
+		case MeasureField:
+			r.refuse(path, "is a measure: group by a dimension or a time key")
+			continue
+		case TimeField:
+			if !q.ranged && field.Unit != rows.Hour {
+				r.refuse(path, "needs from and to: give the dates to group over")
+				continue
+			}
+			key.Domain = rows.TimeKeys(q.from, q.to, field.Unit)
+		case DimensionField:
+			d := &r.policy.Dimensions[field.Index]
+			if !d.Private {
+				key.Domain = append([]string{}, d.Values...)
+			}
+		}
+		if key.Domain != nil {
+			if key.Domain = narrowed(key, q.tests); len(key.Domain) == 0 {
+				r.refuse(path, "has no value that the conditions in where leave: widen them")
+				continue
+			}
+		}
+		keys = append(keys, key)
+	}
+	sort.Slice(keys, func(a, b int) bool { return keys[a].Name < keys[b].Name })
+	return keys
+}
+
+// narrowed is a key's public domain without the labels that a condition on the same field excludes: they
+// could only be answered with noise around a zero that everybody knows.
+func narrowed(key Key, tests []Test) []string {
+	at := slices.IndexFunc(tests, func(t Test) bool { return t.Name == key.Name })
+	if at < 0 {
+		return key.Domain
+	}
+	return slices.DeleteFunc(key.Domain, func(label string) bool { return !tests[at].PassesLabel(label) })
+}
+
+// field finds what a name means.
+func (r *reader) field(path, name string) (Field, bool) {
+	if unit, ok := rows.ParseTimeUnit(name); ok {
+		if r.policy.Time == nil {
+			r.refuse(path, "is a time key, but rows of this dataset have no time: leave it out")
+			return Field{}, false
+		}
+		return Field{Kind: TimeField, Unit: unit}, true
+	}
+	if i := slices.IndexFunc(r.policy.Dimensions, func(d dp.Dimension) bool { return d.Name == name }); i >= 0 {
+		return Field{Kind: DimensionField, Index: i}, true
+	}
+	if i := slices.IndexFunc(r.policy.Measures, func(m dp.Measure) bool { return m.Name == name }); i >= 0 {
+		return Field{Kind: MeasureField, Index: i}, true
+	}
+	switch {
+	case name != "" && name == r.policy.Unit.Column:
+		r.refuse(path, "is the customer's column: nobody can be singled out; use a dimension")
+	case name == "time":
+		r.refuse(path, "is not a field: use from and to, or time.hour, time.day, time.week, time.month, time.quarter, time.year")
+	default:
+		r.refuse(path, "is not a field of this dataset: the dataset's description lists them")
+	}
+	return Field{}, false
+}
+
+// readPrice reads what the asker wants to pay or how exact it must be.
+func (r *reader) readPrice(q *question) {
+	q.epsilon, q.delta = r.policy.Default.Epsilon, r.policy.Default.Delta
+	confidence := r.query.Confidence
+	if confidence == "" {
+		confidence = "0.95"
+	}
+	var err error
+	if q.confidence, err = mechanism.ParseConfidence(confidence); err != nil {
+		r.refuse("confidence", "%s", err)
+	}
+	if r.query.Epsilon != "" {
+		if len(r.query.Within) > 0 {
+			r.refuse("epsilon", "and within exclude each other: state the price or the accuracy")
+		}
+		if q.epsilon, err = accounting.ParseEpsilon(r.query.Epsilon, accounting.Down); err != nil {
+			r.refuse("epsilon", "%s", err)
+		} else if q.epsilon <= 0 || q.epsilon > mechanism.MaxEpsilon {
+			r.refuse("epsilon", "must lie above 0 and be at most %s", mechanism.MaxEpsilon)
+		}
+	}
+	if r.query.Delta != "" {
+		if q.delta, err = accounting.ParseDelta(r.query.Delta, accounting.Down); err != nil {
+			r.refuse("delta", "%s", err)
+		} else if q.delta >= dp.DeltaOne {
+			r.refuse("delta", "must lie below 1")
+		}
+	}
+	if r.query.SpendAtMost != "" {
+		most, err := accounting.ParseEpsilon(r.query.SpendAtMost, accounting.Down)
+		if err != nil {
+			r.refuse("spend_at_most.epsilon", "%s", err)
+		}
+		q.spendAtMost = &most
+	}
+	r.readWithin(q)
+}
+
+// readWithin reads half-widths: positive decimals in the unit of the metric's measure, with up to nine decimals.
+func (r *reader) readWithin(q *question) {
+	q.within, q.withinText = make(map[string]float64), make(map[string]string)
+	for name, text := range r.query.Within {
+		if !slices.Contains(r.query.Metrics, name) {
+			r.refuse("within", "names a metric that is not asked for: leave it out")
+			continue
+		}
+		const scale = rows.MaxScale
+		units, err := rows.ParseDecimal(text, scale)
+		if err != nil || units <= 0 {
+			r.refuse("within."+name, "must be a positive number with at most %d decimals, the half-width of the interval", scale)
+			continue
+		}
+		q.within[name] = float64(units) / 1e9
+		q.withinText[name] = rows.FormatDecimal(units, scale)
+	}
+}

@@ -1,0 +1,181 @@
+package plan
+
+import (
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/rows"
+)
+
+// shape is what follows for the groups of an answer from the keys' domains and the calendar.
+type shape struct {
+	// groups is the number of public partitions; 0 where a key is private.
+	groups int64
+	// partitions is L0: the policy's bound or, where smaller, the largest number of partitions that one
+	// touched block can touch.
+	partitions int64
+	times      [][]string // consistent tuples of the calendar keys, hours left out
+	calendar   []int      // positions in keys of the calendar keys
+}
+
+// unlimited stands for a number of groups that no declared domain limits. It leaves room to be multiplied.
+const unlimited = int64(1) << 31
+
+// shape counts the groups. Keys that name one calendar moment at several widths (a day and its month) occur
+// only in tuples that agree.
+func (q question) shape(policy dp.Policy) shape {
+	s := shape{groups: 1}
+	perBlock := int64(1)
+	for i, key := range q.keys {
+		switch {
+		case key.Field.Kind == TimeField && key.Field.Unit != rows.Hour:
+			s.calendar = append(s.calendar, i)
+		case key.Domain == nil:
+			perBlock = unlimited
+		default:
+			s.groups = times(s.groups, int64(len(key.Domain)))
+			perBlock = times(perBlock, int64(len(key.Domain)))
+		}
+	}
+	if len(s.calendar) > 0 {
+		var most int64
+		s.times, most = q.calendarTuples(s.calendar, policy.Unit.Block)
+		s.groups = times(s.groups, int64(len(s.times)))
+		perBlock = times(perBlock, most)
+	}
+	if q.private() {
+		s.groups = 0
+	}
+	s.partitions = max(1, min(q.maxPartitions, perBlock))
+	return s
+}
+
+// calendarTuples walks the days of the range and collects the distinct tuples of calendar keys, and the
+// largest number of them that one block touches.
+func (q question) calendarTuples(calendar []int, block dp.Block) (tuples [][]string, mostPerBlock int64) {
+	allowed := make([]map[string]bool, len(calendar))
+	for i, k := range calendar {
+		allowed[i] = make(map[string]bool, len(q.keys[k].Domain))
+		for _, label := range q.keys[k].Domain {
+			allowed[i][label] = true
+		}
+	}
+	seen := make(map[string]bool)
+	seenInBlock := make(map[string]map[string]bool)
+	for day := q.from; !q.to.Before(day); day = day.AddDays(1) {
+		tuple := make([]string, len(calendar))
+		passes := true
+		for i, k := range calendar {
+			tuple[i] = rows.TimeKeys(day, day, q.keys[k].Field.Unit)[0]
+			passes = passes && allowed[i][tuple[i]]
+		}
+		if !passes {
+			continue
+		}
+		id := strings.Join(tuple, "\x00")
+		if !seen[id] {
+			seen[id] = true
+			tuples = append(tuples, tuple)
+		}
+		name := rows.Blocks(day, day, block)[0]
+		if seenInBlock[name] == nil {
+			seenInBlock[name] = make(map[string]bool)
+		}
+		seenInBlock[name][id] = true
+	}
+	for _, ids := range seenInBlock {
+		mostPerBlock = max(mostPerBlock, int64(len(ids)))
+	}
+	return tuples, mostPerBlock
+}
+
+// Groups returns every public key in the order of answers, or nil where a key is private.
+func (p *Plan) Groups() [][]string {
+	if p.GroupsMayBeHidden {
+		return nil
+	}
+	keys := p.Tree.Input.Input.Keys
+	groups := [][]string{make([]string, len(keys))}
+	isCalendar := make([]bool, len(keys))
+	for _, k := range p.groups.calendar {
+		isCalendar[k] = true
+	}
+	for i, key := range keys {
+		if isCalendar[i] {
+			continue
+		}
+		groups = extend(groups, len(key.Domain), func(g []string, n int) { g[i] = key.Domain[n] })
+	}
+	if len(p.groups.calendar) > 0 {
+		groups = extend(groups, len(p.groups.times), func(g []string, n int) {
+			for part, k := range p.groups.calendar {
+				g[k] = p.groups.times[n][part]
+			}
+		})
+	}
+	p.SortKeys(groups)
+	return groups
+}
+
+// extend copies every group once for each of n choices.
+func extend(groups [][]string, n int, choose func(group []string, n int)) [][]string {
+	longer := make([][]string, 0, len(groups)*n)
+	for _, g := range groups {
+		for i := range n {
+			next := append([]string(nil), g...)
+			choose(next, i)
+			longer = append(longer, next)
+		}
+	}
+	return longer
+}
+
+// SortKeys puts keys into the order of answers: part by part, int dimensions by number, others by text.
+func (p *Plan) SortKeys(keys [][]string) {
+	sort.Slice(keys, func(a, b int) bool { return p.CompareKeys(keys[a], keys[b]) < 0 })
+}
+
+// CompareKeys orders two keys as answers do.
+func (p *Plan) CompareKeys(a, b []string) int {
+	for i, key := range p.Tree.Input.Input.Keys {
+		if a[i] == b[i] {
+			continue
+		}
+		if key.Field.Kind == DimensionField && p.Policy.Dimensions[key.Field.Index].Type == dp.IntDimension {
+			return compareInts(a[i], b[i])
+		}
+		return strings.Compare(a[i], b[i])
+	}
+	return 0
+}
+
+// compareInts orders labels of an int dimension: numbers by value, then the labels of missing and other values.
+func compareInts(a, b string) int {
+	x, errX := strconv.ParseInt(a, 10, 64)
+	y, errY := strconv.ParseInt(b, 10, 64)
+	switch {
+	case errX == nil && errY == nil && x != y:
+		if x < y {
+			return -1
+		}
+		return 1
+	case errX == nil && errY != nil:
+		return -1
+	case errX != nil && errY == nil:
+		return 1
+	}
+	return strings.Compare(a, b)
+}
+
+// times multiplies without overflow, up to unlimited.
+func times(a, b int64) int64 {
+	if a == 0 || b == 0 {
+		return 0
+	}
+	if a > unlimited/b {
+		return unlimited
+	}
+	return a * b
+}
