@@ -1,0 +1,296 @@
+package answer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/mechanism"
+	"github.com/discreet-analytics/discreet/dp/plan"
+)
+
+// Service answers queries. It is safe for concurrent use.
+type Service struct {
+	policies   Policies
+	ledger     Ledger
+	releases   Releases
+	aggregator Aggregator
+	noise      mechanism.Noise
+	options    Options
+	flights    flights
+}
+
+// Options are the service's limits and its surroundings.
+type Options struct {
+	Limits plan.Limits
+	// Deadline bounds aggregation and noise of one attempt, counted from its charge. It must stay below the
+	// ledger's lease of an attempt.
+	Deadline time.Duration
+	Clock    func() time.Time
+	Log      *slog.Logger // gets failures after a charge, never what a query read
+}
+
+// New wires a service.
+func New(p Policies, l Ledger, r Releases, a Aggregator, n mechanism.Noise, o Options) *Service {
+	return &Service{policies: p, ledger: l, releases: r, aggregator: a, noise: n, options: o}
+}
+
+// Answer is a release as one call hands it out.
+type Answer struct {
+	Release dp.Release
+	Reused  bool // an earlier draw: this call paid nothing, or only its own allotment
+	Stale   bool // rows were loaded since the draw
+	Charge  dp.Charge
+	Left    dp.Left
+}
+
+// Quote is a plan as one call hands it out.
+type Quote struct {
+	Plan         *plan.Plan
+	Left         dp.Left
+	FreeFrom     string // id of the release that would answer without a charge
+	Alternatives []dp.Alternative
+}
+
+// maxReplans bounds how often one call prices its query anew because the policy changed under it.
+const maxReplans = 3
+
+// Ask answers a query. key is the caller's idempotency key, or empty. Refusals are *dp.Error and depend on
+// the query, the policy and what was spent, never on rows.
+func (s *Service) Ask(ctx context.Context, asker dp.Consumer, q dp.Query, key string) (Answer, error) {
+	for range maxReplans {
+		answer, err := s.ask(ctx, asker, q, key)
+		if !errors.Is(err, ErrPolicyChanged) {
+			return answer, err
+		}
+	}
+	return Answer{}, &dp.Error{Code: dp.CodeUnavailable, Message: "the dataset's policy is being changed: ask again in a moment", RetryAfter: time.Second}
+}
+
+// ask walks one query. Every step of the walk is here, in order.
+func (s *Service) ask(ctx context.Context, asker dp.Consumer, q dp.Query, key string) (Answer, error) {
+	// A plan is free: it reads no row.
+	p, err := s.plan(ctx, asker, q)
+	if err != nil {
+		return Answer{}, err
+	}
+
+	// One call per question of a consumer at a time: the others wait here and then find its release.
+	flight := asker.Name + "\x00" + p.ID
+	if q.Fresh {
+		flight = asker.Name + "\x00key\x00" + key
+	}
+	if !q.Fresh || key != "" {
+		leave, err := s.flights.enter(ctx, flight)
+		if err != nil {
+			return Answer{}, err
+		}
+		defer leave()
+	}
+
+	// What was drawn already is not drawn again.
+	var found Found
+	if !q.Fresh {
+		if found, err = s.releases.Find(ctx, asker.Name, p.ID, p.Policy.Name, p.Blocks); err != nil {
+			return Answer{}, fmt.Errorf("looking for an earlier release: %w", err)
+		}
+		if id, stale := held(found); id != "" {
+			return s.reread(ctx, asker, p, id, stale)
+		}
+	}
+
+	// Nothing that depends on rows happens before this charge is durable.
+	body, err := digest(p, q)
+	if err != nil {
+		return Answer{}, err
+	}
+	charged, err := s.ledger.Charge(ctx, ChargeRequest{
+		Consumer: asker.Name, Dataset: p.Policy.Name, PolicyVersion: p.Policy.Version, Purpose: q.Purpose,
+		Plan: p.ID, Blocks: p.Blocks, Loss: p.Loss, Key: key, Body: body, Source: found.Other,
+	})
+	if err != nil {
+		return Answer{}, s.withAlternatives(err, q, p)
+	}
+	outcome := charged.Outcome
+	if outcome == nil {
+		outcome, err = s.attempt(ctx, p, charged)
+		if err != nil {
+			return Answer{}, err
+		}
+	}
+	if outcome.Failure != nil {
+		return Answer{}, outcome.Failure
+	}
+
+	release := s.shown(p, *outcome.Release)
+	return Answer{Release: release, Reused: found.Other != "", Charge: charged.Charge, Left: charged.Left}, nil
+}
+
+// attempt computes the outcome of a charge and publishes it. It runs to its end even when the caller leaves,
+// since the charge stands. An engine that cannot be reached leaves the charge without an outcome, so that
+// another attempt under the same key may follow; every other failure is itself the outcome.
+func (s *Service) attempt(ctx context.Context, p *plan.Plan, c Charged) (*Outcome, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.Deadline)
+	defer cancel()
+
+	outcome := Outcome{}
+	release, err := s.draw(ctx, p, c)
+	switch {
+	case err == nil:
+		outcome.Release = release
+	case unavailable(err):
+		s.options.Log.Warn("attempt without outcome", "charge", c.Charge.ID, "attempt", c.Attempt, "error", err)
+		return nil, &dp.Error{Code: dp.CodeUnavailable, Message: "the rows cannot be read at the moment; the charge stands: ask again with the same Idempotency-Key, which costs nothing more", RetryAfter: time.Second, Err: err}
+	default:
+		s.options.Log.Error("attempt failed", "charge", c.Charge.ID, "attempt", c.Attempt, "error", err)
+		outcome.Failure = &dp.Error{Code: dp.CodeInternal, Message: "the answer failed after it was charged, and nothing of it was published; report the charge to the operator: " + c.Charge.ID}
+	}
+
+	// Only what is durable leaves; where another attempt was faster, its outcome stands.
+	published, err := s.releases.Publish(ctx, c.Charge.ID, c.Attempt, outcome)
+	if err != nil {
+		return nil, fmt.Errorf("publishing the outcome of charge %s: %w", c.Charge.ID, err)
+	}
+	return &published, nil
+}
+
+// draw computes the exact integers of an admitted charge and adds noise to them. The integers exist only
+// within this call.
+func (s *Service) draw(ctx context.Context, p *plan.Plan, c Charged) (*dp.Release, error) {
+	exact, err := s.aggregator.Aggregate(ctx, p, c.Snapshot)
+	if err != nil {
+		return nil, fmt.Errorf("aggregating: %w", err)
+	}
+	candidates, err := candidates(p, exact)
+	if err != nil {
+		return nil, err
+	}
+	noised, err := addNoise(ctx, p, candidates, s.noise)
+	if err != nil {
+		return nil, fmt.Errorf("adding noise: %w", err)
+	}
+	return s.release(p, c, noised), nil
+}
+
+// Plan prices a query without asking it: what it costs, how exact it is, what answers it free.
+func (s *Service) Plan(ctx context.Context, asker dp.Consumer, q dp.Query) (Quote, error) {
+	p, err := s.plan(ctx, asker, q)
+	if err != nil {
+		return Quote{}, err
+	}
+	quote := Quote{Plan: p}
+	if quote.Left, err = s.ledger.Left(ctx, asker.Name, p.Policy.Name, p.Blocks, p.Loss); err != nil {
+		return Quote{}, fmt.Errorf("reading what is left: %w", err)
+	}
+	if !q.Fresh {
+		found, err := s.releases.Find(ctx, asker.Name, p.ID, p.Policy.Name, p.Blocks)
+		if err != nil {
+			return Quote{}, fmt.Errorf("looking for an earlier release: %w", err)
+		}
+		quote.FreeFrom, _ = held(found)
+	}
+	if quote.FreeFrom == "" && quote.Left.SimilarQueries == 0 {
+		quote.Alternatives = alternatives(q, p, quote.Left)
+	}
+	return quote, nil
+}
+
+// plan finds the policy, checks that the asker may ask, and prices the query.
+func (s *Service) plan(ctx context.Context, asker dp.Consumer, q dp.Query) (*plan.Plan, error) {
+	policy, err := s.policies.Policy(ctx, q.Dataset)
+	if err != nil {
+		return nil, err
+	}
+	if err := authorise(asker, policy.Policy, q.Purpose); err != nil {
+		return nil, err
+	}
+	allotment, err := s.ledger.Allotment(ctx, asker.Name, q.Dataset)
+	if err != nil {
+		return nil, fmt.Errorf("reading the allotment: %w", err)
+	}
+	ceilings := []dp.Budget{policy.Cap}
+	if allotment.Budget != (dp.Budget{}) {
+		ceilings = append(ceilings, allotment.Budget)
+	}
+	return plan.Make(q, policy, ceilings, s.options.Limits)
+}
+
+// authorise holds a question to the policy's purposes and audiences, and to the asker's. An audience that the
+// policy does not list may not learn that the dataset exists.
+func authorise(asker dp.Consumer, policy dp.Policy, purpose string) error {
+	if !slices.Contains(policy.Audiences, asker.Audience) {
+		return &dp.Error{Code: dp.CodeNotFound, Message: "there is no such dataset: list the datasets that you may ask"}
+	}
+	if purpose == "" {
+		return nil // the plan says that it is missing, along with whatever else is
+	}
+	if !slices.Contains(policy.Purposes, purpose) {
+		return &dp.Error{Code: dp.CodePurposeNotAllowed, Message: "the dataset's policy does not list this purpose: state one that it lists"}
+	}
+	if !slices.Contains(asker.Purposes, purpose) {
+		return &dp.Error{Code: dp.CodePurposeNotAllowed, Message: "you do not hold this purpose: state one that you hold, or ask an officer for it"}
+	}
+	return nil
+}
+
+// reread hands out a release that the asker holds.
+func (s *Service) reread(ctx context.Context, asker dp.Consumer, p *plan.Plan, id string, stale bool) (Answer, error) {
+	release, err := s.releases.Release(ctx, asker.Name, id)
+	if err != nil {
+		return Answer{}, fmt.Errorf("reading an earlier release: %w", err)
+	}
+	left, err := s.ledger.Left(ctx, asker.Name, p.Policy.Name, p.Blocks, p.Loss)
+	if err != nil {
+		return Answer{}, fmt.Errorf("reading what is left: %w", err)
+	}
+	free := dp.Charge{Consumer: asker.Name, Dataset: p.Policy.Name, Blocks: release.Charge.Blocks, ID: release.Charge.ID}
+	return Answer{Release: s.shown(p, release), Reused: true, Stale: stale, Charge: free, Left: left}, nil
+}
+
+// shown draws a release's intervals at the confidence that was asked for. The noise is the same whatever the
+// confidence, so this is post-processing of what is published.
+func (s *Service) shown(p *plan.Plan, r dp.Release) dp.Release {
+	if r.Confidence == p.Confidence.String() {
+		return r
+	}
+	r.Confidence = p.Confidence.String()
+	groups, figures := make([]dp.Group, len(r.Groups)), newFigures(p)
+	for i, g := range r.Groups {
+		groups[i] = dp.Group{Key: g.Key, Values: figures.values(r.NoisedCoordinates[i])}
+	}
+	r.Groups = groups
+	return r
+}
+
+// held is the release that answers without any charge.
+func held(f Found) (id string, stale bool) {
+	if f.Held != "" {
+		return f.Held, false
+	}
+	return f.Stale, f.Stale != ""
+}
+
+// digest covers all that a caller asked, so that one idempotency key stands for one question.
+func digest(p *plan.Plan, q dp.Query) ([32]byte, error) {
+	text, err := json.Marshal(struct {
+		Question json.RawMessage
+		Purpose  string
+		Fresh    bool
+	}{p.Canonical, q.Purpose, q.Fresh})
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("digesting the query: %w", err)
+	}
+	return sha256.Sum256(text), nil
+}
+
+// unavailable says that rows could not be read for a reason outside of them.
+func unavailable(err error) bool {
+	var refused *dp.Error
+	return errors.As(err, &refused) && refused.Code == dp.CodeUnavailable
+}
