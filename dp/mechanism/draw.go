@@ -80,6 +80,7 @@ var (
 	errDelta       = errors.New("gaussian noise needs a delta above 0 and below 1")
 	errScale       = errors.New("the noise would exceed 2^40 units: ask for more epsilon or tighten the bounds")
 	errSigma       = errors.New("the noise would exceed 2^56 units: ask for more epsilon or tighten the bounds")
+	errMeanVector  = errors.New("a mean is a vector of two coordinates: its sum and its count")
 	errRho         = errors.New("gaussian noise is offered up to a rho of 0.5: use laplace or less epsilon")
 )
 
@@ -126,7 +127,7 @@ func gaussianRho(l0, bound int64, sigma float64) float64 {
 	return float64(l0) * ratio * ratio / 2 * float64(dp.RhoOne) * (1 + 0x1p-48)
 }
 
-// epsilonFloat is the largest float64 not above epsilon: less epsilon means more noise, so that rounding
+// epsilonFloat is a float64 below epsilon, by at most two roundings: less epsilon means more noise, so that rounding
 // never takes more than is charged.
 func epsilonFloat(e dp.Epsilon) float64 { return math.Nextafter(float64(e)/float64(dp.EpsilonOne), 0) }
 

@@ -12,8 +12,6 @@ type law interface {
 	atLeast(v float64) float64
 	// halfWidth is the least w with P(|noise| > w) <= miss.
 	halfWidth(miss float64) int64
-	// quantile is a continuous q with P(|sample| > q) <= miss.
-	quantile(miss float64) float64
 	// sd is the standard deviation of the integer noise.
 	sd() float64
 }
@@ -59,8 +57,6 @@ func (l laplaceLaw) halfWidth(miss float64) int64 {
 	return leastInteger(l.scale*(math.Ln2-math.Log(miss)-math.Log1p(math.Exp(-1/l.scale))) - 1)
 }
 
-func (l laplaceLaw) quantile(miss float64) float64 { return l.scale * -math.Log(miss) }
-
 func (l laplaceLaw) sd() float64 {
 	if l.m == 0 {
 		return 1 / (math.Sqrt2 * math.Sinh(0.5/l.scale))
@@ -98,10 +94,8 @@ func (l gaussianLaw) atLeast(v float64) float64 {
 	return 0.5 * math.Erfc(x/math.Sqrt2) * (1 + 0x1p-40)
 }
 
-func (l gaussianLaw) halfWidth(miss float64) int64 { return leastInteger(l.quantile(miss) - 0.5) }
-
-func (l gaussianLaw) quantile(miss float64) float64 {
-	return l.sigma * min(math.Sqrt2*math.Erfcinv(miss), l.cut)
+func (l gaussianLaw) halfWidth(miss float64) int64 {
+	return leastInteger(l.sigma*min(math.Sqrt2*math.Erfcinv(miss), l.cut) - 0.5)
 }
 
 func (l gaussianLaw) sd() float64 { return math.Sqrt(l.sigma*l.sigma + 1.0/12) }

@@ -8,6 +8,71 @@ import (
 	"github.com/discreet-analytics/discreet/dp/accounting"
 )
 
+// The statistical tests of this package are bounded by exact binomial tails. falseAlarm is the chance that
+// one of them fails in one run although everything is right: each cell gets it divided by statisticalCells.
+const (
+	falseAlarm       = 1e-6
+	statisticalCells = 200 // more than there are
+)
+
+// rate is how often something happened that should happen with a probability between low and high.
+type rate struct {
+	happened, n int
+	low, high   float64
+}
+
+// plausible reports whether the rate would be this far off by chance more often than a cell's share of falseAlarm.
+func (r rate) plausible() bool {
+	const share = falseAlarm / statisticalCells / 2
+	return binomialTail(r.n, r.happened, r.low, false) > share && binomialTail(r.n, r.happened, r.high, true) > share
+}
+
+// binomialTail is P(X >= k), or P(X <= k) if !up wants to know whether k is too small: exact sums.
+func binomialTail(n, k int, p float64, up bool) float64 {
+	from, to := 0, k
+	if up {
+		from, to = k, n
+	}
+	if p <= 0 || p >= 1 {
+		at := 0
+		if p >= 1 {
+			at = n
+		}
+		if from <= at && at <= to {
+			return 1
+		}
+		return 0
+	}
+	lgN, _ := math.Lgamma(float64(n) + 1)
+	sum := 0.0
+	for i := from; i <= to; i++ {
+		lgI, _ := math.Lgamma(float64(i) + 1)
+		lgR, _ := math.Lgamma(float64(n-i) + 1)
+		sum += math.Exp(lgN - lgI - lgR + float64(i)*math.Log(p) + float64(n-i)*math.Log1p(-p))
+	}
+	return sum
+}
+
+func TestBinomialBoundsRejectWhatIsImplausible(t *testing.T) {
+	for _, c := range []struct {
+		rate rate
+		want bool
+	}{
+		{rate{5000, 10000, 0.5, 0.5}, true},
+		{rate{5100, 10000, 0.5, 0.5}, true},
+		{rate{5400, 10000, 0.5, 0.5}, false},
+		{rate{4600, 10000, 0.5, 0.5}, false},
+		{rate{9900, 10000, 0.95, 0.99}, true},
+		{rate{10000, 10000, 0.95, 0.99}, false},
+		{rate{0, 10000, 0, 0}, true},
+		{rate{1, 10000, 0, 0}, false},
+	} {
+		if got := c.rate.plausible(); got != c.want {
+			t.Errorf("%+v is plausible: %v", c.rate, got)
+		}
+	}
+}
+
 func epsilon(t testing.TB, text string) dp.Epsilon {
 	t.Helper()
 	e, err := accounting.ParseEpsilon(text, accounting.Up)
@@ -26,48 +91,16 @@ func delta(t testing.TB, text string) dp.Delta {
 	return d
 }
 
-// TestSigmaMatchesPublishedValues compares with the analytic Gaussian mechanism of Balle and Wang (2018).
-func TestSigmaMatchesPublishedValues(t *testing.T) {
-	for _, c := range []struct {
-		epsilon, delta string
-		sigma          float64
-	}{
-		{"1", "1e-5", 3.73063}, {"1", "1e-6", 4.22468}, {"0.5", "1e-6", 8.05762}, {"0.1", "1e-6", 36.30469},
-	} {
-		d := Draw{Kind: Gaussian, L0: 1, Bound: 1, Epsilon: epsilon(t, c.epsilon), Delta: delta(t, c.delta)}
-		law, err := d.law()
-		if err != nil {
+// draws is n draws of secure noise on 0.
+func draws(t testing.TB, d Draw, n int) []int64 {
+	t.Helper()
+	noise := Secure()
+	out := make([]int64, n)
+	for i := range out {
+		var err error
+		if out[i], err = noise.Add(0, d); err != nil {
 			t.Fatal(err)
 		}
-		got := law.(gaussianLaw).sigma
-		if got < c.sigma*(1-1e-6) || got > c.sigma*(1+1.1e-3) {
-			t.Errorf("sigma at (%s, %s) = %v, want %v, at most a thousandth above", c.epsilon, c.delta, got, c.sigma)
-		}
 	}
-}
-
-func TestSelectionReference(t *testing.T) {
-	s, err := ForSelection(4, epsilon(t, "0.549306144334"), delta(t, "0.02"), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.Kind != Gaussian || s.Tau() != 18 {
-		t.Errorf("selection is %s with tau %d, want gaussian with 18", s.Kind, s.Tau())
-	}
-	if p := s.KeepProbability(10); math.Abs(p-0.101) > 0.0005 {
-		t.Errorf("10 customers are kept with probability %v, want 0.101", p)
-	}
-	if p := s.KeepProbability(38); p < 0.9998 || p > 0.9999 {
-		t.Errorf("38 customers are kept with probability %v, want 0.99987", p)
-	}
-}
-
-func TestMeanAgeOfPUMS(t *testing.T) {
-	v, err := ForLoss(1, []int64{100, 1}, epsilon(t, "1"), 0, false, DefaultConfidence)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w := ExpectedMeanHalfWidth(v, 0, 100, 1000, DefaultConfidence); !(w <= 0.31 && w > 0.25) {
-		t.Errorf("half-width over 1,000 rows is %v, want at most 0.31", w)
-	}
+	return out
 }

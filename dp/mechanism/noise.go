@@ -88,11 +88,16 @@ func (s sampler) sample() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if s.m == 0 {
-		return fine, nil
+	return roundHalfUp(fine, s.m), nil
+}
+
+// roundHalfUp is floor(fine/2^m + 1/2) without overflow: shifts of signed integers round down.
+func roundHalfUp(fine int64, m uint) int64 {
+	if m == 0 {
+		return fine
 	}
-	// floor(fine/2^m + 1/2), written so that nothing overflows: the shift is arithmetic.
-	return (fine>>(s.m-1) + 1) >> 1, nil
+	half := fine >> (m - 1)
+	return half>>1 + half&1
 }
 
 func saturatingAdd(a, b int64) int64 {

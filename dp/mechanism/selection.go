@@ -111,5 +111,5 @@ func (s Selection) KeepProbability(customers int64) float64 {
 	if v > 0 {
 		return law.atLeast(v)
 	}
-	return 1 - law.atLeast(1-v) // noise is symmetric, but for which way a half is rounded
+	return 1 - law.atLeast(-v) // samples are symmetric around 0
 }
