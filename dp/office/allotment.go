@@ -15,7 +15,7 @@ import (
 // Errors: CodeInvalidInput, CodeNotFound, CodePreconditionRequired, CodePreconditionFailed.
 func (o *Office) SetAllotment(ctx context.Context, actor string, a dp.Allotment, ifMatch *uint64, reason string) (set dp.Allotment, created bool, err error) {
 	if a.MaxEpsilonPerQuery < 0 {
-		return dp.Allotment{}, false, invalid("The maximum per query cannot be negative: give an epsilon above 0, or 0 for none.")
+		return dp.Allotment{}, false, invalid("the maximum per query cannot be negative: give an epsilon above 0, or 0 for none")
 	}
 	if err := checkReason(reason, false); err != nil {
 		return dp.Allotment{}, false, err

@@ -31,7 +31,7 @@ func (o *Office) CreateConsumer(ctx context.Context, actor string, c dp.Consumer
 			return err
 		}
 		if taken {
-			return refuse(dp.CodeConflict, "A consumer of that name exists, and names are never reused: choose another, or change that one.")
+			return refuse(dp.CodeConflict, "a consumer of that name exists, and names are never reused: choose another, or change that one")
 		}
 		c.Created, c.Version = now, 1
 		return tx.PutConsumer(c)
@@ -99,13 +99,13 @@ func checkConsumer(c dp.Consumer) error {
 	switch c.Role {
 	case dp.Product, dp.Analyst, dp.Officer, dp.Custodian, dp.Auditor:
 	default:
-		return invalid("Give the consumer a role: product, analyst, officer, custodian or auditor.")
+		return invalid("give the consumer a role: product, analyst, officer, custodian or auditor")
 	}
 	if !isAudience(c.Audience) {
-		return invalid("Give the consumer an audience: internal or third-party.")
+		return invalid("give the consumer an audience: internal or third-party")
 	}
 	if !isLine(c.Organisation, maxOrganisation) {
-		return invalid("Shorten the organisation to one line of at most %d bytes of UTF-8.", maxOrganisation)
+		return invalid("shorten the organisation to one line of at most %d bytes of UTF-8", maxOrganisation)
 	}
 	return checkPurposes(c.Purposes)
 }

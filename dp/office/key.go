@@ -34,7 +34,7 @@ func (o *Office) IssueKey(ctx context.Context, actor, consumer string, expires t
 			return notFound("consumer")
 		}
 		if !expires.IsZero() && !expires.After(now) {
-			return invalid("Give the key an expiry in the future, or none.")
+			return invalid("give the key an expiry in the future, or none")
 		}
 		secret, key = newKey(consumer, now, expires)
 		return tx.PutKey(key)

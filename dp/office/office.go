@@ -88,7 +88,7 @@ const nameRule = "use 1 to 63 characters: a lower-case letter first, then lower-
 // checkName refuses what cannot be the name of a dataset, a consumer or a purpose.
 func checkName(of, name string) error {
 	if !namePattern.MatchString(name) {
-		return invalid("The name of the %s cannot be used: %s.", of, nameRule)
+		return invalid("the name of the %s cannot be used: %s", of, nameRule)
 	}
 	return nil
 }
@@ -96,10 +96,10 @@ func checkName(of, name string) error {
 // checkReason refuses a reason that an auditor could not read; required says that there must be one.
 func checkReason(reason string, required bool) error {
 	if required && strings.TrimSpace(reason) == "" {
-		return invalid("Say why: a change of a policy or a budget needs a reason, which is kept for auditors.")
+		return invalid("say why: a change of a policy or a budget needs a reason, which is kept for auditors")
 	}
 	if !isLine(reason, maxReason) {
-		return invalid("Shorten the reason to one line of at most %d bytes of UTF-8.", maxReason)
+		return invalid("shorten the reason to one line of at most %d bytes of UTF-8", maxReason)
 	}
 	return nil
 }
@@ -111,14 +111,14 @@ func isLine(text string, most int) bool {
 
 func checkPurposes(purposes []string) error {
 	if len(purposes) > maxPurposes {
-		return invalid("List at most %d purposes.", maxPurposes)
+		return invalid("list at most %d purposes", maxPurposes)
 	}
 	for i, p := range purposes {
 		if err := checkName("purpose", p); err != nil {
 			return err
 		}
 		if slices.Contains(purposes[:i], p) {
-			return invalid("Name each purpose once.")
+			return invalid("name each purpose once")
 		}
 	}
 	return nil
@@ -132,11 +132,11 @@ func checkMatch(of string, exists bool, version uint64, ifMatch *uint64) error {
 	case !exists && ifMatch == nil:
 		return nil
 	case !exists:
-		return refuse(dp.CodePreconditionFailed, "There is no such %s yet: leave out If-Match to create it.", of)
+		return refuse(dp.CodePreconditionFailed, "there is no such %s yet: leave out If-Match to create it", of)
 	case ifMatch == nil:
-		return refuse(dp.CodePreconditionRequired, "The %s exists: read it, and send its version (%d now) as If-Match to change it.", of, version)
+		return refuse(dp.CodePreconditionRequired, "the %s exists: read it, and send its version (%d now) as If-Match to change it", of, version)
 	case *ifMatch != version:
-		return refuse(dp.CodePreconditionFailed, "The %s was changed meanwhile and is at version %d: read it again and repeat the change on that.", of, version)
+		return refuse(dp.CodePreconditionFailed, "the %s was changed meanwhile and is at version %d: read it again and repeat the change on that", of, version)
 	}
 	return nil
 }
@@ -147,10 +147,10 @@ func maxDelta(population int64) dp.Delta { return dp.DeltaOne / 10 / dp.Delta(po
 
 func checkBudget(of string, b dp.Budget, population int64) error {
 	if b.Epsilon < 0 || b.Delta < 0 {
-		return invalid("The %s cannot be negative: give epsilon and delta of 0 or more.", of)
+		return invalid("the %s cannot be negative: give epsilon and delta of 0 or more", of)
 	}
 	if most := maxDelta(population); b.Delta > most {
-		return invalid("The delta of the %s is above 1/(10 * population): give at most %s, or 0.", of, most)
+		return invalid("the delta of the %s is above 1/(10 * population): give at most %s, or 0", of, most)
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func decidePolicy(tx Tx, p dp.Policy, ifMatch *uint64, reason string) (dp.Versio
 func CheckFixed(loaded, p dp.Policy) error {
 	const instead = "keep it, or declare a new dataset under another name and load the rows there"
 	fixed := func(what string) error {
-		return refuse(dp.CodeConflict, "Rows are loaded, which fixes %s: %s.", what, instead)
+		return refuse(dp.CodeConflict, "rows are loaded, which fixes %s: %s", what, instead)
 	}
 	if loaded.Unit.Row != p.Unit.Row || loaded.Unit.Column != p.Unit.Column {
 		return fixed("the unit")
@@ -123,31 +123,31 @@ func checkPolicy(p dp.Policy) error {
 	switch p.Kind {
 	case dp.Engagement, dp.Transactions, dp.Custom:
 	default:
-		return badPolicy("Give the policy a kind: engagement, transactions or custom.")
+		return badPolicy("give the policy a kind: engagement, transactions or custom")
 	}
 	if p.Population < 1 || p.Population > maxPopulation {
-		return badPolicy("Declare a population between 1 and 10^17: the number of customers, which bounds delta.")
+		return badPolicy("declare a population between 1 and 10^17: the number of customers, which bounds delta")
 	}
 	if p.Unit.Row != (p.Unit.Column == "") {
-		return badPolicy("Name the customer's column as the unit, or say {row: true} where every row is its own customer.")
+		return badPolicy("name the customer's column as the unit, or say {row: true} where every row is its own customer")
 	}
 	switch p.Unit.Block {
 	case dp.Month, dp.Quarter, dp.Year:
 		if p.Time == nil {
-			return badPolicy("Declare the time column, or the block all: a calendar block needs times.")
+			return badPolicy("declare the time column, or the block all: a calendar block needs times")
 		}
 	case dp.All:
 	default:
-		return badPolicy("Give the unit a block: month, quarter, year or all.")
+		return badPolicy("give the unit a block: month, quarter, year or all")
 	}
 	if p.Bounds.MaxPartitions < 1 || p.Bounds.MaxRows < 1 {
-		return badPolicy("Declare max_partitions and max_rows of at least 1.")
+		return badPolicy("declare max_partitions and max_rows of at least 1")
 	}
 	if p.Unit.Row && (p.Bounds.MaxPartitions != 1 || p.Bounds.MaxRows != 1) {
-		return badPolicy("Declare max_partitions and max_rows of 1 where every row is its own customer.")
+		return badPolicy("declare max_partitions and max_rows of 1 where every row is its own customer")
 	}
 	if p.Cap.Epsilon <= 0 {
-		return badPolicy("Declare a cap with an epsilon above 0.")
+		return badPolicy("declare a cap with an epsilon above 0")
 	}
 	if err := checkBudget("cap", p.Cap, p.Population); err != nil {
 		return asPolicy(err)
@@ -156,17 +156,17 @@ func checkPolicy(p dp.Policy) error {
 		return asPolicy(err)
 	}
 	if len(p.Purposes) == 0 {
-		return badPolicy("List at least one purpose: a query states which one it serves.")
+		return badPolicy("list at least one purpose: a query states which one it serves")
 	}
 	if err := checkPurposes(p.Purposes); err != nil {
 		return asPolicy(err)
 	}
 	if len(p.Audiences) == 0 {
-		return badPolicy("List the audiences that may receive answers: internal, third-party or both.")
+		return badPolicy("list the audiences that may receive answers: internal, third-party or both")
 	}
 	for _, a := range p.Audiences {
 		if !isAudience(a) {
-			return badPolicy("An audience is internal or third-party: list those that may receive answers.")
+			return badPolicy("an audience is internal or third-party: list those that may receive answers")
 		}
 	}
 	return nil

@@ -15,5 +15,5 @@ func invalid(format string, values ...any) error {
 }
 
 func notFound(what string) error {
-	return refuse(dp.CodeNotFound, "There is no such %s: check its name, or create it first.", what)
+	return refuse(dp.CodeNotFound, "there is no such %s: check its name, or create it first", what)
 }

@@ -1,0 +1,100 @@
+package ledger
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/discreet-analytics/discreet/dp"
+)
+
+// blob is the content of a release, kept in pieces under a name of its own: two attempts never share one.
+type blob struct {
+	name   string
+	data   []byte
+	sum    [sha256.Size]byte
+	pieces int
+	stored bool // its pieces are written already
+}
+
+const (
+	// pieceBytes is the size of a piece.
+	pieceBytes = 256 << 10
+	// inlineBytes is the size up to which the pieces are written by the publishing transaction itself.
+	inlineBytes = 2 * pieceBytes
+)
+
+// writeRelease encodes a release and, where it is large, writes its pieces. They are visible once a release
+// record names the blob; until then they belong to nobody, and opening the ledger removes them.
+func (l *Ledger) writeRelease(ctx context.Context, r *dp.Release) (blob, error) {
+	data, err := encode(*r)
+	if err != nil {
+		return blob{}, err
+	}
+	if int64(len(data)) > l.limits.ReleaseBytes {
+		return blob{}, refuse(dp.CodeTooLarge, "the answer is larger than the ledger keeps: ask for fewer groups")
+	}
+	if _, err := decode[dp.Release](data); err != nil {
+		return blob{}, fmt.Errorf("reading back what would be stored: %w", err)
+	}
+	b := blob{name: newID(""), data: data, sum: sha256.Sum256(data), pieces: (len(data) + pieceBytes - 1) / pieceBytes}
+	if len(data) <= inlineBytes {
+		return b, nil
+	}
+	b.stored = true
+	for i := range b.pieces {
+		err := l.write(ctx, func(t *tx) error {
+			t.put(blobKey(b.name, uint64(i)), b.piece(i))
+			return save(t, unfinishedKey(b.name), unfinishedRecord{Blob: b.name, Pieces: i + 1})
+		})
+		if err != nil {
+			return blob{}, err
+		}
+	}
+	return b, nil
+}
+
+func (b blob) piece(i int) []byte { return b.data[i*pieceBytes : min((i+1)*pieceBytes, len(b.data))] }
+
+// publish makes the pieces part of what is kept, in the transaction that names the blob.
+func (b blob) publish(t *tx) {
+	if b.stored {
+		t.delete(unfinishedKey(b.name))
+		return
+	}
+	for i := range b.pieces {
+		t.put(blobKey(b.name, uint64(i)), b.piece(i))
+	}
+}
+
+// remove deletes pieces that were written for nothing.
+func (b blob) remove(t *tx) {
+	if !b.stored {
+		return
+	}
+	for i := range b.pieces {
+		t.delete(blobKey(b.name, uint64(i)))
+	}
+	t.delete(unfinishedKey(b.name))
+}
+
+// sweep removes the pieces of releases that were never published: the process that wrote them has ended.
+func (l *Ledger) sweep(ctx context.Context) error {
+	var unfinished []blob
+	err := l.read(ctx, func(v view) error {
+		return v.walk([]byte{kindUnfinished}, nil, ascending, func(_, value []byte) (bool, error) {
+			u, err := decode[unfinishedRecord](value)
+			unfinished = append(unfinished, blob{name: u.Blob, pieces: u.Pieces, stored: true})
+			return true, err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for _, b := range unfinished {
+		if err := l.write(ctx, func(t *tx) error { b.remove(t); return nil }); err != nil {
+			return err
+		}
+	}
+	return nil
+}

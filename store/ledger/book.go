@@ -1,0 +1,165 @@
+package ledger
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/office"
+)
+
+// Change implements office.Book. The record of the change is part of its transaction; a decision that writes
+// nothing leaves none.
+func (l *Ledger) Change(ctx context.Context, c office.Change, decide func(office.Tx) error) error {
+	return l.write(ctx, func(t *tx) error {
+		b := &bookTx{tx: t}
+		if err := decide(b); err != nil {
+			return err
+		}
+		if len(b.changed) == 0 {
+			return nil
+		}
+		number, err := nextNumber(t)
+		if err != nil {
+			return err
+		}
+		return save(t, changeKey(number), changeRecord{At: c.At, Actor: c.Actor, Reason: c.Reason, Changed: b.changed})
+	})
+}
+
+// bookTx is office.Tx over one request, and notes what was written.
+type bookTx struct {
+	tx      *tx
+	changed []changedObject
+}
+
+func (b *bookTx) note(kind, name string, version uint64) {
+	b.changed = append(b.changed, changedObject{Kind: kind, Name: name, Version: version})
+}
+
+func (b *bookTx) Policies(dataset string) ([]dp.VersionedPolicy, error) {
+	d, _, err := load[datasetRecord](b.tx, datasetKey(dataset))
+	if err != nil {
+		return nil, err
+	}
+	versions := make([]dp.VersionedPolicy, d.PolicyVersion)
+	for i := range versions {
+		if versions[i], err = mustLoad[dp.VersionedPolicy](b.tx, policyKey(dataset, uint64(i)+1)); err != nil {
+			return nil, err
+		}
+	}
+	return versions, nil
+}
+
+func (b *bookTx) LoadedUnder(dataset string) (uint64, error) {
+	d, _, err := load[datasetRecord](b.tx, datasetKey(dataset))
+	return d.LoadedUnder, err
+}
+
+func (b *bookTx) PutPolicy(p dp.VersionedPolicy) error {
+	d, _, err := load[datasetRecord](b.tx, datasetKey(p.Name))
+	if err != nil {
+		return err
+	}
+	if p.Version != d.PolicyVersion+1 {
+		return errOutOfOrder("policy")
+	}
+	d.PolicyVersion, d.Cap = p.Version, p.Cap
+	if err := save(b.tx, datasetKey(p.Name), d); err != nil {
+		return err
+	}
+	b.note("policy", p.Name, p.Version)
+	return save(b.tx, policyKey(p.Name, p.Version), p)
+}
+
+func (b *bookTx) Consumer(name string) (dp.Consumer, bool, error) {
+	return load[dp.Consumer](b.tx, consumerKey(name))
+}
+
+func (b *bookTx) AnyConsumer() (bool, error) { return b.tx.has([]byte{kindConsumer}), nil }
+
+func (b *bookTx) PutConsumer(c dp.Consumer) error {
+	now, _, err := b.Consumer(c.Name)
+	if err != nil {
+		return err
+	}
+	if c.Version != now.Version+1 {
+		return errOutOfOrder("consumer")
+	}
+	b.note("consumer", c.Name, c.Version)
+	return save(b.tx, consumerKey(c.Name), c)
+}
+
+func (b *bookTx) Key(id string) (dp.Key, bool, error) { return load[dp.Key](b.tx, keyKey(id)) }
+
+func (b *bookTx) PutKey(k dp.Key) error {
+	now, found, err := b.Key(k.ID)
+	if err != nil {
+		return err
+	}
+	if found && (now.Hash != k.Hash || now.Consumer != k.Consumer) {
+		return errors.New("a key's secret and consumer never change")
+	}
+	if !found {
+		taken, err := b.tx.get(keyHashKey(k.Hash))
+		if err != nil {
+			return err
+		}
+		if taken != nil {
+			return errors.New("a key of this secret exists")
+		}
+		b.tx.put(keyHashKey(k.Hash), []byte(k.ID))
+		b.tx.put(keyOfKey(k.Consumer, k.ID), []byte(k.ID))
+	}
+	b.note("key", k.ID, 0)
+	return save(b.tx, keyKey(k.ID), k)
+}
+
+func (b *bookTx) Allotment(consumer, dataset string) (dp.Allotment, bool, error) {
+	return load[dp.Allotment](b.tx, allotmentKey(consumer, dataset))
+}
+
+func (b *bookTx) PutAllotment(a dp.Allotment) error {
+	now, _, err := b.Allotment(a.Consumer, a.Dataset)
+	if err != nil {
+		return err
+	}
+	if a.Version != now.Version+1 {
+		return errOutOfOrder("allotment")
+	}
+	b.note("allotment", a.Consumer+"/"+a.Dataset, a.Version)
+	return save(b.tx, allotmentKey(a.Consumer, a.Dataset), a)
+}
+
+func errOutOfOrder(of string) error {
+	return fmt.Errorf("the versions of a %s count up by one", of)
+}
+
+// Authenticate returns the consumer of a key that is in force at the ledger's time, and the key, given the
+// SHA-256 of the whole secret. Unknown, expired and revoked keys are refused alike, with CodeUnauthenticated.
+func (l *Ledger) Authenticate(ctx context.Context, hash [32]byte) (c dp.Consumer, k dp.Key, err error) {
+	now := l.clock()
+	err = l.read(ctx, func(v view) error {
+		id, err := v.get(keyHashKey(hash))
+		if err != nil {
+			return err
+		}
+		if id != nil {
+			if k, err = mustLoad[dp.Key](v, keyKey(string(id))); err != nil {
+				return err
+			}
+		}
+		same := subtle.ConstantTimeCompare(k.Hash[:], hash[:]) == 1
+		if id == nil || !same || !k.Revoked.IsZero() || !k.Expires.IsZero() && !now.Before(k.Expires) {
+			return refuse(dp.CodeUnauthenticated, "this key is not in force: check that it is complete, or ask an officer for a new one")
+		}
+		c, err = mustLoad[dp.Consumer](v, consumerKey(k.Consumer))
+		return err
+	})
+	if err != nil {
+		return dp.Consumer{}, dp.Key{}, err
+	}
+	return c, k, nil
+}

@@ -1,0 +1,171 @@
+package ledger
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"strings"
+
+	"github.com/discreet-analytics/discreet/dp"
+)
+
+// format is the version of keys and records that this package reads and writes.
+const format = 1
+
+// The kinds of key: the first byte. store/FORMAT.md describes each.
+const (
+	kindMeta         = 'V'
+	kindNumber       = 'Q'
+	kindDataset      = 'D'
+	kindPolicy       = 'P'
+	kindPending      = 'l'
+	kindLoad         = 'L'
+	kindLoadName     = 'N'
+	kindBlock        = 'B'
+	kindBlockVersion = 'S'
+	kindAccount      = 'A'
+	kindAccountOf    = 'a'
+	kindCharge       = 'C'
+	kindChargeOf     = 'c'
+	kindIdempotency  = 'I'
+	kindRelease      = 'R'
+	kindBlob         = 'b'
+	kindUnfinished   = 'u'
+	kindHolder       = 'H'
+	kindHeld         = 'h'
+	kindDraw         = 'F'
+	kindDrawOf       = 'f'
+	kindConsumer     = 'U'
+	kindKey          = 'K'
+	kindKeyOf        = 'k'
+	kindKeyHash      = 'W'
+	kindAllotment    = 'M'
+	kindChange       = 'X'
+)
+
+const (
+	numberBytes = 8
+	digestBytes = 32
+)
+
+// makeKey begins with the kind; the parts follow, each up to an end mark that no part can hold, so that no part
+// can be taken for another and keys sort by their parts as text.
+func makeKey(kind byte, parts ...string) []byte {
+	size := 1 + digestBytes
+	for _, p := range parts {
+		size += len(p) + 2
+	}
+	key := make([]byte, 1, size)
+	key[0] = kind
+	for _, p := range parts {
+		for {
+			before, after, zero := strings.Cut(p, "\x00")
+			key = append(key, before...)
+			if !zero {
+				break
+			}
+			key = append(key, 0, 0xff)
+			p = after
+		}
+		key = append(key, 0, 1)
+	}
+	return key
+}
+
+// partsOf reads the parts of a key that makeKey made.
+func partsOf(key []byte) []string {
+	parts := strings.Split(string(key[1:]), "\x00\x01")
+	parts = parts[:len(parts)-1]
+	for i, p := range parts {
+		parts[i] = strings.ReplaceAll(p, "\x00\xff", "\x00")
+	}
+	return parts
+}
+
+// numbered ends a key with a number, so that keys sort by it.
+func numbered(key []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(key, n) }
+
+// numberOf reads the number at a key's end.
+func numberOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-numberBytes:]) }
+
+func metaKey() []byte                  { return makeKey(kindMeta) }
+func numberKey() []byte                { return makeKey(kindNumber) }
+func datasetKey(dataset string) []byte { return makeKey(kindDataset, dataset) }
+func policyKey(dataset string, version uint64) []byte {
+	return numbered(makeKey(kindPolicy, dataset), version)
+}
+
+func pendingKey(dataset string, load uint64) []byte {
+	return numbered(makeKey(kindPending, dataset), load)
+}
+func loadKey(dataset string, load uint64) []byte { return numbered(makeKey(kindLoad, dataset), load) }
+func loadNameKey(dataset, name string) []byte    { return makeKey(kindLoadName, dataset, name) }
+func blockKey(dataset, block string) []byte      { return makeKey(kindBlock, dataset, block) }
+func blockVersionKey(dataset, block string, version uint64) []byte {
+	return numbered(makeKey(kindBlockVersion, dataset, block), version)
+}
+
+// accountKey is a cap's where consumer is empty, else an allotment's.
+func accountKey(dataset, block, consumer string) []byte {
+	return makeKey(kindAccount, dataset, block, consumer)
+}
+
+// accountOfKey lists the accounts of a consumer, who is empty for caps.
+func accountOfKey(consumer, dataset, block string) []byte {
+	return makeKey(kindAccountOf, consumer, dataset, block)
+}
+
+func chargeKey(id string) []byte { return makeKey(kindCharge, id) }
+func chargeOfKey(consumer string, number uint64) []byte {
+	return numbered(makeKey(kindChargeOf, consumer), number)
+}
+
+// idempotencyKey hashes the caller's key, whose length and bytes are the caller's choice.
+func idempotencyKey(consumer, key string) []byte {
+	sum := sha256.Sum256([]byte(key))
+	return append(makeKey(kindIdempotency, consumer), sum[:]...)
+}
+
+func releaseKey(id string) []byte              { return makeKey(kindRelease, id) }
+func blobKey(blob string, chunk uint64) []byte { return numbered(makeKey(kindBlob, blob), chunk) }
+func unfinishedKey(blob string) []byte         { return makeKey(kindUnfinished, blob) }
+func holderKey(consumer, release string) []byte {
+	return makeKey(kindHolder, consumer, release)
+}
+func heldKey(consumer string, number uint64) []byte {
+	return numbered(makeKey(kindHeld, consumer), number)
+}
+
+// drawsKey begins the keys of the draws of a plan over given block versions; drawKey is one of them, in the
+// order of publishing.
+func drawsKey(plan string, versions [digestBytes]byte) []byte {
+	return append(makeKey(kindDraw, plan), versions[:]...)
+}
+
+func drawKey(plan string, versions [digestBytes]byte, number uint64) []byte {
+	return numbered(drawsKey(plan, versions), number)
+}
+
+// drawOfKey lists the draws of a plan that a consumer holds, in the order in which they came to hold them.
+func drawOfKey(consumer, plan string, number uint64) []byte {
+	return numbered(makeKey(kindDrawOf, consumer, plan), number)
+}
+
+func consumerKey(name string) []byte           { return makeKey(kindConsumer, name) }
+func keyKey(id string) []byte                  { return makeKey(kindKey, id) }
+func keyOfKey(consumer, id string) []byte      { return makeKey(kindKeyOf, consumer, id) }
+func keyHashKey(hash [digestBytes]byte) []byte { return append(makeKey(kindKeyHash), hash[:]...) }
+func allotmentKey(consumer, dataset string) []byte {
+	return makeKey(kindAllotment, consumer, dataset)
+}
+func changeKey(number uint64) []byte { return numbered(makeKey(kindChange), number) }
+
+// digestVersions identifies the rows of a set of blocks as they stood.
+func digestVersions(versions []dp.BlockVersion) [digestBytes]byte {
+	var text []byte
+	for _, v := range versions {
+		text = binary.AppendUvarint(text, uint64(len(v.Block)))
+		text = append(text, v.Block...)
+		text = binary.BigEndian.AppendUint64(text, v.Version)
+	}
+	return sha256.Sum256(text)
+}

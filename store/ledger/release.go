@@ -1,0 +1,280 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/answer"
+)
+
+// Publish implements answer.Releases. A large release is written in pieces that nobody can see; the
+// transaction that joins it to its charge makes all of it visible at once. Only the newest attempt may
+// publish: another one gets what was published, or CodeUnavailable while the newest still runs.
+//
+// What it returns is read back from what is stored, so that every later reading is the same.
+func (l *Ledger) Publish(ctx context.Context, charge string, attempt int, o answer.Outcome) (answer.Outcome, error) {
+	if (o.Release == nil) == (o.Failure == nil) {
+		return answer.Outcome{}, errors.New("an outcome is either a release or a failure")
+	}
+	var content blob
+	if o.Release != nil {
+		var err error
+		if content, err = l.writeRelease(ctx, o.Release); err != nil {
+			return answer.Outcome{}, fmt.Errorf("storing a release: %w", err)
+		}
+	}
+	var c chargeRecord
+	err := l.write(ctx, func(t *tx) (err error) {
+		c, err = decideOutcome(t, charge, attempt, o, content)
+		return err
+	})
+	if err != nil {
+		return answer.Outcome{}, err
+	}
+	if !c.ended() {
+		return answer.Outcome{}, &dp.Error{Code: dp.CodeUnavailable, RetryAfter: time.Second,
+			Message: "another attempt at this question has begun: ask again with the same Idempotency-Key, which costs nothing more"}
+	}
+	return l.outcome(ctx, &c)
+}
+
+// decideOutcome ends a charge, unless it has ended or a newer attempt runs: then what was brought is dropped.
+func decideOutcome(t *tx, charge string, attempt int, o answer.Outcome, content blob) (chargeRecord, error) {
+	c, found, err := load[chargeRecord](t, chargeKey(charge))
+	if err != nil {
+		return c, err
+	}
+	if !found {
+		return c, errors.New("an outcome names a charge that does not exist")
+	}
+	if c.ended() || attempt != c.Attempts {
+		content.remove(t)
+		return c, nil
+	}
+	if o.Failure != nil {
+		failure := *o.Failure
+		failure.Err = nil // is for the log of the process
+		c.Failure = &failure
+		return c, saveCharge(t, &c)
+	}
+	if err := matches(o.Release, &c); err != nil {
+		return c, err
+	}
+	_, taken, err := load[releaseRecord](t, releaseKey(o.Release.ID))
+	if err != nil {
+		return c, err
+	}
+	if taken {
+		return c, errors.New("a release of this id exists: ids are never reused")
+	}
+	number, err := nextNumber(t)
+	if err != nil {
+		return c, err
+	}
+	content.publish(t)
+	record := releaseRecord{Number: number, Charge: charge, Blob: content.name, Bytes: int64(len(content.data)), Sum: content.sum[:], Summary: summary(*o.Release)}
+	if err := save(t, releaseKey(o.Release.ID), record); err != nil {
+		return c, err
+	}
+	versions := digestVersions(c.Snapshot.Blocks)
+	t.put(drawKey(c.Plan, versions, number), []byte(o.Release.ID))
+	c.Release, c.Metrics = o.Release.ID, o.Release.Metrics
+	if err := hold(t, &c); err != nil {
+		return c, err
+	}
+	return c, saveCharge(t, &c)
+}
+
+// matches asserts that a release is the answer to what was charged.
+func matches(r *dp.Release, c *chargeRecord) error {
+	for _, part := range []struct {
+		name string
+		same bool
+	}{
+		{"id", r.ID != ""},
+		{"charge", r.Charge.ID == c.Charge.ID},
+		{"dataset", r.Dataset == c.Charge.Dataset},
+		{"plan", r.Plan == c.Plan},
+		{"policy version", r.PolicyVersion == c.Snapshot.PolicyVersion},
+		{"block versions", slices.Equal(r.Blocks, c.Snapshot.Blocks)},
+	} {
+		if !part.same {
+			return fmt.Errorf("a release does not match its charge: its %s differs", part.name)
+		}
+	}
+	return nil
+}
+
+// handOut makes a charge pay for a release that another consumer's charge drew: the same plan at the same
+// price, which only the allotments pay.
+func handOut(t *tx, r answer.ChargeRequest, c *chargeRecord) error {
+	source, found, err := load[releaseRecord](t, releaseKey(r.Source))
+	if err != nil {
+		return err
+	}
+	if !found {
+		return errors.New("a charge names a source that does not exist")
+	}
+	paid, err := mustLoad[chargeRecord](t, chargeKey(source.Charge))
+	if err != nil {
+		return err
+	}
+	switch {
+	case paid.Plan != r.Plan || paid.Charge.Dataset != r.Dataset || paid.Snapshot.PolicyVersion != r.PolicyVersion:
+		return errors.New("a charge names a source that answers another plan")
+	case paid.Charge.Loss != r.Loss || !slices.Equal(paid.Charge.Blocks, r.Blocks):
+		return errors.New("a charge does not cost what its source did")
+	}
+	c.Source, c.Release, c.Metrics = r.Source, r.Source, source.Summary.Metrics
+	c.Snapshot = paid.Snapshot
+	c.Charge.CapLoss = dp.Loss{}
+	return nil
+}
+
+// hold makes the consumer of an ended charge a holder of its release.
+func hold(t *tx, c *chargeRecord) error {
+	number, err := nextNumber(t)
+	if err != nil {
+		return err
+	}
+	consumer := c.Charge.Consumer
+	if err := save(t, holderKey(consumer, c.Release), holderRecord{Number: number, Charge: c.Charge.ID}); err != nil {
+		return err
+	}
+	t.put(heldKey(consumer, number), []byte(c.Release))
+	versions := digestVersions(c.Snapshot.Blocks)
+	return save(t, drawOfKey(consumer, c.Plan, number), drawRecord{Release: c.Release, Versions: versions[:]})
+}
+
+// Find implements answer.Releases. Of several draws that the consumer holds, the one they came to hold last
+// is found.
+func (l *Ledger) Find(ctx context.Context, consumer, plan, dataset string, blocks []string) (found answer.Found, err error) {
+	err = l.read(ctx, func(v view) error {
+		current, err := blockVersions(v, dataset, blocks)
+		if err != nil {
+			return err
+		}
+		versions := digestVersions(current)
+		err = v.walk(makeKey(kindDrawOf, consumer, plan), nil, descending, func(_, value []byte) (bool, error) {
+			draw, err := decode[drawRecord](value)
+			if err != nil {
+				return false, err
+			}
+			switch {
+			case bytes.Equal(draw.Versions, versions[:]):
+				found.Held = draw.Release
+			case found.Stale == "":
+				found.Stale = draw.Release
+			}
+			return found.Held == "", nil
+		})
+		if err != nil {
+			return err
+		}
+		return v.walk(drawsKey(plan, versions), nil, ascending, func(_, value []byte) (bool, error) {
+			found.Other = string(value)
+			return false, nil
+		})
+	})
+	return found, err
+}
+
+// Release implements answer.Releases. The charge that it states is the one by which this consumer holds it.
+func (l *Ledger) Release(ctx context.Context, consumer, id string) (r dp.Release, err error) {
+	err = l.read(ctx, func(v view) error {
+		holder, found, err := load[holderRecord](v, holderKey(consumer, id))
+		if err != nil {
+			return err
+		}
+		if !found {
+			return errNoRelease()
+		}
+		c, err := mustLoad[chargeRecord](v, chargeKey(holder.Charge))
+		if err != nil {
+			return err
+		}
+		r, err = readRelease(v, &c)
+		return err
+	})
+	return r, err
+}
+
+// Held lists the releases that a consumer holds, the last one first, of one dataset or (empty) of all, without
+// groups and coordinates. Next is empty after the last page; an unknown cursor is CodeInvalidInput.
+func (l *Ledger) Held(ctx context.Context, consumer, dataset, cursor string, limit int) (list []dp.Release, next string, err error) {
+	next, err = l.page(ctx, makeKey(kindHeld, consumer), descending, cursor, limit, func(v view, _, value []byte) (bool, error) {
+		id := string(value)
+		r, err := mustLoad[releaseRecord](v, releaseKey(id))
+		if err != nil {
+			return false, err
+		}
+		if dataset != "" && r.Summary.Dataset != dataset {
+			return false, nil
+		}
+		holder, err := mustLoad[holderRecord](v, holderKey(consumer, id))
+		if err != nil {
+			return false, err
+		}
+		c, err := mustLoad[chargeRecord](v, chargeKey(holder.Charge))
+		if err != nil {
+			return false, err
+		}
+		r.Summary.Charge = c.Charge
+		list = append(list, r.Summary)
+		return true, nil
+	})
+	return list, next, err
+}
+
+// outcome reads how a charge ended.
+func (l *Ledger) outcome(ctx context.Context, c *chargeRecord) (o answer.Outcome, err error) {
+	if c.Failure != nil {
+		return answer.Outcome{Failure: c.Failure}, nil
+	}
+	err = l.read(ctx, func(v view) error {
+		r, err := readRelease(v, c)
+		o.Release = &r
+		return err
+	})
+	if err != nil {
+		return answer.Outcome{}, err
+	}
+	return o, nil
+}
+
+// readRelease reads the release that a charge paid for, and asserts that it is the one that was published.
+func readRelease(v view, c *chargeRecord) (dp.Release, error) {
+	record, err := mustLoad[releaseRecord](v, releaseKey(c.Release))
+	if err != nil {
+		return dp.Release{}, err
+	}
+	data := make([]byte, 0, record.Bytes)
+	err = v.walk(makeKey(kindBlob, record.Blob), nil, ascending, func(_, value []byte) (bool, error) {
+		data = append(data, value...)
+		return true, nil
+	})
+	if err != nil {
+		return dp.Release{}, err
+	}
+	if sum := sha256.Sum256(data); !bytes.Equal(sum[:], record.Sum) {
+		return dp.Release{}, fmt.Errorf("reading a release: %w", errDamaged)
+	}
+	r, err := decode[dp.Release](data)
+	if err != nil {
+		return dp.Release{}, fmt.Errorf("reading a release: %w", err)
+	}
+	r.Charge = c.Charge
+	return r, nil
+}
+
+// summary is a release without its figures.
+func summary(r dp.Release) dp.Release {
+	r.Groups, r.NoisedCoordinates = nil, nil
+	return r
+}
