@@ -30,8 +30,25 @@ func (r *reader) object(n *node, field string, known ...string) (o object, ok bo
 			continue
 		}
 		o.values[e.key] = e.value
+		if e.value.kind == null {
+			r.blanks = append(r.blanks, blank{e.value, o.path(e.key)})
+		}
 	}
 	return o, true
+}
+
+// blank is a key without value, which is a mistake unless it was already noted as missing.
+type blank struct {
+	value *node
+	field string
+}
+
+func (r *reader) checkBlanks() {
+	for _, b := range r.blanks {
+		if !b.value.noted {
+			r.problem(b.value.at, b.field, "no value: write one, or leave the key out")
+		}
+	}
 }
 
 // has says whether a key is there with any value.
@@ -58,6 +75,9 @@ func (o object) require(key, instead string) bool {
 		return true
 	}
 	o.problem(key, "missing: %s", instead)
+	if n := o.values[key]; n != nil {
+		n.noted = true
+	}
 	return false
 }
 
@@ -182,14 +202,14 @@ func contains(list []string, text string) bool {
 
 // suggestion names the offered word that was probably meant, else all of them.
 func suggestion(got string, offered []string) string {
-	best, distance := "", 3 // further off is another word
 	for _, candidate := range offered {
-		if d := editDistance(strings.ToLower(got), candidate); d < distance && d < len(candidate) {
-			best, distance = candidate, d
+		slips := 1
+		if len(candidate) > 5 {
+			slips = 2
 		}
-	}
-	if best != "" {
-		return fmt.Sprintf("did you mean %s?", best)
+		if editDistance(strings.ToLower(got), candidate) <= slips {
+			return fmt.Sprintf("did you mean %s?", candidate)
+		}
 	}
 	return "write " + either(offered)
 }
@@ -202,28 +222,31 @@ func either(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// editDistance counts the letters to insert, delete or change (Levenshtein 1966). Long words are not
-// compared: no key of a policy is near them.
+// editDistance counts the slips between two words: letters inserted, left out, changed, or swapped with their
+// neighbour (optimal string alignment). Long words are not compared: nothing in a policy is near them.
 func editDistance(a, b string) int {
 	const longest = 32
 	if len(a) > longest || len(b) > longest {
 		return longest
 	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
+	distance := make([][]int, len(a)+1)
+	for i := range distance {
+		distance[i] = make([]int, len(b)+1)
+		for j := range distance[i] {
+			switch {
+			case i == 0 || j == 0:
+				distance[i][j] = i + j
+				continue
+			case a[i-1] == b[j-1]:
+				distance[i][j] = distance[i-1][j-1]
+				continue
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, diagonal+1, row[j]+1)
+			least := min(distance[i-1][j-1], distance[i-1][j], distance[i][j-1])
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				least = min(least, distance[i-2][j-2])
+			}
+			distance[i][j] = least + 1
 		}
 	}
-	return row[len(b)]
+	return distance[len(a)][len(b)]
 }

@@ -7,7 +7,9 @@
 package policyfile
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/discreet-analytics/discreet/dp"
 )
@@ -60,8 +62,14 @@ func Parse(source []byte, limits Limits) (dp.Policy, error) {
 // reader walks one file and gathers its problems.
 type reader struct {
 	limits   Limits
-	problems []dp.Location
+	problems []problem
 	count    int // of problems, listed or not
+	blanks   []blank
+}
+
+type problem struct {
+	at      position
+	message string
 }
 
 // problem notes what is wrong at a place of the file; field is its path, empty for the file itself.
@@ -74,10 +82,18 @@ func (r *reader) problem(at position, field, format string, args ...any) {
 	if field != "" {
 		message = field + ": " + message
 	}
-	r.problems = append(r.problems, dp.Location{Path: at.String(), Message: message})
+	r.problems = append(r.problems, problem{at, message})
 }
 
+// failure gives the problems in the order of the file.
 func (r *reader) failure() error {
+	slices.SortStableFunc(r.problems, func(a, b problem) int {
+		return cmp.Or(cmp.Compare(a.at.line, b.at.line), cmp.Compare(a.at.column, b.at.column))
+	})
+	locations := make([]dp.Location, len(r.problems))
+	for i, p := range r.problems {
+		locations[i] = dp.Location{Path: p.at.String(), Message: p.message}
+	}
 	message := "the policy has a problem: correct it and apply it again"
 	switch listed := len(r.problems); {
 	case r.count > listed:
@@ -85,5 +101,5 @@ func (r *reader) failure() error {
 	case r.count > 1:
 		message = fmt.Sprintf("the policy has %d problems: correct them and apply it again", r.count)
 	}
-	return &dp.Error{Code: dp.CodeInvalidPolicy, Message: message, Locations: r.problems}
+	return &dp.Error{Code: dp.CodeInvalidPolicy, Message: message, Locations: locations}
 }

@@ -24,6 +24,7 @@ type node struct {
 	quoted  bool
 	entries []entry // of a mapping, keys distinct
 	items   []*node // of a list
+	noted   bool    // a null that was reported as missing
 }
 
 type entry struct {
@@ -120,14 +121,14 @@ func parseYAML(source []byte, check func(token.Tokens) bool) (tokens token.Token
 			continue
 		}
 		if doc != nil {
-			return tokens, nil, errSecondDocument{d.Body.GetToken()}
+			return tokens, nil, errSecondDocument{startOf(d.Body)}
 		}
 		doc = d.Body
 	}
 	return tokens, doc, nil
 }
 
-type errSecondDocument struct{ at *token.Token }
+type errSecondDocument struct{ at position }
 
 func (errSecondDocument) Error() string { return "second document" }
 
@@ -173,7 +174,7 @@ func (r *reader) checkTokens(tokens token.Tokens) bool {
 func syntaxProblem(err error, tokens token.Tokens) (position, string) {
 	var second errSecondDocument
 	if errors.As(err, &second) {
-		return positionOf(second.at), "second document: a file holds one policy"
+		return second.at, "second document: a file holds one policy"
 	}
 	at := position{1, 1}
 	var syntax *yaml.SyntaxError
@@ -198,6 +199,14 @@ func syntaxProblem(err error, tokens token.Tokens) (position, string) {
 	return at, "not YAML: check indentation, brackets and quotes"
 }
 
+// startOf is where a reader sees a value begin: the library's token of a block mapping is its first colon.
+func startOf(n ast.Node) position {
+	if m, ok := n.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
+		return positionOf(m.Values[0].Key.GetToken())
+	}
+	return positionOf(n.GetToken())
+}
+
 func positionOf(t *token.Token) position {
 	if t == nil || t.Position == nil {
 		return position{1, 1}
@@ -207,7 +216,7 @@ func positionOf(t *token.Token) position {
 
 // convert turns the library's tree into ours. It returns nil where it noted a problem.
 func (r *reader) convert(n ast.Node, field string, depth int) *node {
-	at := positionOf(n.GetToken())
+	at := startOf(n)
 	if depth > r.limits.Depth {
 		r.problem(at, "", "nested deeper than %d levels: no field of a policy is", r.limits.Depth)
 		return nil
@@ -241,13 +250,10 @@ func (r *reader) convert(n ast.Node, field string, depth int) *node {
 }
 
 func (r *reader) convertMapping(n *ast.MappingNode, field string, depth int) *node {
-	out := &node{kind: mapping, at: positionOf(n.GetToken())}
+	out := &node{kind: mapping, at: startOf(n)}
 	seen := map[string]position{}
-	for i, pair := range n.Values {
+	for _, pair := range n.Values {
 		at := positionOf(pair.Key.GetToken())
-		if i == 0 && !n.IsFlowStyle {
-			out.at = at // the library's token of a block mapping is a colon
-		}
 		name, ok := pair.Key.(*ast.StringNode)
 		if !ok {
 			r.problem(at, field, "keys are words: write key: value")
