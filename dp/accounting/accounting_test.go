@@ -175,7 +175,10 @@ func TestSimilarCountsTheChargesThatFit(t *testing.T) {
 // rationals, the conversion in 128-bit floats. What is admitted must hold there; what is refused must fail
 // there, or be within a few units of the edge.
 func TestAdmissionNeverExceedsTheExactModel(t *testing.T) {
-	const histories = 10_000
+	histories := 10_000
+	if raceDetector {
+		histories = 500
+	}
 	random := rand.New(rand.NewPCG(7, 8))
 	var admitted, refused, byB int
 	for range histories {

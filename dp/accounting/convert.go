@@ -25,10 +25,8 @@ func FromRho(rho dp.Rho, delta dp.Delta) dp.Epsilon {
 	l := -math.Log(math.Nextafter(float64(delta), 0) / float64(dp.DeltaOne))
 	t := bestOrder(r, l)
 
-	// Every t gives a true bound, so only the evaluation at this one t can be wrong. Each term is a
-	// product, quotient or logarithm of at most eight roundings of relative error 2^-52, hence the sum is
-	// within 2^-48 of the sum of the terms' sizes; the first two lines above and the scaling below add
-	// four roundings more, which the same margin holds. PRIVACY.md, "Rounding", counts them.
+	// Every t gives a true bound, so only the evaluation at this one t can be wrong: by less than 2^-48 of
+	// the sum of the terms' sizes (PRIVACY.md, "Rounding").
 	linear, tail, rest := (1+t)*r, (l+math.Log1p(t))/t, math.Log1p(1/t)
 	epsilon := linear + (l-math.Log1p(t))/t - rest + 0x1p-47*(linear+tail+rest)
 	return dp.Epsilon(roundUp(epsilon * float64(dp.EpsilonOne)))
@@ -62,8 +60,8 @@ func bestOrder(rho, l float64) float64 {
 	return 1e-300 // delta is 1 but for rounding
 }
 
-// PureRho is the rho of an epsilon-differentially private release of which nothing else is known to the
-// certificates but that it adds Laplace noise to one coordinate: LaplaceRho with one coordinate.
+// PureRho is the rho of Laplace noise on one coordinate. Not every epsilon-differentially private release has
+// it: randomised response needs epsilon*tanh(epsilon/2).
 func PureRho(e dp.Epsilon) dp.Rho { return LaplaceRho(e, 1) }
 
 // LaplaceRho is the rho of Laplace noise that spreads epsilon evenly over coordinates: coordinates *
@@ -75,7 +73,7 @@ func LaplaceRho(e dp.Epsilon, coordinates int64) dp.Rho {
 	}
 	n := float64(max(coordinates, 1))
 	x := float64(e) / float64(dp.EpsilonOne) / n
-	// f's relative error is below 2^-48 in either form (see laplaceDivergence); six more roundings follow.
+	// f's relative error is below 2^-47 in either form (see laplaceDivergence); five more roundings follow.
 	units := n * laplaceDivergence(x) * (1 + 0x1p-46) * float64(dp.RhoOne)
 	// f(x) < x, so epsilon itself is a bound that no rounding can exceed.
 	return dp.Rho(min(roundUp(units), int64(e)))

@@ -34,7 +34,11 @@ func TestConversionMatchesPublishedValues(t *testing.T) {
 // TestConversionIsAtLeastTheExactBoundAndWithinAUnit compares with 128-bit evaluation.
 func TestConversionIsAtLeastTheExactBoundAndWithinAUnit(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 10))
-	for range 1500 {
+	cases := 1500
+	if raceDetector {
+		cases = 150
+	}
+	for range cases {
 		rho := dp.Rho(math.Pow(10, 14*random.Float64())) // 10^-12 to 100
 		delta := dp.Delta(math.Pow(10, 17.9*random.Float64()))
 		exact := exactFromRho(big.NewRat(int64(rho), int64(dp.RhoOne)), big.NewRat(int64(delta), int64(dp.DeltaOne)))

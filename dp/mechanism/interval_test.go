@@ -12,6 +12,9 @@ var confidences = []Confidence{0.5, 0.9, 0.95, 0.99}
 // TestIntervalsOfCountsAndSumsCover: value +- half-width covers as often as the integer law says, which is at
 // least the confidence, and noise of 0.7 or 1.3 times the scale does not.
 func TestIntervalsOfCountsAndSumsCover(t *testing.T) {
+	if raceDetector {
+		t.Skip("statistics of one goroutine")
+	}
 	const n = 10_000
 	for _, kind := range []Kind{Laplace, Gaussian} {
 		for name, bound := range map[string]int64{"count": 1, "sum": 1_000_000} {
@@ -48,6 +51,9 @@ func TestIntervalsOfCountsAndSumsCover(t *testing.T) {
 
 // TestIntervalsOfMeansCover draws numerator and denominator and asks whether the true mean is inside.
 func TestIntervalsOfMeansCover(t *testing.T) {
+	if raceDetector {
+		t.Skip("statistics of one goroutine")
+	}
 	const (
 		n      = 10_000
 		lo, hi = 0, 100
@@ -62,9 +68,13 @@ func TestIntervalsOfMeansCover(t *testing.T) {
 		for _, mean := range []float64{50, 90} {
 			sum := int64((2*mean - lo - hi) * rows)
 			for _, c := range confidences {
+				n := n // misses of the lower confidences show in fewer draws
+				if c < 0.99 {
+					n /= 2
+				}
 				covered := func(scale float64) rate {
 					r := rate{n: n, low: float64(c), high: float64(c) + 0.06*(1-float64(c))}
-					for i := range numerators {
+					for i := range n {
 						num := sum + int64(math.Round(float64(numerators[i])*scale))
 						den := rows + int64(math.Round(float64(denominators[i])*scale))
 						value, low, high, _ := MeanInterval(num, den, v, lo, hi, c)
@@ -96,6 +106,9 @@ func TestIntervalsOfMeansCover(t *testing.T) {
 // TestIntervalsOfMeansOverFewRowsStillCover: where the count is of the size of its noise, the interval may
 // cover more often than asked, never less.
 func TestIntervalsOfMeansOverFewRowsStillCover(t *testing.T) {
+	if raceDetector {
+		t.Skip("statistics of one goroutine")
+	}
 	const n, lo, hi = 3000, -20, 80
 	for _, kind := range []Kind{Laplace, Gaussian} {
 		v := Vector{Kind: kind, Partitions: 1, Bounds: []int64{hi - lo, 1}, Epsilon: dp.EpsilonOne}

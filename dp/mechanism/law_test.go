@@ -30,6 +30,9 @@ func TestSigmaMatchesPublishedValues(t *testing.T) {
 // TestSampledNoiseHasItsLaw compares tails of the noise as it is drawn with those that half-widths and thresholds
 // are computed from, and rejects noise of 0.7 and 1.3 times the scale.
 func TestSampledNoiseHasItsLaw(t *testing.T) {
+	if raceDetector {
+		t.Skip("statistics of one goroutine")
+	}
 	const n = 10_000
 	for name, d := range map[string]Draw{
 		"laplace":            {Kind: Laplace, L0: 4, Bound: 10, Epsilon: dp.EpsilonOne / 2},
