@@ -3,6 +3,8 @@ package api
 import (
 	"log/slog"
 	"time"
+
+	"github.com/discreet-analytics/discreet/api/policyfile"
 )
 
 // Options are the limits of a server. A zero field takes the default that stands beside it.
@@ -19,7 +21,9 @@ type Options struct {
 	MaxUpload int64
 	// MaxHeader is the largest request line with all headers, in bytes; 16 KiB.
 	MaxHeader int
-	// MaxConnections are served at a time; further ones are refused; 4096.
+	// MaxRequests are answered at a time; further ones are refused as unavailable; 1024.
+	MaxRequests int
+	// MaxConnections are open at a time; further ones are closed with a bare status 503; 4096.
 	MaxConnections int
 
 	// ReadTimeout is for a request with its whole JSON body; 15 s.
@@ -33,8 +37,8 @@ type Options struct {
 	// IdleTimeout is for a connection between two requests; 2 min.
 	IdleTimeout time.Duration
 
-	// PageLimit is the largest number of entries on a page of a list; 500. Where a caller asks for none, a page has 100.
-	PageLimit int
+	// Policy bounds policy files; policyfile.DefaultLimits.
+	Policy policyfile.Limits
 }
 
 func (o Options) withDefaults() Options {
@@ -45,13 +49,14 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxBody, 1<<20)
 	setDefault(&o.MaxUpload, 64<<30)
 	setDefault(&o.MaxHeader, 16<<10)
+	setDefault(&o.MaxRequests, 1024)
 	setDefault(&o.MaxConnections, 4096)
 	setDefault(&o.ReadTimeout, 15*time.Second)
 	setDefault(&o.UploadIdle, time.Minute)
 	setDefault(&o.RequestTimeout, 5*time.Minute)
 	setDefault(&o.WriteTimeout, 5*time.Minute)
 	setDefault(&o.IdleTimeout, 2*time.Minute)
-	setDefault(&o.PageLimit, 500)
+	setDefault(&o.Policy, policyfile.DefaultLimits())
 	return o
 }
 

@@ -3,8 +3,10 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gofiber/fiber/v2"
@@ -16,9 +18,11 @@ type Server struct {
 	huma     huma.API
 	services Services
 	options  Options
+	rules    map[string]rule
 	openapi  []byte
+	requests atomic.Int64 // under way
 
-	// base ends when the server shuts down; every request's context descends from it.
+	// base ends when the server has shut down; every request's context descends from it.
 	base context.Context
 	stop context.CancelFunc
 }
@@ -29,19 +33,62 @@ func New(s Services, o Options) (*Server, error) {
 		s.Accounts == nil || s.Consumers == nil || s.Office == nil || s.Ready == nil {
 		return nil, errors.New("the API needs all of its services")
 	}
-	v := &Server{services: s, options: o.withDefaults()}
+	v := &Server{services: s, options: o.withDefaults(), rules: rules()}
 	v.base, v.stop = context.WithCancel(context.Background())
-	v.app = fiber.New(fiber.Config{DisableStartupMessage: true})
+	v.app = fiber.New(v.fiberConfig())
+	// Fiber's own recovery would run inside of what it must protect (routing, its error handler), and requests
+	// with an unknown method never reach its middleware: surround the whole of it.
+	v.app.Server().Handler = v.surround(v.app.Server().Handler)
+
+	v.huma = v.newHuma()
+	v.registerAsk()
+	v.registerReleases()
+	v.registerDatasets()
+	v.registerRows()
+	v.registerBudgets()
+	v.registerConsumers()
+	v.registerKeys()
+	v.registerAllotments()
+	if err := v.registerPages(); err != nil {
+		return nil, fmt.Errorf("preparing the pages: %w", err)
+	}
 	return v, nil
+}
+
+// fiberConfig closes what Fiber leaves open by default: strings that change after the request, plain text
+// errors, guesses about proxies.
+func (v *Server) fiberConfig() fiber.Config {
+	o := v.options
+	return fiber.Config{
+		Immutable:                    true, // or every string that a service keeps would change with the next request
+		StreamRequestBody:            true, // or an upload would be held in memory
+		DisablePreParseMultipartForm: true,
+		BodyLimit:                    o.MaxBody, // guards nothing while bodies stream; huma and upload count themselves
+		ReadBufferSize:               o.MaxHeader,
+		Concurrency:                  o.MaxConnections,
+		ReadTimeout:                  o.ReadTimeout,
+		WriteTimeout:                 o.WriteTimeout,
+		IdleTimeout:                  o.IdleTimeout,
+		StrictRouting:                true,
+		CaseSensitive:                true,
+		UnescapePath:                 false, // so that an escaped slash stays inside of its segment
+		EnableTrustedProxyCheck:      true,  // with no proxy listed: X-Forwarded-* is never believed
+		ErrorHandler:                 v.onFiberError,
+		DisableStartupMessage:        true,
+	}
 }
 
 // Serve answers on a listener, which may speak TLS, until Shutdown; then it returns nil.
 func (v *Server) Serve(l net.Listener) error { return v.app.Listener(l) }
 
-// Shutdown stops accepting and waits for the requests under way until ctx ends.
+// Shutdown stops accepting and waits for the requests under way until ctx ends. What is still running then is
+// told to end.
 func (v *Server) Shutdown(ctx context.Context) error {
 	defer v.stop()
-	return v.app.ShutdownWithContext(ctx)
+	if err := v.app.ShutdownWithContext(ctx); err != nil {
+		return fmt.Errorf("waiting for requests under way: %w", err)
+	}
+	return nil
 }
 
 // OpenAPI is the document that is served at /openapi.json.

@@ -54,7 +54,6 @@ type Page struct {
 type Change struct {
 	Reason         string // sent as Discreet-Reason
 	IfMatch        uint64 // the version that the caller saw; 0: none
-	IfNone         bool   // the caller believes there is nothing yet
 	IdempotencyKey string
 }
 
@@ -208,9 +207,6 @@ func (ch Change) header() http.Header {
 	}
 	if ch.IfMatch != 0 {
 		h.Set("If-Match", `"`+strconv.FormatUint(ch.IfMatch, 10)+`"`)
-	}
-	if ch.IfNone {
-		h.Set("If-None-Match", "*")
 	}
 	return withIdempotencyKey(h, ch.IdempotencyKey)
 }

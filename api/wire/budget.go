@@ -23,9 +23,9 @@ type Account struct {
 
 // Loss is an amount of privacy loss.
 type Loss struct {
-	Epsilon Decimal `json:"epsilon" example:"0.9"`
-	Delta   Decimal `json:"delta" example:"1e-11"`
-	Rho     Decimal `json:"rho,omitempty" doc:"Absent of budgets, and where no bound is known" example:"0.0125"`
+	Epsilon Decimal `json:"epsilon"`
+	Delta   Decimal `json:"delta"`
+	Rho     Decimal `json:"rho,omitempty" doc:"Absent of budgets, and where no bound is known"`
 }
 
 // ChargeRecord is a charge with what came of it.
@@ -34,11 +34,13 @@ type ChargeRecord struct {
 	At      time.Time `json:"at"`
 	Dataset string    `json:"dataset" example:"transactions"`
 	Blocks  []string  `json:"blocks" example:"[\"2026-01\"]"`
-	Epsilon Decimal   `json:"epsilon" doc:"On each of the blocks" example:"0.3"`
-	Delta   Decimal   `json:"delta" example:"1e-11"`
-	Rho     Decimal   `json:"rho,omitempty" doc:"Absent where no bound is known" example:"0.0125"`
+	Epsilon Decimal   `json:"epsilon" doc:"On each of the blocks"`
+	Delta   Decimal   `json:"delta"`
+	Rho     Decimal   `json:"rho,omitempty" doc:"Absent where no bound is known"`
 	Purpose string    `json:"purpose,omitempty" example:"product-analytics"`
+	Metrics []string  `json:"metrics,omitzero" doc:"What it asked for" example:"[\"customers\"]"`
 	Release string    `json:"release,omitempty" doc:"What it bought" example:"rel_01k3x8"`
+	Failure string    `json:"failure,omitempty" doc:"Why it bought nothing" example:"internal"`
 }
 
 // AccountList is a page of a dataset's accounts: caps and allotments by block.

@@ -72,9 +72,9 @@ type KeyList struct {
 type Allotment struct {
 	Consumer           string     `json:"consumer" example:"growth-team"`
 	Dataset            string     `json:"dataset" example:"transactions"`
-	Epsilon            Decimal    `json:"epsilon" example:"3"`
-	Delta              Decimal    `json:"delta" example:"1e-10"`
-	MaxEpsilonPerQuery Decimal    `json:"max_epsilon_per_query,omitempty" doc:"Absent: no maximum of its own" example:"0.5"`
+	Epsilon            Decimal    `json:"epsilon"`
+	Delta              Decimal    `json:"delta"`
+	MaxEpsilonPerQuery Decimal    `json:"max_epsilon_per_query,omitempty" doc:"Absent: no maximum of its own"`
 	Expires            *time.Time `json:"expires,omitempty" doc:"Absent: never"`
 	Paused             bool       `json:"paused" doc:"Nothing is charged while true"`
 	Version            uint64     `json:"version" doc:"What If-Match compares, as an ETag" example:"1"`
@@ -82,9 +82,9 @@ type Allotment struct {
 
 // NewAllotment is an allotment to be set; it replaces all of an earlier one.
 type NewAllotment struct {
-	Epsilon            Decimal    `json:"epsilon" example:"3"`
-	Delta              Decimal    `json:"delta,omitempty" doc:"0 when absent" example:"1e-10"`
-	MaxEpsilonPerQuery Decimal    `json:"max_epsilon_per_query,omitempty" doc:"Absent: no maximum of its own" example:"0.5"`
+	Epsilon            Decimal    `json:"epsilon"`
+	Delta              Decimal    `json:"delta,omitempty" doc:"0 when absent"`
+	MaxEpsilonPerQuery Decimal    `json:"max_epsilon_per_query,omitempty" doc:"Absent: no maximum of its own"`
 	Expires            *time.Time `json:"expires,omitempty" doc:"Absent: never"`
 	Paused             bool       `json:"paused,omitempty" doc:"Charge nothing while true"`
 }

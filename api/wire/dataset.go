@@ -20,8 +20,8 @@ type Metric struct {
 	Name      string  `json:"name" example:"spend"`
 	Aggregate string  `json:"aggregate" example:"sum"`
 	Measure   string  `json:"measure,omitempty" example:"amount"`
-	Lower     Decimal `json:"lower,omitempty" doc:"Lower clamp in the measure's own unit" example:"0"`
-	Upper     Decimal `json:"upper,omitempty" doc:"Upper clamp in the measure's own unit" example:"1000"`
+	Lower     Decimal `json:"lower,omitempty" doc:"Lower clamp in the measure's own unit"`
+	Upper     Decimal `json:"upper,omitempty" doc:"Upper clamp in the measure's own unit"`
 }
 
 // DatasetHead is a dataset as lists show it.

@@ -12,9 +12,9 @@ type Query struct {
 	To            string                `json:"to,omitempty" doc:"Last date, included" example:"2026-03-31"`
 	Purpose       string                `json:"purpose" doc:"What the answer is for; one of the dataset's purposes" example:"product-analytics"`
 	Within        map[string]Decimal    `json:"within,omitzero" doc:"Half-width of the interval to reach, per metric, in the measure's own unit"`
-	Epsilon       Decimal               `json:"epsilon,omitempty" doc:"What to spend at most, for each touched block" example:"0.1"`
-	Delta         Decimal               `json:"delta,omitempty" doc:"Failure probability to spend, for each touched block" example:"1e-11"`
-	Confidence    Decimal               `json:"confidence,omitempty" doc:"Of the intervals; 0.95 when absent" example:"0.95"`
+	Epsilon       Decimal               `json:"epsilon,omitempty" doc:"What to spend at most, for each touched block"`
+	Delta         Decimal               `json:"delta,omitempty" doc:"Failure probability to spend, for each touched block"`
+	Confidence    Decimal               `json:"confidence,omitempty" doc:"Of the intervals; 0.95 when absent"`
 	Clamp         map[string][2]Decimal `json:"clamp,omitzero" doc:"Lower and upper clamp per metric, only tighter than the dataset's"`
 	MaxPartitions int64                 `json:"max_partitions,omitempty" doc:"Groups that one customer may add to, only tighter than the dataset's"`
 	SpendAtMost   *SpendAtMost          `json:"spend_at_most,omitempty" doc:"Refuse if the price is higher"`
@@ -31,22 +31,22 @@ type Definition struct {
 // Condition keeps the rows whose field satisfies every operator that is given.
 type Condition struct {
 	Field string `json:"field" doc:"A dimension, a measure, or a time key" example:"country"`
-	Eq    *Text  `json:"eq,omitempty" doc:"Equal to" example:"DE"`
+	Eq    *Text  `json:"eq,omitempty" doc:"Equal to"`
 	In    []Text `json:"in,omitzero" doc:"One of"`
 	NotIn []Text `json:"not_in,omitzero" doc:"None of"`
-	Gte   *Text  `json:"gte,omitempty" doc:"At least; of ints, measures and time" example:"10"`
-	Lte   *Text  `json:"lte,omitempty" doc:"At most; of ints, measures and time" example:"500"`
+	Gte   *Text  `json:"gte,omitempty" doc:"At least; of ints, measures and time"`
+	Lte   *Text  `json:"lte,omitempty" doc:"At most; of ints, measures and time"`
 }
 
 // SpendAtMost is the highest price that the asker will pay.
 type SpendAtMost struct {
-	Epsilon Decimal `json:"epsilon" doc:"For each touched block" example:"0.5"`
+	Epsilon Decimal `json:"epsilon" doc:"For each touched block"`
 }
 
 // Plan is what a query would cost and how exact its answer would be. Asking for it is free and sees no row.
 type Plan struct {
 	Dataset           string              `json:"dataset" example:"transactions"`
-	Confidence        Decimal             `json:"confidence" example:"0.95"`
+	Confidence        Decimal             `json:"confidence"`
 	Expected          map[string]Expected `json:"expected" doc:"Per metric"`
 	GroupsMayBeHidden bool                `json:"groups_may_be_hidden" doc:"True where small groups are left out"`
 	Privacy           Privacy             `json:"privacy"`
@@ -67,5 +67,5 @@ type Expected struct {
 // Alternative is a variant of a query that would cost less.
 type Alternative struct {
 	Change  string  `json:"change" doc:"What to change" example:"ask by quarter instead of by month"`
-	Epsilon Decimal `json:"epsilon" doc:"What it would cost, for each touched block" example:"0.05"`
+	Epsilon Decimal `json:"epsilon" doc:"What it would cost, for each touched block"`
 }

@@ -16,7 +16,7 @@ type ReleaseHead struct {
 	Reused            *bool     `json:"reused,omitempty" doc:"An earlier draw was read again; only in the answer to a query" example:"false"`
 	Stale             *bool     `json:"stale,omitempty" doc:"Newer rows were loaded since; only in the answer to a query" example:"false"`
 	AsOf              time.Time `json:"as_of" doc:"When it was drawn"`
-	Confidence        Decimal   `json:"confidence" doc:"Of the intervals" example:"0.95"`
+	Confidence        Decimal   `json:"confidence" doc:"Of the intervals"`
 	By                []string  `json:"by" doc:"Names of the key's parts" example:"[\"merchant_category\"]"`
 	Metrics           []string  `json:"metrics" example:"[\"customers\"]"`
 	GroupsMayBeHidden bool      `json:"groups_may_be_hidden" doc:"True where small groups are left out"`
@@ -46,9 +46,9 @@ type Privacy struct {
 	Unit          string                `json:"unit" doc:"The column of customers, or row" example:"customer_id"`
 	Block         string                `json:"block" doc:"The period within which a customer's rows are protected together" enum:"month,quarter,year,all" example:"month"`
 	Mechanism     map[string]string     `json:"mechanism" doc:"Metric to noise; selection where keys are private"`
-	Epsilon       Decimal               `json:"epsilon" doc:"For each touched block" example:"0.99"`
-	Delta         Decimal               `json:"delta" doc:"For each touched block" example:"1e-11"`
-	Rho           Decimal               `json:"rho,omitempty" doc:"For each touched block; absent where no bound is known" example:"0.0125"`
+	Epsilon       Decimal               `json:"epsilon" doc:"For each touched block"`
+	Delta         Decimal               `json:"delta" doc:"For each touched block"`
+	Rho           Decimal               `json:"rho,omitempty" doc:"For each touched block; absent where no bound is known"`
 	MaxPartitions int64                 `json:"max_partitions" doc:"Groups that one customer adds to" example:"8"`
 	MaxRows       int64                 `json:"max_rows" doc:"Rows that one customer adds to a group" example:"20"`
 	Clamp         map[string][2]Decimal `json:"clamp,omitzero" doc:"Metric to lower and upper clamp"`
@@ -57,9 +57,9 @@ type Privacy struct {
 // Charge is what an answer cost, on each of the blocks that it names.
 type Charge struct {
 	ID      string   `json:"id,omitempty" doc:"Absent where nothing was charged" example:"chg_01k3x8"`
-	Epsilon Decimal  `json:"epsilon" doc:"0 where an answer that the asker holds was read again" example:"0.99"`
-	Delta   Decimal  `json:"delta" example:"1e-11"`
-	Rho     Decimal  `json:"rho,omitempty" doc:"Absent where no bound is known" example:"0.0125"`
+	Epsilon Decimal  `json:"epsilon" doc:"0 where an answer that the asker holds was read again"`
+	Delta   Decimal  `json:"delta"`
+	Rho     Decimal  `json:"rho,omitempty" doc:"Absent where no bound is known"`
 	Blocks  []string `json:"blocks" example:"[\"2026-01\",\"2026-02\",\"2026-03\"]"`
 	Left    *Left    `json:"left,omitempty" doc:"The touched account with least room, after the charge"`
 }
@@ -67,7 +67,7 @@ type Charge struct {
 // Left is what an account would still admit.
 type Left struct {
 	Account        string  `json:"account" example:"allotment/transactions/2026-01"`
-	Epsilon        Decimal `json:"epsilon" doc:"The largest pure-epsilon charge that would still be admitted" example:"2.1"`
+	Epsilon        Decimal `json:"epsilon" doc:"The largest pure-epsilon charge that would still be admitted"`
 	Share          float64 `json:"share" doc:"Epsilon over the budget's epsilon" example:"0.63"`
 	SimilarQueries *int64  `json:"similar_queries,omitempty" doc:"How many more charges like this one" example:"37"`
 }

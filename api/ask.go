@@ -1,0 +1,126 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/discreet-analytics/discreet/api/wire"
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/answer"
+)
+
+type askInput struct {
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"200" pattern:"^[!-~]*$" doc:"The same call made again under this key is charged once"`
+	Body           wire.Query
+}
+
+type planInput struct {
+	Body wire.Query
+}
+
+type planOutput struct {
+	Body wire.Plan
+}
+
+func (v *Server) registerAsk() {
+	register(v, huma.Operation{
+		OperationID: "ask", Method: http.MethodPost, Path: "/v1/queries", Tags: []string{"Ask"},
+		Summary: "Ask a question",
+		Description: "Answers with a release: noised figures with intervals, what was charged for them and what is left. " +
+			"A question whose answer you hold already costs nothing.",
+		Metadata:  map[string]any{invalidCode: dp.CodeInvalidQuery},
+		Responses: v.releaseResponse("The answer", jsonType),
+		Errors:    []int{404, 409, 422},
+	}, v.ask)
+	register(v, huma.Operation{
+		OperationID: "plan", Method: http.MethodPost, Path: "/v1/plans", Tags: []string{"Ask"},
+		Summary:     "Price a question",
+		Description: "Takes the body of a question and answers with its price and its expected error. Free, and sees no row.",
+		Metadata:    map[string]any{invalidCode: dp.CodeInvalidQuery},
+		Errors:      []int{404, 409, 422},
+	}, v.plan)
+}
+
+func (v *Server) ask(ctx context.Context, in *askInput) (*releaseOutput, error) {
+	a, err := v.services.Asker.Ask(ctx, callerOf(ctx).Consumer, queryOf(in.Body), in.IdempotencyKey)
+	if err != nil {
+		return nil, err
+	}
+	head := headOf(a.Release)
+	head.Reused, head.Stale = &a.Reused, &a.Stale
+	head.Charge = chargeOf(a.Charge, &a.Left)
+	return &releaseOutput{Body: v.body(jsonType, len(a.Release.Groups), jsonRelease(head, a.Release))}, nil
+}
+
+func (v *Server) plan(ctx context.Context, in *planInput) (*planOutput, error) {
+	q, err := v.services.Asker.Plan(ctx, callerOf(ctx).Consumer, queryOf(in.Body))
+	if err != nil {
+		return nil, err
+	}
+	return &planOutput{Body: planOf(q)}, nil
+}
+
+func planOf(q answer.Quote) wire.Plan {
+	out := wire.Plan{
+		Dataset:           q.Plan.Policy.Name,
+		Confidence:        wire.Decimal(q.Plan.Confidence.String()),
+		Expected:          make(map[string]wire.Expected),
+		GroupsMayBeHidden: q.Plan.GroupsMayBeHidden,
+		Privacy:           privacyOf(answer.Privacy(q.Plan)),
+		Charge:            chargeOf(dp.Charge{Blocks: q.Plan.Blocks, Loss: q.Plan.Loss}, &q.Left),
+		FreeFrom:          q.FreeFrom,
+		Alternatives:      listOf(alternativesOf(q.Alternatives)),
+		Notes:             q.Plan.Notes,
+		Query:             json.RawMessage(q.Plan.Canonical),
+		PolicyVersion:     q.Plan.Policy.Version,
+	}
+	for _, m := range q.Plan.Metrics {
+		out.Expected[m.Name] = wire.Expected{SD: m.SD, Within: m.Within}
+	}
+	return out
+}
+
+// queryOf is a question as dp has it. Numbers stay the text that was sent.
+func queryOf(q wire.Query) dp.Query {
+	out := dp.Query{
+		Dataset: q.Dataset, Metrics: q.Metrics, By: q.By, From: q.From, To: q.To, Purpose: q.Purpose,
+		Epsilon: string(q.Epsilon), Delta: string(q.Delta), Confidence: string(q.Confidence),
+		MaxPartitions: q.MaxPartitions, Fresh: q.Fresh,
+	}
+	for _, d := range q.Define {
+		out.Define = append(out.Define, dp.Definition{Name: d.Name, Aggregate: dp.Aggregate(d.Aggregate), Measure: d.Measure})
+	}
+	for _, w := range q.Where {
+		out.Where = append(out.Where, dp.Condition{Field: w.Field, Eq: (*string)(w.Eq), In: textsOf(w.In), NotIn: textsOf(w.NotIn), Gte: (*string)(w.Gte), Lte: (*string)(w.Lte)})
+	}
+	for metric, within := range q.Within {
+		if out.Within == nil {
+			out.Within = make(map[string]string)
+		}
+		out.Within[metric] = string(within)
+	}
+	for metric, c := range q.Clamp {
+		if out.Clamp == nil {
+			out.Clamp = make(map[string]dp.Clamp)
+		}
+		out.Clamp[metric] = dp.Clamp{Lower: string(c[0]), Upper: string(c[1])}
+	}
+	if q.SpendAtMost != nil {
+		out.SpendAtMost = string(q.SpendAtMost.Epsilon)
+	}
+	return out
+}
+
+// textsOf keeps nil apart from empty: a list that is there but empty is a condition that nothing meets.
+func textsOf(list []wire.Text) []string {
+	if list == nil {
+		return nil
+	}
+	out := make([]string, len(list))
+	for i, t := range list {
+		out[i] = string(t)
+	}
+	return out
+}

@@ -1,0 +1,98 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"slices"
+	"strings"
+
+	"github.com/discreet-analytics/discreet/dp"
+)
+
+// rule says who may call an operation.
+type rule struct {
+	open  bool      // anybody, without a key
+	roles []dp.Role // who may; empty: any role
+}
+
+// rules is the table of which role may call what. An operation without a rule cannot be registered.
+func rules() map[string]rule {
+	asks := rule{roles: []dp.Role{dp.Product, dp.Analyst}}
+	officer := rule{roles: []dp.Role{dp.Officer}}
+	custodian := rule{roles: []dp.Role{dp.Custodian}}
+	oversees := rule{roles: []dp.Role{dp.Officer, dp.Auditor}}
+	anyRole := rule{}
+	open := rule{open: true}
+	return map[string]rule{
+		"get-me":          anyRole,
+		"ask":             asks,
+		"plan":            asks,
+		"list-releases":   anyRole, // who holds it
+		"get-release":     anyRole, // who holds it
+		"list-datasets":   anyRole,
+		"get-dataset":     anyRole,
+		"put-dataset":     officer,
+		"load-rows":       custodian,
+		"list-loads":      custodian,
+		"list-accounts":   oversees,
+		"get-budget":      anyRole, // its own
+		"list-consumers":  officer,
+		"create-consumer": officer,
+		"get-consumer":    officer,
+		"patch-consumer":  officer,
+		"list-keys":       officer,
+		"issue-key":       officer,
+		"revoke-key":      officer,
+		"list-allotments": officer,
+		"set-allotment":   officer,
+		"livez":           open,
+		"readyz":          open,
+	}
+}
+
+// caller is who makes a request.
+type caller struct {
+	dp.Consumer
+	key string // id of the key
+}
+
+type callerKey struct{}
+
+// callerOf finds the caller of an operation that is not open.
+func callerOf(ctx context.Context) caller {
+	c, ok := ctx.Value(callerKey{}).(caller)
+	if !ok {
+		panic("an operation without a caller asks who calls")
+	}
+	return c
+}
+
+// admit finds who calls from the Authorization header and holds them to the operation's rule.
+func (v *Server) admit(ctx context.Context, r rule, header string) (caller, error) {
+	if r.open {
+		return caller{}, nil
+	}
+	scheme, key, _ := strings.Cut(header, " ")
+	key = strings.TrimSpace(key)
+	if !strings.EqualFold(scheme, "Bearer") || !strings.HasPrefix(key, "dk_") {
+		return caller{}, &dp.Error{Code: dp.CodeUnauthenticated, Message: "Send your key as the header Authorization: Bearer dk_…"}
+	}
+	// Looking up a digest keeps the comparison's timing from telling anything of a key.
+	consumer, id, err := v.services.Directory.Authenticate(ctx, sha256.Sum256([]byte(key)))
+	if err != nil {
+		return caller{}, err
+	}
+	c := caller{Consumer: consumer, key: id}
+	if len(r.roles) > 0 && !slices.Contains(r.roles, consumer.Role) {
+		return c, &dp.Error{Code: dp.CodeForbidden, Message: "Your role, " + string(consumer.Role) + ", may not do this; it takes " + roleText(r.roles) + "."}
+	}
+	return c, nil
+}
+
+func roleText(roles []dp.Role) string {
+	names := make([]string, len(roles))
+	for i, r := range roles {
+		names[i] = string(r)
+	}
+	return strings.Join(names, " or ")
+}

@@ -1,0 +1,121 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/discreet-analytics/discreet/api/wire"
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/accounting"
+)
+
+type budgetInput struct {
+	PageParams
+	Dataset string `query:"dataset" maxLength:"63" doc:"Only of this dataset"`
+}
+
+type budgetOutput struct {
+	Body wire.Budget
+}
+
+type accountsInput struct {
+	DatasetParam
+	PageParams
+}
+
+type accountsOutput struct {
+	Body wire.AccountList
+}
+
+// newestCharges is how many charges GET /v1/budget tells of.
+const newestCharges = 50
+
+func (v *Server) registerBudgets() {
+	register(v, huma.Operation{
+		OperationID: "get-budget", Method: http.MethodGet, Path: "/v1/budget", Tags: []string{"Budgets"},
+		Summary: "Read your own budget", Description: "What you may spend, what is spent and left of each block, and what spent it.",
+	}, v.getBudget)
+	register(v, huma.Operation{
+		OperationID: "list-accounts", Method: http.MethodGet, Path: "/v1/datasets/{dataset}/accounts", Tags: []string{"Budgets"},
+		Summary: "List the accounts of a dataset", Description: "Its caps and every consumer's allotments, by block, as far as they were charged.",
+		Errors: []int{404},
+	}, v.listAccounts)
+	register(v, huma.Operation{
+		OperationID: "get-me", Method: http.MethodGet, Path: "/v1/me", Tags: []string{"Consumers"},
+		Summary: "Who am I",
+	}, v.getMe)
+}
+
+func (v *Server) getBudget(ctx context.Context, in *budgetInput) (*budgetOutput, error) {
+	me := callerOf(ctx).Name
+	allotments, err := v.services.Consumers.Allotments(ctx, me)
+	if err != nil {
+		return nil, err
+	}
+	accounts, next, err := v.services.Accounts.OfConsumer(ctx, me, in.Dataset, in.page())
+	if err != nil {
+		return nil, err
+	}
+	entries, _, err := v.services.Accounts.Entries(ctx, me, in.Dataset, Page{Limit: newestCharges})
+	if err != nil {
+		return nil, err
+	}
+	out := &budgetOutput{Body: wire.Budget{Allotments: []wire.Allotment{}, Accounts: []wire.Account{}, Next: next, Charges: []wire.ChargeRecord{}}}
+	for _, a := range allotments {
+		if in.Dataset == "" || in.Dataset == a.Dataset {
+			out.Body.Allotments = append(out.Body.Allotments, allotmentOf(a))
+		}
+	}
+	for _, a := range accounts {
+		out.Body.Accounts = append(out.Body.Accounts, accountOf(a))
+	}
+	for _, e := range entries {
+		out.Body.Charges = append(out.Body.Charges, entryOf(e))
+	}
+	return out, nil
+}
+
+func (v *Server) listAccounts(ctx context.Context, in *accountsInput) (*accountsOutput, error) {
+	if _, err := v.policy(ctx, in.Dataset); err != nil {
+		return nil, err
+	}
+	list, next, err := v.services.Accounts.OfDataset(ctx, in.Dataset, in.page())
+	if err != nil {
+		return nil, err
+	}
+	out := &accountsOutput{Body: wire.AccountList{Items: []wire.Account{}, Next: next}}
+	for _, a := range list {
+		out.Body.Items = append(out.Body.Items, accountOf(a))
+	}
+	return out, nil
+}
+
+// accountOf tells of an account and of the largest charge that it would still admit.
+func accountOf(a dp.Account) wire.Account {
+	room := accounting.Room(a.Budget, a.Spent)
+	left := wire.Left{Account: a.Name, Epsilon: wire.Decimal(room.String()), Share: room.ShareOf(a.Budget.Epsilon)}
+	return wire.Account{
+		Account: a.Name, Consumer: a.Consumer, Dataset: a.Dataset, Block: a.Block,
+		Budget: wire.Loss{Epsilon: wire.Decimal(a.Budget.Epsilon.String()), Delta: wire.Decimal(a.Budget.Delta.String())},
+		Spent:  *lossOf(a.Spent),
+		Left:   left,
+	}
+}
+
+func entryOf(e dp.Entry) wire.ChargeRecord {
+	return wire.ChargeRecord{
+		ID: e.ID, At: e.At.UTC(), Dataset: e.Dataset, Blocks: listOf(e.Blocks),
+		Epsilon: wire.Decimal(e.Loss.Epsilon.String()), Delta: wire.Decimal(e.Loss.Delta.String()), Rho: rhoOf(e.Loss.Rho),
+		Purpose: e.Purpose, Metrics: e.Metrics, Release: e.Release, Failure: string(e.Failure),
+	}
+}
+
+type meOutput struct {
+	Body wire.Me
+}
+
+func (v *Server) getMe(ctx context.Context, _ *struct{}) (*meOutput, error) {
+	who := callerOf(ctx)
+	return &meOutput{Body: wire.Me{Consumer: consumerOf(who.Consumer), Key: who.key}}, nil
+}

@@ -1,0 +1,439 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/discreet-analytics/discreet/api/policyfile"
+	"github.com/discreet-analytics/discreet/api/wire"
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/answer"
+	"github.com/discreet-analytics/discreet/dp/office"
+	"github.com/discreet-analytics/discreet/dp/plan"
+)
+
+// fakes are the services as the tests see them: each keeps what it was called with, and answers from what the
+// test has put there.
+type fakes struct {
+	mu         sync.Mutex
+	policies   []dp.VersionedPolicy
+	consumers  []dp.Consumer
+	releases   map[string]dp.Release // by id; held by everybody named in holders
+	holders    map[string]string
+	allotments []dp.Allotment
+	accounts   []dp.Account
+	entries    []dp.Entry
+
+	asked []asked
+	ask   func(dp.Query) (answer.Answer, error)
+	quote func(dp.Query) (answer.Quote, error)
+	ready error
+
+	loads  []loaded
+	report LoadReport
+	read   func(io.Reader) error // instead of reading all
+
+	changes []change
+	refuse  error // of the office
+
+	log bytes.Buffer
+}
+
+type asked struct {
+	who   string
+	query dp.Query
+	key   string
+}
+
+type loaded struct {
+	spec      LoadSpec
+	body      string
+	readErr   error
+	verifyErr error
+}
+
+type change struct {
+	what, actor, on, reason string
+	ifMatch                 *uint64
+	patch                   office.ConsumerPatch
+	allotment               dp.Allotment
+}
+
+// One consumer of each role; its key is dk_ and its name.
+func roles() []dp.Role {
+	return []dp.Role{dp.Product, dp.Analyst, dp.Officer, dp.Custodian, dp.Auditor}
+}
+
+const policySource = `
+name: transactions
+kind: transactions
+population: 1000000
+unit: {column: customer_id, block: month}
+time: {column: booked_at, timezone: Europe/Berlin, format: rfc3339}
+dimensions:
+  - {name: merchant_category, values: [grocery, travel, dining, fuel], other: other}
+measures:
+  - {name: amount, scale: 2, lower: 0, upper: 500, kind: flow}
+metrics:
+  - {name: spend, aggregate: sum, measure: amount, lower: 0, upper: 1000}
+bounds: {max_partitions: 8, max_rows: 20}
+cap: {epsilon: 6, delta: 1e-9}
+default: {epsilon: 0.1, delta: 1e-11}
+purposes: [product-analytics, reporting]
+audiences: [internal]
+`
+
+func testPolicy(t testing.TB) dp.Policy {
+	t.Helper()
+	p, err := policyfile.Parse([]byte(policySource), policyfile.DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func newFakes(t testing.TB) *fakes {
+	f := &fakes{
+		policies: []dp.VersionedPolicy{{Policy: testPolicy(t), Version: 3}},
+		releases: map[string]dp.Release{},
+		holders:  map[string]string{},
+		report:   LoadReport{Load: dp.Load{ID: 12, Name: "january", Blocks: []string{"2026-01"}, Committed: day(5)}, Accepted: 2},
+	}
+	for _, r := range roles() {
+		f.consumers = append(f.consumers, dp.Consumer{Name: string(r), Role: r, Audience: dp.Internal, Purposes: []string{"reporting"}, Created: day(1), Version: 2})
+	}
+	f.consumers = append(f.consumers, dp.Consumer{Name: "partner", Role: dp.Analyst, Audience: dp.ThirdParty, Created: day(1), Version: 1})
+	f.keep(testRelease(), string(dp.Analyst))
+	return f
+}
+
+func day(n int) time.Time { return time.Date(2026, 1, n, 12, 0, 0, 0, time.UTC) }
+
+func testRelease() dp.Release {
+	return dp.Release{
+		ID: "rel_1", Dataset: "transactions", PolicyVersion: 3, Plan: "plan", AsOf: day(9), Confidence: "0.95",
+		By: []string{"merchant_category"}, Metrics: []string{"customers"},
+		Groups: []dp.Group{
+			{Key: []string{"dining, out"}, Values: []dp.Value{{Value: -6, Low: -41, High: 29, SD: 17.9}}},
+			{Key: []string{"grocery"}, Values: []dp.Value{{Value: 1234, Low: 1199, High: 1269, SD: 17.9}}},
+		},
+		Privacy: dp.Privacy{Unit: "customer_id", Block: dp.Month, Mechanism: map[string]string{"customers": "gaussian"}, Loss: testLoss(), MaxPartitions: 8, MaxRows: 20},
+		Charge:  dp.Charge{ID: "chg_1", Consumer: "somebody-else", Dataset: "transactions", Blocks: []string{"2026-01"}, Loss: testLoss(), At: day(9)},
+		Blocks:  []dp.BlockVersion{{Block: "2026-01", Version: 1}}, CanonicalQuery: `{"dataset":"transactions"}`,
+		NoisedCoordinates: [][]int64{{-6}, {1234}}, PublishedByAttempt: 1,
+	}
+}
+
+// testLoss is (0.3, 1e-11) with rho 0.0125.
+func testLoss() dp.Loss {
+	return dp.Loss{Epsilon: 300_000_000_000, Delta: 10_000_000, Rho: 12_500_000_000}
+}
+
+func testLeft() dp.Left {
+	return dp.Left{Account: "allotment/transactions/2026-01", Epsilon: 2_100_000_000_000, Share: 0.7, SimilarQueries: 37}
+}
+
+func (f *fakes) keep(r dp.Release, holder string) {
+	f.releases[r.ID], f.holders[r.ID] = r, holder
+}
+
+func (f *fakes) services() Services {
+	return Services{Directory: f, Asker: f, Releases: f, Catalog: f, Rows: f, Accounts: f, Consumers: f, Office: f,
+		Ready: func(context.Context) error { return f.ready }}
+}
+
+func newTestServer(t testing.TB, f *fakes, with ...func(*Options)) *Server {
+	t.Helper()
+	o := Options{Log: slog.New(slog.NewTextHandler(&lockedWriter{f: f}, nil))}
+	for _, w := range with {
+		w(&o)
+	}
+	v, err := New(f.services(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+type lockedWriter struct{ f *fakes }
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.f.mu.Lock()
+	defer l.f.mu.Unlock()
+	return l.f.log.Write(p)
+}
+
+func (f *fakes) logged() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.log.String()
+}
+
+func notFound() error { return &dp.Error{Code: dp.CodeNotFound, Message: "There is none."} }
+
+func (f *fakes) Authenticate(_ context.Context, hash [32]byte) (dp.Consumer, string, error) {
+	for _, c := range f.consumers {
+		if sha256.Sum256([]byte("dk_"+c.Name)) == hash {
+			return c, "key_" + c.Name, nil
+		}
+	}
+	return dp.Consumer{}, "", &dp.Error{Code: dp.CodeUnauthenticated, Message: "The key is not in force."}
+}
+
+func (f *fakes) Ask(_ context.Context, who dp.Consumer, q dp.Query, key string) (answer.Answer, error) {
+	f.mu.Lock()
+	f.asked = append(f.asked, asked{who.Name, q, key})
+	f.mu.Unlock()
+	if f.ask != nil {
+		return f.ask(q)
+	}
+	r := testRelease()
+	return answer.Answer{Release: r, Charge: r.Charge, Left: testLeft()}, nil
+}
+
+func (f *fakes) Plan(_ context.Context, who dp.Consumer, q dp.Query) (answer.Quote, error) {
+	f.mu.Lock()
+	f.asked = append(f.asked, asked{who.Name, q, ""})
+	f.mu.Unlock()
+	if f.quote != nil {
+		return f.quote(q)
+	}
+	p, err := plan.Make(q, f.policies[0], nil, plan.DefaultLimits())
+	if err != nil {
+		return answer.Quote{}, err
+	}
+	return answer.Quote{Plan: p, Left: testLeft(), FreeFrom: "rel_1", Alternatives: []dp.Alternative{{Change: "ask without by", Epsilon: 50_000_000_000}}}, nil
+}
+
+func (f *fakes) Release(_ context.Context, consumer, id string) (dp.Release, error) {
+	if r, ok := f.releases[id]; ok && f.holders[id] == consumer {
+		return r, nil
+	}
+	return dp.Release{}, notFound()
+}
+
+func (f *fakes) Held(_ context.Context, consumer, dataset string, p Page) ([]dp.Release, string, error) {
+	var list []dp.Release
+	for id, r := range f.releases {
+		if f.holders[id] == consumer && (dataset == "" || dataset == r.Dataset) {
+			r.Groups = nil
+			list = append(list, r)
+		}
+	}
+	return list, "cursor-after-" + p.Cursor, nil
+}
+
+func (f *fakes) Policy(_ context.Context, dataset string) (dp.VersionedPolicy, error) {
+	for _, p := range f.policies {
+		if p.Name == dataset {
+			return p, nil
+		}
+	}
+	return dp.VersionedPolicy{}, notFound()
+}
+
+func (f *fakes) Policies(context.Context) ([]dp.VersionedPolicy, error) { return f.policies, nil }
+
+func (f *fakes) Load(_ context.Context, _ dp.VersionedPolicy, s LoadSpec, body io.Reader, verify func() error) (LoadReport, error) {
+	var text []byte
+	var err error
+	if f.read != nil {
+		err = f.read(body)
+	} else {
+		text, err = io.ReadAll(body)
+	}
+	l := loaded{spec: s, body: string(text), readErr: err}
+	if err == nil {
+		l.verifyErr = verify()
+	}
+	f.mu.Lock()
+	f.loads = append(f.loads, l)
+	f.mu.Unlock()
+	if err := errors.Join(l.readErr, l.verifyErr); err != nil {
+		return LoadReport{}, err
+	}
+	return f.report, nil
+}
+
+func (f *fakes) lastLoad(t testing.TB) loaded {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.loads) == 0 {
+		t.Fatal("nothing was loaded")
+	}
+	return f.loads[len(f.loads)-1]
+}
+
+func (f *fakes) Loads(context.Context, string, Page) ([]dp.Load, string, error) {
+	return []dp.Load{f.report.Load}, "", nil
+}
+
+func (f *fakes) OfConsumer(_ context.Context, consumer, dataset string, _ Page) ([]dp.Account, string, error) {
+	var list []dp.Account
+	for _, a := range f.accounts {
+		if a.Consumer == consumer && (dataset == "" || a.Dataset == dataset) {
+			list = append(list, a)
+		}
+	}
+	return list, "", nil
+}
+
+func (f *fakes) OfDataset(context.Context, string, Page) ([]dp.Account, string, error) {
+	return f.accounts, "", nil
+}
+
+func (f *fakes) Entries(context.Context, string, string, Page) ([]dp.Entry, string, error) {
+	return f.entries, "", nil
+}
+
+func (f *fakes) Consumer(_ context.Context, name string) (dp.Consumer, error) {
+	for _, c := range f.consumers {
+		if c.Name == name {
+			return c, nil
+		}
+	}
+	return dp.Consumer{}, notFound()
+}
+
+func (f *fakes) All(context.Context) ([]dp.Consumer, error) { return f.consumers, nil }
+
+func (f *fakes) Keys(_ context.Context, consumer string) ([]dp.Key, error) {
+	return []dp.Key{
+		{ID: "key_b", Consumer: consumer, Hash: [32]byte{1, 2, 3}, Created: day(3)},
+		{ID: "key_a", Consumer: consumer, Hash: [32]byte{4, 5, 6}, Created: day(2), Revoked: day(4)},
+	}, nil
+}
+
+func (f *fakes) Allotments(_ context.Context, consumer string) ([]dp.Allotment, error) {
+	var list []dp.Allotment
+	for _, a := range f.allotments {
+		if a.Consumer == consumer {
+			list = append(list, a)
+		}
+	}
+	return list, nil
+}
+
+func (f *fakes) decide(c change) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changes = append(f.changes, c)
+	return f.refuse
+}
+
+func (f *fakes) ApplyPolicy(_ context.Context, actor string, p dp.Policy, ifMatch *uint64, reason string) (dp.VersionedPolicy, bool, error) {
+	err := f.decide(change{what: "policy", actor: actor, on: p.Name, reason: reason, ifMatch: ifMatch})
+	return dp.VersionedPolicy{Policy: p, Version: 4}, ifMatch == nil, err
+}
+
+func (f *fakes) CreateConsumer(_ context.Context, actor string, c dp.Consumer, reason string) (dp.Consumer, error) {
+	c.Created, c.Version = day(2), 1
+	return c, f.decide(change{what: "consumer", actor: actor, on: c.Name, reason: reason})
+}
+
+func (f *fakes) PatchConsumer(_ context.Context, actor, name string, patch office.ConsumerPatch, ifMatch *uint64, reason string) (dp.Consumer, error) {
+	err := f.decide(change{what: "patch", actor: actor, on: name, reason: reason, ifMatch: ifMatch, patch: patch})
+	return dp.Consumer{Name: name, Role: dp.Analyst, Audience: dp.Internal, Version: 3}, err
+}
+
+func (f *fakes) IssueKey(_ context.Context, actor, consumer string, expires time.Time) (string, dp.Key, error) {
+	err := f.decide(change{what: "key", actor: actor, on: consumer})
+	return "dk_new", dp.Key{ID: "key_new", Consumer: consumer, Created: day(3), Expires: expires}, err
+}
+
+func (f *fakes) RevokeKey(_ context.Context, actor, consumer, id string) (dp.Key, error) {
+	return dp.Key{ID: id}, f.decide(change{what: "revoke", actor: actor, on: consumer + "/" + id})
+}
+
+func (f *fakes) SetAllotment(_ context.Context, actor string, a dp.Allotment, ifMatch *uint64, reason string) (dp.Allotment, bool, error) {
+	err := f.decide(change{what: "allotment", actor: actor, on: a.Consumer + "/" + a.Dataset, reason: reason, ifMatch: ifMatch, allotment: a})
+	a.Version = 1
+	return a, true, err
+}
+
+// send makes one request as a role (empty: without a key). Headers come in pairs.
+func send(t testing.TB, v *Server, as, method, path, body string, headers ...string) *http.Response {
+	t.Helper()
+	var r io.Reader
+	if body != "" {
+		r = strings.NewReader(body)
+	}
+	req := httptest.NewRequest(method, path, r)
+	if as != "" {
+		req.Header.Set("Authorization", "Bearer dk_"+as)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := v.Test(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+func bodyOf(t testing.TB, resp *http.Response) string {
+	t.Helper()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// read decodes a success.
+func read[T any](t testing.TB, resp *http.Response, status int) T {
+	t.Helper()
+	text := bodyOf(t, resp)
+	if resp.StatusCode != status {
+		t.Fatalf("status %d, want %d: %s", resp.StatusCode, status, text)
+	}
+	var out T
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&out); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	return out
+}
+
+// refused decodes a problem document and checks what every one must have.
+func refused(t testing.TB, resp *http.Response, status int, name string) wire.Problem {
+	t.Helper()
+	text := bodyOf(t, resp)
+	if got := resp.Header.Get("Content-Type"); got != "application/problem+json" {
+		t.Errorf("content type %q of %s", got, text)
+	}
+	var p wire.Problem
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
+		t.Fatalf("not a problem document: %v in %q", err, text)
+	}
+	if resp.StatusCode != status || p.Status != status || !strings.HasSuffix(p.Type, "#"+name) {
+		t.Errorf("got status %d and %s, want %d %s", resp.StatusCode, text, status, name)
+	}
+	if p.Title == "" || p.Detail == "" || !strings.HasPrefix(p.Instance, "urn:discreet:request:") {
+		t.Errorf("a part is missing in %s", text)
+	}
+	if resp.Header.Get("X-Content-Type-Options") != "nosniff" || resp.Header.Get("X-Request-Id") == "" {
+		t.Errorf("headers are missing: %v", resp.Header)
+	}
+	return p
+}

@@ -1,0 +1,160 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	_ "embed" // the pages
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/discreet-analytics/discreet/api/wire"
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/gofiber/fiber/v2"
+)
+
+//go:embed pages/docs.html
+var docsPage string
+
+//go:embed pages/docs.js
+var docsScript string
+
+//go:embed pages/style.css
+var pageStyle string
+
+// examples are those of the OpenAPI document, by schema.
+//
+//go:embed pages/examples.json
+var examples []byte
+
+//go:embed pages/start.html
+var startPage string
+
+type statusOutput struct {
+	Body wire.Status
+}
+
+// registerPages adds what is open to all, and closes the OpenAPI document: operations that are registered
+// later are not in it.
+func (v *Server) registerPages() error {
+	register(v, huma.Operation{
+		OperationID: "livez", Method: http.MethodGet, Path: "/livez", Tags: []string{"Health"},
+		Summary: "Does the server run", Description: "Answers as long as the process does.",
+	}, func(context.Context, *struct{}) (*statusOutput, error) {
+		return &statusOutput{wire.Status{Status: "ok"}}, nil
+	})
+	register(v, huma.Operation{
+		OperationID: "readyz", Method: http.MethodGet, Path: "/readyz", Tags: []string{"Health"},
+		Summary: "Can the server answer queries", Description: "503 while it cannot.",
+	}, v.readyz)
+
+	var err error
+	if v.openapi, err = v.document(); err != nil {
+		return err
+	}
+	v.page("/openapi.json", "application/openapi+json", "", string(v.openapi))
+	docs := strings.NewReplacer("/*STYLE*/", pageStyle, "/*SCRIPT*/", docsScript, "<!--PROBLEMS-->", problemList()).Replace(docsPage)
+	v.page("/docs", "text/html; charset=utf-8", pagePolicy(pageStyle, docsScript), docs)
+	start := strings.NewReplacer("/*STYLE*/", pageStyle).Replace(startPage)
+	v.page("/", "text/html; charset=utf-8", pagePolicy(pageStyle, ""), start)
+	return nil
+}
+
+// page serves a text that never changes while the server runs.
+func (v *Server) page(path, contentType, policy, text string) {
+	sum := sha256.Sum256([]byte(text))
+	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+	heads{v.app}.Add(http.MethodGet, path, func(c *fiber.Ctx) error {
+		if r, ok := c.Context().UserValue(requestKey{}).(*request); ok {
+			r.route = path
+		}
+		c.Set("ETag", tag)
+		c.Set("Cache-Control", "no-cache")
+		if policy != "" {
+			c.Set("Content-Security-Policy", policy)
+		}
+		if matches(c.Get("If-None-Match"), tag) {
+			return c.SendStatus(http.StatusNotModified)
+		}
+		c.Set("Content-Type", contentType)
+		return c.SendString(text)
+	})
+}
+
+// pagePolicy allows a page exactly its own style and script, and calls to this server.
+func pagePolicy(style, script string) string {
+	policy := "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src " + hashSource(style)
+	if script != "" {
+		policy += "; connect-src 'self'; script-src " + hashSource(script)
+	}
+	return policy
+}
+
+func hashSource(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
+
+// problemList is where the types of problem documents point.
+func problemList() string {
+	var b strings.Builder
+	seen := map[string]bool{}
+	for _, k := range kinds() {
+		if name := k.typeName(); !seen[name] {
+			seen[name] = true
+			fmt.Fprintf(&b, "<dt id=\"%s\"><code>%s</code> %d</dt><dd>%s.</dd>\n", name, name, k.status, k.title)
+		}
+	}
+	return b.String()
+}
+
+// document is the OpenAPI document, with an example in every body's schema.
+func (v *Server) document() ([]byte, error) {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(examples, &all); err != nil {
+		return nil, fmt.Errorf("reading the examples: %w", err)
+	}
+	api := v.huma.OpenAPI()
+	for name, example := range all {
+		s, ok := api.Components.Schemas.Map()[name]
+		if !ok {
+			return nil, fmt.Errorf("there is an example of %s, but no such schema", name)
+		}
+		s.Examples = []any{example}
+	}
+	for _, path := range api.Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Put, path.Post, path.Delete, path.Patch} {
+			// huma promises 422 for what does not fit the schema; here that is 400.
+			if op != nil && op.Metadata[invalidCode] != dp.CodeInvalidQuery {
+				delete(op.Responses, "422")
+			}
+		}
+	}
+	compact, err := json.Marshal(v.huma.OpenAPI())
+	if err != nil {
+		return nil, fmt.Errorf("writing the OpenAPI document: %w", err)
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, compact, "", "  "); err != nil {
+		return nil, fmt.Errorf("indenting the OpenAPI document: %w", err)
+	}
+	out.WriteByte('\n')
+	return out.Bytes(), nil
+}
+
+func (v *Server) readyz(ctx context.Context, _ *struct{}) (*statusOutput, error) {
+	err := v.services.Ready(ctx)
+	if err == nil {
+		return &statusOutput{wire.Status{Status: "ok"}}, nil
+	}
+	var known *dp.Error
+	if !errors.As(err, &known) {
+		err = &dp.Error{Code: dp.CodeUnavailable, Message: "The server is not ready: try again in a moment.", Err: err}
+	}
+	return nil, err
+}

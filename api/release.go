@@ -1,0 +1,166 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/discreet-analytics/discreet/api/wire"
+	"github.com/discreet-analytics/discreet/dp"
+)
+
+const (
+	jsonType   = "application/json"
+	csvType    = "text/csv"
+	ndjsonType = "application/x-ndjson"
+)
+
+type releaseInput struct {
+	ID          string `path:"id" pattern:"^[A-Za-z0-9_-]{1,100}$" example:"rel_01k3x8"`
+	Format      string `query:"format" enum:"json,csv,ndjson" doc:"Overrides Accept"`
+	IfNoneMatch string `header:"If-None-Match" doc:"An ETag of this release: answers 304 where it is the same"`
+	negotiated
+}
+
+// negotiated keeps which of an operation's media types the Accept header prefers.
+type negotiated struct{ accepted string }
+
+// Resolve asks Fiber, whose choice pass has found not to be empty.
+func (n *negotiated) Resolve(ctx huma.Context) []error {
+	n.accepted = accepted(fiberOf(ctx), mediaTypes(ctx.Operation()))
+	return nil
+}
+
+type releaseOutput struct {
+	ETag         string `header:"ETag"`
+	CacheControl string `header:"Cache-Control"`
+	Vary         string `header:"Vary"`
+	Body         func(huma.Context)
+}
+
+type releasesInput struct {
+	PageParams
+	Dataset string `query:"dataset" maxLength:"63" doc:"Only of this dataset"`
+}
+
+type releasesOutput struct {
+	Body wire.ReleaseList
+}
+
+func (v *Server) registerReleases() {
+	register(v, huma.Operation{
+		OperationID: "list-releases", Method: http.MethodGet, Path: "/v1/releases", Tags: []string{"Ask"},
+		Summary: "List the releases that you hold", Description: "Newest first, without their groups.",
+	}, v.listReleases)
+	register(v, huma.Operation{
+		OperationID: "get-release", Method: http.MethodGet, Path: "/v1/releases/{id}", Tags: []string{"Ask"},
+		Summary: "Read a release", Description: "Free, as often as you like. A release never changes.",
+		Metadata:  map[string]any{produces: []string{jsonType, csvType, ndjsonType}},
+		Responses: v.releaseResponse("The release", jsonType, csvType, ndjsonType),
+		Errors:    []int{404},
+	}, v.getRelease)
+}
+
+// releaseResponse documents a release, whose body is streamed and therefore has no type that huma could see.
+func (v *Server) releaseResponse(description string, types ...string) map[string]*huma.Response {
+	r := &huma.Response{Description: description, Content: map[string]*huma.MediaType{}}
+	for _, t := range types {
+		switch t {
+		case jsonType:
+			r.Content[t] = &huma.MediaType{Schema: v.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[wire.Release](), true, "")}
+		case csvType:
+			r.Content[t] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Description: "A column per part of the key; of each metric four: its value, _low, _high and _sd"}}
+		case ndjsonType:
+			r.Content[t] = &huma.MediaType{Schema: v.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[wire.Group](), true, "")}
+		}
+	}
+	return map[string]*huma.Response{"200": r}
+}
+
+func (v *Server) listReleases(ctx context.Context, in *releasesInput) (*releasesOutput, error) {
+	list, next, err := v.services.Releases.Held(ctx, callerOf(ctx).Name, in.Dataset, in.page())
+	if err != nil {
+		return nil, err
+	}
+	out := &releasesOutput{Body: wire.ReleaseList{Items: []wire.ReleaseHead{}, Next: next}}
+	for _, r := range list {
+		out.Body.Items = append(out.Body.Items, headOf(r))
+	}
+	return out, nil
+}
+
+func (v *Server) getRelease(ctx context.Context, in *releaseInput) (*releaseOutput, error) {
+	release, err := v.services.Releases.Release(ctx, callerOf(ctx).Name, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	format := in.accepted
+	switch in.Format {
+	case "json":
+		format = jsonType
+	case "csv":
+		format = csvType
+	case "ndjson":
+		format = ndjsonType
+	}
+	short := format[strings.LastIndexAny(format, "/-")+1:]
+	out := &releaseOutput{
+		ETag: `"` + release.ID + "." + short + `"`,
+		// It never changes, but may not be read from a cache by somebody who does not hold it.
+		CacheControl: "private, no-cache",
+		Vary:         "Accept, Authorization",
+	}
+	if matches(in.IfNoneMatch, out.ETag) {
+		out.Body = func(ctx huma.Context) { ctx.SetStatus(http.StatusNotModified) }
+		return out, nil
+	}
+	switch short {
+	case "csv":
+		out.Body = v.body(csvType+"; charset=utf-8", len(release.Groups), csvRelease(release))
+	case "ndjson":
+		out.Body = v.body(ndjsonType, len(release.Groups), ndjsonRelease(release))
+	default:
+		out.Body = v.body(jsonType, len(release.Groups), jsonRelease(headOf(release), release))
+	}
+	return out, nil
+}
+
+// matches compares an If-None-Match header with an ETag, weakly.
+func matches(header, etag string) bool {
+	for candidate := range strings.SplitSeq(header, ",") {
+		candidate = strings.TrimPrefix(strings.TrimSpace(candidate), "W/")
+		if candidate == "*" || candidate == etag {
+			return true
+		}
+	}
+	return false
+}
+
+// headOf is a release without its groups. What other consumers may not learn (whose draw it was) and what is
+// of no use to a reader (noised coordinates, attempts) stays behind.
+func headOf(r dp.Release) wire.ReleaseHead {
+	head := wire.ReleaseHead{
+		ID: r.ID, Dataset: r.Dataset, AsOf: r.AsOf.UTC(), Confidence: wire.Decimal(r.Confidence),
+		By: listOf(r.By), Metrics: listOf(r.Metrics), GroupsMayBeHidden: r.GroupsMayBeHidden,
+		Privacy: privacyOf(r.Privacy), Charge: chargeOf(r.Charge, nil), Notes: r.Notes, PolicyVersion: r.PolicyVersion,
+	}
+	if r.CanonicalQuery != "" {
+		head.Query = json.RawMessage(r.CanonicalQuery)
+	}
+	return head
+}
+
+func groupOf(r dp.Release, g dp.Group) wire.Group {
+	out := wire.Group{Key: make(map[string]string, len(r.By)), Values: make(map[string]wire.Value, len(r.Metrics))}
+	for i, name := range r.By {
+		out.Key[name] = g.Key[i]
+	}
+	for i, name := range r.Metrics {
+		value := g.Values[i]
+		out.Values[name] = wire.Value{Value: value.Value, Low: value.Low, High: value.High, SD: value.SD}
+	}
+	return out
+}

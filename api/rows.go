@@ -1,0 +1,128 @@
+package api
+
+import (
+	"context"
+	"mime"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/discreet-analytics/discreet/api/wire"
+	"github.com/discreet-analytics/discreet/dp"
+)
+
+type loadInput struct {
+	DatasetParam
+	From            string `query:"from" maxLength:"10" doc:"First date that the load covers, included; with to, whole blocks. Without them, the blocks of its rows"`
+	To              string `query:"to" maxLength:"10" doc:"Last date that the load covers, included"`
+	Name            string `query:"name" maxLength:"200" doc:"Names the load: the same content under the same name adds nothing"`
+	DryRun          bool   `query:"dry_run" doc:"Read and report, commit nothing"`
+	IdempotencyKey  string `header:"Idempotency-Key" maxLength:"200" pattern:"^[!-~]*$" doc:"Names the load where name does not"`
+	ContentType     string `header:"Content-Type" hidden:"true"`
+	ContentEncoding string `header:"Content-Encoding" enum:"identity,gzip" doc:"gzip where the body is compressed"`
+	ContentDigest   string `header:"Content-Digest" maxLength:"1000" doc:"sha-256 of the body as sent (RFC 9530), here or as a trailer; required where the body is chunked, because a chunked body that was cut can look complete"`
+
+	upload *upload
+}
+
+// Resolve takes hold of the body, which huma does not read.
+func (in *loadInput) Resolve(ctx huma.Context) []error {
+	b, ok := ctx.BodyReader().(*body)
+	if !ok {
+		panic("an upload's context is not ours")
+	}
+	in.upload = &upload{body: b, request: &fiberOf(ctx).Context().Request.Header}
+	return nil
+}
+
+type loadOutput struct {
+	Body wire.LoadReport
+}
+
+type loadsInput struct {
+	DatasetParam
+	PageParams
+}
+
+type loadsOutput struct {
+	Body wire.LoadList
+}
+
+func (v *Server) registerRows() {
+	text := func(description string) *huma.MediaType {
+		return &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Description: description}}
+	}
+	csv := text("A header line, then a row per line. Columns that the policy does not name are ignored and never stored")
+	csv.Example = "customer_id,booked_at,merchant_category,amount\nc-1,2026-01-05T12:00:00Z,grocery,12.30\n"
+	ndjson := text("A row per line, each a flat JSON object")
+	ndjson.Example = `{"customer_id":"c-1","booked_at":"2026-01-05T12:00:00Z","merchant_category":"grocery","amount":12.30}` + "\n"
+	register(v, huma.Operation{
+		OperationID: "load-rows", Method: http.MethodPost, Path: "/v1/datasets/{dataset}/rows", Tags: []string{"Datasets"},
+		Summary: "Load rows",
+		Description: "Streams rows in and commits them all at once when the body is complete; a body that was cut commits nothing. " +
+			"Rows that do not fit the policy are rejected one by one, with line and reason.",
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{csvType: csv, ndjsonType: ndjson}},
+		Metadata:    map[string]any{uploads: true},
+		Errors:      []int{404, 409, 411},
+	}, v.load)
+	register(v, huma.Operation{
+		OperationID: "list-loads", Method: http.MethodGet, Path: "/v1/datasets/{dataset}/loads", Tags: []string{"Datasets"},
+		Summary: "List the loads", Description: "Newest first.", Errors: []int{404},
+	}, v.listLoads)
+}
+
+func (v *Server) load(ctx context.Context, in *loadInput) (*loadOutput, error) {
+	policy, err := v.policy(ctx, in.Dataset)
+	if err != nil {
+		return nil, err
+	}
+	spec := LoadSpec{By: callerOf(ctx).Name, Name: in.Name, From: in.From, To: in.To, DryRun: in.DryRun}
+	if spec.Name == "" {
+		spec.Name = in.IdempotencyKey
+	}
+	if spec.Format, err = formatOf(in.ContentType); err != nil {
+		return nil, err
+	}
+	if (in.From == "") != (in.To == "") {
+		p := newProblem(dp.CodeInvalidInput, "Give both from and to, or neither.")
+		p.at("query", "has one of from and to")
+		return nil, p
+	}
+	rows, err := in.upload.open(in.ContentDigest, in.ContentEncoding == "gzip", v.options.MaxUpload)
+	if err != nil {
+		return nil, err
+	}
+	report, err := v.services.Rows.Load(ctx, policy, spec, rows, in.upload.verify)
+	if err != nil {
+		return nil, err
+	}
+	out := wire.LoadReport{Load: loadOf(report.Load), DryRun: in.DryRun, Repeat: report.Repeat, Accepted: report.Accepted, Rejected: report.Rejected, Rejects: []wire.Reject{}}
+	for _, r := range report.Rejects {
+		out.Rejects = append(out.Rejects, wire.Reject{Line: r.Line, Reason: r.Reason})
+	}
+	return &loadOutput{Body: out}, nil
+}
+
+func formatOf(contentType string) (Format, error) {
+	switch t, _, _ := mime.ParseMediaType(contentType); t {
+	case csvType:
+		return CSV, nil
+	case ndjsonType, "application/ndjson", "application/jsonl":
+		return NDJSON, nil
+	}
+	return "", newProblem(codeUnsupportedMedia, "Say what the rows are: Content-Type text/csv or application/x-ndjson.")
+}
+
+func (v *Server) listLoads(ctx context.Context, in *loadsInput) (*loadsOutput, error) {
+	if _, err := v.policy(ctx, in.Dataset); err != nil {
+		return nil, err
+	}
+	list, next, err := v.services.Rows.Loads(ctx, in.Dataset, in.page())
+	if err != nil {
+		return nil, err
+	}
+	out := &loadsOutput{Body: wire.LoadList{Items: []wire.Load{}, Next: next}}
+	for _, l := range list {
+		out.Body.Items = append(out.Body.Items, loadOf(l))
+	}
+	return out, nil
+}
