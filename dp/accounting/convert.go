@@ -66,7 +66,7 @@ func PureRho(e dp.Epsilon) dp.Rho { return LaplaceRho(e, 1) }
 
 // LaplaceRho is the rho of Laplace noise that spreads epsilon evenly over coordinates: coordinates *
 // f(epsilon/coordinates) with f(x) = x + exp(-x) - 1, rounded up to the next unit. PRIVACY.md, "Laplace
-// noise in zCDP", proves it for the sampler in use. Coordinates below 1 count as 1.
+// noise", proves it for the sampler in use. Coordinates below 1 count as 1.
 func LaplaceRho(e dp.Epsilon, coordinates int64) dp.Rho {
 	if e <= 0 {
 		return 0

@@ -136,7 +136,7 @@ func TestLaplaceRhoGrowsWithEpsilonAndNeverExceedsIt(t *testing.T) {
 	}
 }
 
-// TestRenyiDivergenceOfLaplaceStaysBelowItsLine checks the lemma of PRIVACY.md, "Laplace noise in zCDP", on
+// TestRenyiDivergenceOfLaplaceStaysBelowItsLine checks the lemma of PRIVACY.md, "Laplace noise", on
 // a grid: D_alpha <= alpha*f(e) for the continuous distribution, and D_alpha <= alpha*KL for the two-sided
 // geometric one, by summing the law itself. It rejects a line a hundredth lower.
 func TestRenyiDivergenceOfLaplaceStaysBelowItsLine(t *testing.T) {

@@ -113,7 +113,7 @@ func TestStandardDeviationIsThatOfTheLaw(t *testing.T) {
 	}
 }
 
-// TestLaplaceRhoHoldsForTheSampler checks what PRIVACY.md, "Laplace noise in zCDP", leaves to the grid: over l0
+// TestLaplaceRhoHoldsForTheSampler checks what PRIVACY.md, "Laplace noise", leaves to the grid: over l0
 // coordinates the two-sided geometric law's divergence, which is a little above the continuous one's at the
 // same shift, stays below f(epsilon/l0) because the scale is (l1+g)/epsilon. The gap is far below what a
 // float64 of either divergence shows, so both sides are divided by 1-exp(-e') as the proof does.
