@@ -42,6 +42,25 @@ const (
 	holidayShare = 0.35
 )
 
+// mostKnown bounds how many customers are kept rather than derived anew on every day: 8 MB of them.
+const mostKnown = 1 << 16
+
+// population gives the customers of a bank by number. What it gives is valid until the next call.
+func (m *maker) population(s Size) func(i int) *customer {
+	known := make([]customer, min(s.Customers, mostKnown))
+	for i := range known {
+		known[i] = m.customer(uint64(i), s.Days)
+	}
+	var other customer
+	return func(i int) *customer {
+		if i < len(known) {
+			return &known[i]
+		}
+		other = m.customer(uint64(i), s.Days)
+		return &other
+	}
+}
+
 // customer derives customer i of a bank with so many days.
 func (m *maker) customer(i uint64, days int) customer {
 	m.seed(traits, i, 0)

@@ -88,16 +88,17 @@ func (t Table) Between(first, last rows.Date) Table {
 func (t Table) Records() iter.Seq[[]string] {
 	return func(yield func([]string) bool) {
 		m := newMaker(t.bank.size.Seed, t.bank.world)
+		known := m.population(t.bank.size)
 		for n := t.first; n <= t.last; n++ {
 			d := t.bank.day(n)
 			act := t.on(m, d)
 			for i := range t.bank.size.Customers {
-				c := m.customer(uint64(i), t.bank.size.Days)
+				c := known(i)
 				if n < c.joins || n >= c.leaves {
 					continue
 				}
 				m.seed(t.stream, uint64(i), uint64(d.number))
-				if !act(&c, yield) {
+				if !act(c, yield) {
 					return
 				}
 			}
