@@ -1,0 +1,214 @@
+package bounding
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/plan"
+	"github.com/discreet-analytics/discreet/dp/rows"
+)
+
+// Evaluator says of one row whether it passes a plan's scan and filter, and in which partition it counts. It
+// remembers what it worked out of earlier rows, so each goroutine compiles its own.
+type Evaluator struct {
+	scan     plan.Scan
+	policy   *dp.Policy
+	zone     *time.Location
+	tests    []test
+	keys     []key
+	columns  []plan.Column
+	bound    plan.Bound // with the bounds that apply
+	measured bool       // a column depends on which rows are kept, not only on how many
+}
+
+// Compile prepares a plan's tree. A tree that names a field, measure or bound that cannot be is an error:
+// dp/plan makes none.
+func Compile(p *plan.Plan) (*Evaluator, error) {
+	policy := &p.Policy.Policy
+	zone, err := rows.Location(policy)
+	if err != nil {
+		return nil, fmt.Errorf("finding the time zone of dataset %s: %w", policy.Name, err)
+	}
+	e := &Evaluator{policy: policy, zone: zone, columns: p.Tree.Columns, bound: p.Tree.Input}
+	group := e.bound.Input
+	e.scan = group.Input.Input
+	e.scan.Bounded = e.scan.Bounded && policy.Time != nil
+	if policy.Unit.Row { // every row is its own customer and counts once
+		e.bound.Partitions, e.bound.Rows = 1, 1
+	}
+	if e.bound.Partitions < 1 || e.bound.Rows < 1 {
+		return nil, fmt.Errorf("bounding dataset %s: bounds must be at least 1", policy.Name)
+	}
+	for i := range group.Input.Tests {
+		t := &group.Input.Tests[i]
+		f, err := newField(policy, t.Field, zone)
+		if err != nil {
+			return nil, fmt.Errorf("test on %s: %w", t.Name, err)
+		}
+		e.tests = append(e.tests, test{field: f, test: t})
+	}
+	for _, k := range group.Keys {
+		f, err := newField(policy, k.Field, zone)
+		if err != nil {
+			return nil, fmt.Errorf("key %s: %w", k.Name, err)
+		}
+		if k.Field.Kind == plan.MeasureField {
+			return nil, fmt.Errorf("key %s: a measure has no labels", k.Name)
+		}
+		e.keys = append(e.keys, key{field: f, domain: set(k.Domain)})
+	}
+	for i, c := range e.columns {
+		ofMeasure := c.Count == plan.Total || c.Count == plan.Centred || c.Count == plan.CountMeasured
+		clamped := c.Count == plan.Total || c.Count == plan.Centred
+		if ofMeasure && (c.Measure < 0 || c.Measure >= len(policy.Measures)) || clamped && c.Lower > c.Upper {
+			return nil, fmt.Errorf("column %d: no such measure or bounds", i)
+		}
+		e.measured = e.measured || c.Count == plan.Centred || c.Count == plan.CountMeasured
+	}
+	return e, nil
+}
+
+// Needs says what of a row the evaluation of a plan reads. An engine may leave out the rest.
+type Needs struct {
+	Time       bool
+	Dimensions []bool // by position in the policy
+	Measures   []bool
+}
+
+// Needs of the plan: what tests, keys and columns name, and everything where rows are chosen by their
+// canonical bytes.
+func (e *Evaluator) Needs() Needs {
+	n := Needs{
+		Time:       e.measured || e.scan.Bounded,
+		Dimensions: make([]bool, len(e.policy.Dimensions)),
+		Measures:   make([]bool, len(e.policy.Measures)),
+	}
+	if e.measured {
+		for i := range n.Dimensions {
+			n.Dimensions[i] = true
+		}
+		for i := range n.Measures {
+			n.Measures[i] = true
+		}
+		return n
+	}
+	mark := func(f plan.Field) {
+		switch f.Kind {
+		case plan.DimensionField:
+			n.Dimensions[f.Index] = true
+		case plan.MeasureField:
+			n.Measures[f.Index] = true
+		case plan.TimeField:
+			n.Time = true
+		}
+	}
+	for _, t := range e.tests {
+		mark(t.test.Field)
+	}
+	for _, k := range e.keys {
+		mark(k.field.field)
+	}
+	for _, c := range e.columns {
+		if c.Count == plan.Total {
+			n.Measures[c.Measure] = true
+		}
+	}
+	return n
+}
+
+// block is where the row lies.
+func (e *Evaluator) block(r *rows.Row) string {
+	if e.policy.Time == nil {
+		return rows.AllBlock
+	}
+	return rows.BlockOf(r.Time, e.policy.Unit.Block, e.zone)
+}
+
+// Key appends the canonical bytes of the row's partition key. ok is false where the row counts in no
+// partition: it lies outside of the scanned time, fails a test, or has a label in no domain. The row's block
+// is the caller's to check.
+func (e *Evaluator) Key(buf []byte, r *rows.Row) (key []byte, ok bool) {
+	if e.scan.Bounded && (r.Time < e.scan.From || r.Time >= e.scan.To) {
+		return buf, false
+	}
+	for i := range e.tests {
+		if !e.tests[i].passes(r) {
+			return buf, false
+		}
+	}
+	for i := range e.keys {
+		label, ok := e.keys[i].label(r)
+		if !ok {
+			return buf, false
+		}
+		buf = appendNetstring(buf, label) // as rows.AppendKey
+	}
+	return buf, true
+}
+
+// field reads the label of a dimension or time key.
+type field struct {
+	field  plan.Field
+	labels *rows.Labeler // of a dimension
+	times  *timeKeys     // of a time key
+}
+
+func newField(p *dp.Policy, f plan.Field, zone *time.Location) (field, error) {
+	switch {
+	case f.Kind == plan.DimensionField && f.Index >= 0 && f.Index < len(p.Dimensions):
+		return field{field: f, labels: rows.NewLabeler(&p.Dimensions[f.Index])}, nil
+	case f.Kind == plan.MeasureField && f.Index >= 0 && f.Index < len(p.Measures):
+		return field{field: f}, nil
+	case f.Kind == plan.TimeField:
+		return field{field: f, times: newTimeKeys(f.Unit, zone)}, nil
+	}
+	return field{}, fmt.Errorf("the policy has no such field")
+}
+
+func (f *field) label(r *rows.Row) (label string, ok bool) {
+	if f.times != nil {
+		return f.times.key(r.Time), true
+	}
+	return f.labels.Label(r.Dimensions[f.field.Index])
+}
+
+// key is a part of the partition key.
+type key struct {
+	field
+	domain map[string]struct{} // nil: any label
+}
+
+func (k *key) label(r *rows.Row) (label string, ok bool) {
+	label, ok = k.field.label(r)
+	if ok && k.domain != nil {
+		_, ok = k.domain[label]
+	}
+	return label, ok
+}
+
+// test is a condition. A missing measure passes none, and neither does a value that has no label.
+type test struct {
+	field
+	test *plan.Test
+}
+
+func (t *test) passes(r *rows.Row) bool {
+	if t.test.Field.Kind == plan.MeasureField {
+		number := r.Measures[t.test.Field.Index]
+		return number.Valid && t.test.PassesNumber(number.Value)
+	}
+	label, ok := t.label(r)
+	return ok && t.test.PassesLabel(label)
+}
+
+func set(labels []string) map[string]struct{} {
+	if labels == nil {
+		return nil
+	}
+	s := make(map[string]struct{}, len(labels))
+	for _, label := range labels {
+		s[label] = struct{}{}
+	}
+	return s
+}

@@ -1,0 +1,147 @@
+package bounding
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/plan"
+	"github.com/discreet-analytics/discreet/dp/rows"
+)
+
+// Reference is the specification of what a plan computes over rows, written to be read: it holds everything
+// in memory and sorts where others would be clever. Every engine returns exactly its numbers. The result is
+// sorted by key bytes.
+//
+// The bounding lemma (dp/PRIVACY.md) is about this function: without one (customer, block), at most
+// Partitions of the result change, each column of them by at most 1 (CountCustomers), Rows (CountRows,
+// CountMeasured), max(|Lower|, |Upper|) (Total) or Rows*(Upper-Lower) (Centred), as long as no column
+// reaches the ends of 64 bits.
+func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
+	e, err := Compile(p)
+	if err != nil {
+		return nil, fmt.Errorf("bounding rows: %w", err)
+	}
+
+	// The rows that count, by (customer, block) and partition.
+	type unit struct {
+		customer uint64
+		block    string
+	}
+	units := make(map[unit]map[string][]rows.Row)
+	for _, row := range all {
+		block := e.block(&row)
+		if !slices.Contains(e.scan.Blocks, block) {
+			continue
+		}
+		key, counts := e.Key(nil, &row)
+		if !counts {
+			continue
+		}
+		of := unit{row.Customer, block}
+		if units[of] == nil {
+			units[of] = make(map[string][]rows.Row)
+		}
+		units[of][string(key)] = append(units[of][string(key)], row)
+	}
+
+	// What bounding keeps of each, added up.
+	sums := make(map[string][]total)
+	customers := make(map[string]map[uint64]bool)
+	for of, partitions := range units {
+		for _, key := range keptKeys(partitions, e.bound.Partitions, salt, of.customer, of.block) {
+			if sums[key] == nil {
+				sums[key] = make([]total, len(e.columns))
+				customers[key] = make(map[uint64]bool)
+			}
+			customers[key][of.customer] = true
+			kept := keptRows(partitions[key], e.bound.Rows, e.policy, salt, of.customer, of.block)
+			for i, c := range e.columns {
+				added := contribution(c, partitions[key], kept)
+				sums[key][i].addTotal(added)
+			}
+		}
+	}
+
+	result := make([]Partition, 0, len(sums))
+	for _, key := range sortedKeys(sums) {
+		parts, err := rows.ParseKey([]byte(key))
+		if err != nil {
+			return nil, fmt.Errorf("reading a partition's key: %w", err)
+		}
+		partition := Partition{Key: parts, Totals: make([]int64, len(e.columns))}
+		for i, c := range e.columns {
+			if c.Count == plan.CountCustomers { // once, in however many blocks
+				partition.Totals[i] = int64(len(customers[key]))
+			} else {
+				partition.Totals[i] = sums[key][i].int64()
+			}
+		}
+		result = append(result, partition)
+	}
+	return result, nil
+}
+
+// keptKeys are the L0 keys with the smallest hashes.
+func keptKeys(partitions map[string][]rows.Row, most int64, salt []byte, customer uint64, block string) []string {
+	keys := sortedKeys(partitions)
+	slices.SortFunc(keys, func(a, b string) int {
+		return compareRank(Hash(salt, customer, block, []byte(a)), Hash(salt, customer, block, []byte(b)), []byte(a), []byte(b))
+	})
+	return keys[:min(int64(len(keys)), most)]
+}
+
+// keptRows are the Linf rows with the smallest hashes.
+func keptRows(all []rows.Row, most int64, p *dp.Policy, salt []byte, customer uint64, block string) []rows.Row {
+	kept := slices.Clone(all)
+	slices.SortFunc(kept, func(a, b rows.Row) int {
+		x, y := rows.AppendRow(nil, p, &a), rows.AppendRow(nil, p, &b)
+		return compareRank(Hash(salt, customer, block, x), Hash(salt, customer, block, y), x, y)
+	})
+	return kept[:min(int64(len(kept)), most)]
+}
+
+// contribution is what one (customer, block) adds to a column of one partition: all are its rows there, kept
+// those that row-level columns read.
+func contribution(c plan.Column, all, kept []rows.Row) total {
+	var t total
+	switch c.Count {
+	case plan.CountRows:
+		t.add(int64(len(kept)))
+	case plan.CountMeasured:
+		for _, row := range kept {
+			if row.Measures[c.Measure].Valid {
+				t.add(1)
+			}
+		}
+	case plan.Centred:
+		for _, row := range kept {
+			if x := row.Measures[c.Measure]; x.Valid {
+				t.addCentred(x.Value, c.Lower, c.Upper)
+			}
+		}
+	case plan.Total:
+		var sum total
+		measured := false
+		for _, row := range all {
+			if x := row.Measures[c.Measure]; x.Valid {
+				sum.add(x.Value)
+				measured = true
+			}
+		}
+		if measured {
+			t.add(sum.clamped(c.Lower, c.Upper))
+		}
+	}
+	return t
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, strings.Compare)
+	return keys
+}
