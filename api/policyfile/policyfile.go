@@ -18,6 +18,7 @@ import (
 type Limits struct {
 	Bytes      int // of a file
 	Tokens     int // words, brackets, colons and the like of a file
+	Keys       int // of all mappings; the YAML library's work grows with their square
 	Depth      int // of nested lists and mappings
 	Problems   int // reported at once; more are counted only
 	Dimensions int
@@ -33,6 +34,7 @@ func DefaultLimits() Limits {
 	return Limits{
 		Bytes:      1 << 20,
 		Tokens:     200_000,
+		Keys:       5_000,
 		Depth:      12,
 		Problems:   100,
 		Dimensions: 64,

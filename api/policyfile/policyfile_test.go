@@ -146,7 +146,7 @@ func TestAPolicyMayHaveEveryFormOfUnitAndTime(t *testing.T) {
 		strings.ReplaceAll(base, "\n", "\r\n"),
 		"\xef\xbb\xbf" + base,
 		"---\n" + base + "...\n",
-		"# a comment\n" + base,
+		"# a comment\n---\n" + base,
 	} {
 		if _, err := parse(source); err != nil {
 			t.Errorf("%v\n%s", err, source)
@@ -168,7 +168,8 @@ func TestEveryRefusalSaysWhereAndWhatToWrite(t *testing.T) {
 		{"kind:", "<<: {kind: custom}", "2:1", "", "merge keys"},
 		{"kind:", "kind: !!str transactions", "2:7", "", "tags"},
 		{"kind:", "? kind\n: transactions", "2:1", "", "keys beginning with ?"},
-		{"kind:", "kind: custom\n---\nname: second", "4:1", "", "second document"},
+		{"kind:", "kind: custom\n---\nname: second", "3:1", "", "second document"},
+		{"kind:", "kind: custom\n...\nname: second", "4:1", "", "second document"},
 		{"kind:", "\tkind: custom", "2:1", "", "spaces instead of tabs"},
 		{"kind:", "kind: [custom", "3:1", "", "bracket"},
 		{"kind:", "kind: 'custom", "2:7", "", "quote"},
@@ -340,6 +341,8 @@ func TestAFileThatHoldsNoPolicyIsRefused(t *testing.T) {
 		strings.Repeat("{a: ", 5000):                        "nested deeper",
 		strings.Repeat("- ", 100000):                        "nested deeper",
 		"a: " + strings.Repeat("x", 1<<20):                  "larger than",
+		strings.Repeat("a:\n", 5001):                        "more than 5000 keys",
+		strings.Repeat("--- a\n", 50000):                    "second document",
 		strings.Repeat("- a\n", 100001):                     "words and signs",
 		"a:\n b:\n  c:\n   d:\n    e:\n     f:\n      g:\n       h:\n        i:\n         j:\n          k:\n           l:\n            m:\n             n: 1": "nested deeper",
 	} {

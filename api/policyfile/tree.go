@@ -98,6 +98,8 @@ func (r *reader) checkCharacters(source []byte) bool {
 	return true
 }
 
+const secondDocument = "second document: a file holds one policy"
+
 var errTokens = errors.New("tokens refused")
 
 // parseYAML runs the YAML library, check between its two halves. The library is not ours: should it panic
@@ -140,7 +142,8 @@ func (r *reader) checkTokens(tokens token.Tokens) bool {
 		r.problem(position{1, 1}, "", "file has more than %d words and signs: shorten its lists, or write ranges as {from, to, step}", r.limits.Tokens)
 		return false
 	}
-	depth, dashes := 0, 0
+	depth, dashes, keys := 0, 0, 0
+	begun, ended := false, false
 	for _, t := range tokens {
 		at := positionOf(t)
 		switch t.Type {
@@ -152,11 +155,24 @@ func (r *reader) checkTokens(tokens token.Tokens) bool {
 			r.problem(at, "", "directives are not used in policies: leave the line out")
 		case token.MappingKeyType:
 			r.problem(at, "", "keys beginning with ? are not used in policies: write key: value")
+		case token.DocumentHeaderType, token.DocumentEndType:
+			// One --- before and one ... after the policy are its own. Thousands take the library minutes.
+			if ended || (begun && t.Type == token.DocumentHeaderType) {
+				r.problem(at, "", secondDocument)
+				return false
+			}
+			ended = t.Type == token.DocumentEndType
+		case token.MappingValueType:
+			if keys++; keys > r.limits.Keys {
+				r.problem(at, "", "file has more than %d keys: no policy has", r.limits.Keys)
+				return false
+			}
 		case token.SequenceStartType, token.MappingStartType:
 			depth++
 		case token.SequenceEndType, token.MappingEndType:
 			depth--
 		}
+		begun = begun || t.Type != token.CommentType
 		if t.Type == token.SequenceEntryType {
 			dashes++
 		} else {
@@ -174,7 +190,7 @@ func (r *reader) checkTokens(tokens token.Tokens) bool {
 func syntaxProblem(err error, tokens token.Tokens) (position, string) {
 	var second errSecondDocument
 	if errors.As(err, &second) {
-		return second.at, "second document: a file holds one policy"
+		return second.at, secondDocument
 	}
 	at := position{1, 1}
 	var syntax *yaml.SyntaxError
