@@ -10,11 +10,12 @@ import (
 
 // blob is the content of a release, kept in pieces under a name of its own: two attempts never share one.
 type blob struct {
-	name   string
-	data   []byte
-	sum    [sha256.Size]byte
-	pieces int
-	stored bool // its pieces are written already
+	name    string
+	data    []byte
+	sum     [sha256.Size]byte
+	release dp.Release // read back from data
+	pieces  int
+	stored  bool // its pieces are written already
 }
 
 const (
@@ -34,10 +35,10 @@ func (l *Ledger) writeRelease(ctx context.Context, r *dp.Release) (blob, error) 
 	if int64(len(data)) > l.limits.ReleaseBytes {
 		return blob{}, refuse(dp.CodeTooLarge, "the answer is larger than the ledger keeps: ask for fewer groups")
 	}
-	if _, err := decode[dp.Release](data); err != nil {
+	b := blob{name: newID(""), data: data, sum: sha256.Sum256(data), pieces: (len(data) + pieceBytes - 1) / pieceBytes}
+	if b.release, err = decode[dp.Release](data); err != nil {
 		return blob{}, fmt.Errorf("reading back what would be stored: %w", err)
 	}
-	b := blob{name: newID(""), data: data, sum: sha256.Sum256(data), pieces: (len(data) + pieceBytes - 1) / pieceBytes}
 	if len(data) <= inlineBytes {
 		return b, nil
 	}

@@ -17,7 +17,7 @@ import (
 // transaction that joins it to its charge makes all of it visible at once. Only the newest attempt may
 // publish: another one gets what was published, or CodeUnavailable while the newest still runs.
 //
-// What it returns is read back from what is stored, so that every later reading is the same.
+// What it returns was read back from the bytes that are stored, so that every later reading is the same.
 func (l *Ledger) Publish(ctx context.Context, charge string, attempt int, o answer.Outcome) (answer.Outcome, error) {
 	if (o.Release == nil) == (o.Failure == nil) {
 		return answer.Outcome{}, errors.New("an outcome is either a release or a failure")
@@ -30,8 +30,9 @@ func (l *Ledger) Publish(ctx context.Context, charge string, attempt int, o answ
 		}
 	}
 	var c chargeRecord
+	published := false
 	err := l.write(ctx, func(t *tx) (err error) {
-		c, err = decideOutcome(t, charge, attempt, o, content)
+		c, published, err = decideOutcome(t, charge, attempt, o, content)
 		return err
 	})
 	if err != nil {
@@ -41,54 +42,58 @@ func (l *Ledger) Publish(ctx context.Context, charge string, attempt int, o answ
 		return answer.Outcome{}, &dp.Error{Code: dp.CodeUnavailable, RetryAfter: time.Second,
 			Message: "another attempt at this question has begun: ask again with the same Idempotency-Key, which costs nothing more"}
 	}
+	if published && o.Release != nil { // saves reading a large release again
+		content.release.Charge = c.Charge
+		return answer.Outcome{Release: &content.release}, nil
+	}
 	return l.outcome(ctx, &c)
 }
 
 // decideOutcome ends a charge, unless it has ended or a newer attempt runs: then what was brought is dropped.
-func decideOutcome(t *tx, charge string, attempt int, o answer.Outcome, content blob) (chargeRecord, error) {
+func decideOutcome(t *tx, charge string, attempt int, o answer.Outcome, content blob) (c chargeRecord, published bool, err error) {
 	c, found, err := load[chargeRecord](t, chargeKey(charge))
 	if err != nil {
-		return c, err
+		return c, false, err
 	}
 	if !found {
-		return c, errors.New("an outcome names a charge that does not exist")
+		return c, false, errors.New("an outcome names a charge that does not exist")
 	}
 	if c.ended() || attempt != c.Attempts {
 		content.remove(t)
-		return c, nil
+		return c, false, nil
 	}
 	if o.Failure != nil {
 		failure := *o.Failure
 		failure.Err = nil // is for the log of the process
 		c.Failure = &failure
-		return c, saveCharge(t, &c)
+		return c, true, saveCharge(t, &c)
 	}
 	if err := matches(o.Release, &c); err != nil {
-		return c, err
+		return c, false, err
 	}
 	_, taken, err := load[releaseRecord](t, releaseKey(o.Release.ID))
 	if err != nil {
-		return c, err
+		return c, false, err
 	}
 	if taken {
-		return c, errors.New("a release of this id exists: ids are never reused")
+		return c, false, errors.New("a release of this id exists: ids are never reused")
 	}
 	number, err := nextNumber(t)
 	if err != nil {
-		return c, err
+		return c, false, err
 	}
 	content.publish(t)
 	record := releaseRecord{Number: number, Charge: charge, Blob: content.name, Bytes: int64(len(content.data)), Sum: content.sum[:], Summary: summary(*o.Release)}
 	if err := save(t, releaseKey(o.Release.ID), record); err != nil {
-		return c, err
+		return c, false, err
 	}
 	versions := digestVersions(c.Snapshot.Blocks)
 	t.put(drawKey(c.Plan, versions, number), []byte(o.Release.ID))
 	c.Release, c.Metrics = o.Release.ID, o.Release.Metrics
 	if err := hold(t, &c); err != nil {
-		return c, err
+		return c, false, err
 	}
-	return c, saveCharge(t, &c)
+	return c, true, saveCharge(t, &c)
 }
 
 // matches asserts that a release is the answer to what was charged.

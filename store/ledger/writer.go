@@ -167,6 +167,9 @@ func (b *batch) add(r *request, staged *tx, err error) {
 // stops, and opening it again shows what stands.
 func (l *Ledger) finish(b *batch) {
 	defer b.txn.Discard()
+	if b.err == nil && l.broken.Load() { // what was decided rests on a batch that may not be on disk
+		b.err = errBroken()
+	}
 	if b.err == nil && b.bytes > 0 {
 		l.durable.Lock()
 		b.err = b.txn.Commit()

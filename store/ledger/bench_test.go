@@ -1,0 +1,43 @@
+package ledger
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/discreet-analytics/discreet/dp"
+)
+
+// Clients that wait together are committed together: compare the charges per second of 64 with those of 1.
+func BenchmarkChargeOnOneAccount(b *testing.B) {
+	for _, clients := range []int{1, 64} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			f := newFixture(b)
+			one := uint64(1)
+			f.applyPolicy(&one, func(p *dp.Policy) { p.Cap.Epsilon = 1_000_000 * dp.EpsilonOne })
+			f.allot(alice, func(a *dp.Allotment) { a.Budget.Epsilon = 1_000_000 * dp.EpsilonOne })
+			r := ask(alice, "plan")
+			r.PolicyVersion, r.Loss = 2, pure(1)
+			b.ResetTimer()
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			done := make(chan error)
+			for range clients {
+				go func() {
+					for left.Add(-1) >= 0 {
+						if _, err := f.Charge(ctx, r); err != nil {
+							done <- err
+							return
+						}
+					}
+					done <- nil
+				}()
+			}
+			for range clients {
+				if err := <-done; err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+}
