@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"io"
+	"slices"
+	"strconv"
+
+	"github.com/discreet-analytics/discreet/api"
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/rows"
+	"github.com/discreet-analytics/discreet/store/columnar"
+	"github.com/discreet-analytics/discreet/store/ledger"
+	"github.com/discreet-analytics/discreet/store/load"
+)
+
+// The ledger knows nothing of the API's words for paging, nor the API of the ledger's: these types stand
+// between them and decide nothing.
+
+// directory is the ledger as api.Directory.
+type directory struct{ *ledger.Ledger }
+
+// Authenticate gives the consumer of a key, and the key's id.
+func (d directory) Authenticate(ctx context.Context, hash [32]byte) (dp.Consumer, string, error) {
+	consumer, key, err := d.Ledger.Authenticate(ctx, hash)
+	return consumer, key.ID, err
+}
+
+// releases is the ledger as api.Releases.
+type releases struct{ *ledger.Ledger }
+
+// Held lists what a consumer holds.
+func (r releases) Held(ctx context.Context, consumer, dataset string, p api.Page) ([]dp.Release, string, error) {
+	return r.Ledger.Held(ctx, consumer, dataset, p.Cursor, p.Limit)
+}
+
+// accounts is the ledger as api.Accounts.
+type accounts struct{ *ledger.Ledger }
+
+// OfConsumer lists a consumer's accounts.
+func (a accounts) OfConsumer(ctx context.Context, consumer, dataset string, p api.Page) ([]dp.Account, string, error) {
+	return a.Accounts(ctx, consumer, dataset, p.Cursor, p.Limit)
+}
+
+// OfDataset lists a dataset's accounts.
+func (a accounts) OfDataset(ctx context.Context, dataset string, p api.Page) ([]dp.Account, string, error) {
+	return a.DatasetAccounts(ctx, dataset, p.Cursor, p.Limit)
+}
+
+// Entries lists what a consumer was charged.
+func (a accounts) Entries(ctx context.Context, consumer, dataset string, p api.Page) ([]dp.Entry, string, error) {
+	return a.Ledger.Entries(ctx, consumer, dataset, p.Cursor, p.Limit)
+}
+
+// consumers is the ledger as api.Consumers.
+type consumers struct{ *ledger.Ledger }
+
+// All lists the consumers.
+func (c consumers) All(ctx context.Context) ([]dp.Consumer, error) { return c.Consumers(ctx) }
+
+// rowsDesk is the store of rows, with the ledger's record of loads, as api.Rows.
+type rowsDesk struct {
+	rows   *columnar.Store
+	ledger *ledger.Ledger
+}
+
+// Load takes rows in.
+func (d rowsDesk) Load(ctx context.Context, p dp.VersionedPolicy, s api.LoadSpec, body io.Reader, verify func() error) (api.LoadReport, error) {
+	format, err := load.ParseFormat(string(s.Format))
+	if err != nil {
+		return api.LoadReport{}, err
+	}
+	spec := columnar.LoadSpec{Name: s.Name, Format: format, DryRun: s.DryRun}
+	if spec.From, err = parseDay("from", s.From); err != nil {
+		return api.LoadReport{}, err
+	}
+	if spec.To, err = parseDay("to", s.To); err != nil {
+		return api.LoadReport{}, err
+	}
+	report, err := d.rows.Load(ctx, p, spec, body, verify)
+	out := api.LoadReport{Load: report.Load, Repeat: report.Repeated, Accepted: report.Accepted, Rejected: report.Rejected}
+	for _, r := range report.Rejects {
+		out.Rejects = append(out.Rejects, api.Reject(r))
+	}
+	return out, err
+}
+
+// Loads lists the loads of a dataset, the newest first.
+func (d rowsDesk) Loads(ctx context.Context, dataset string, p api.Page) ([]dp.Load, string, error) {
+	all, err := d.ledger.Loads(ctx, dataset)
+	if err != nil {
+		return nil, "", err
+	}
+	return pageOfLoads(all, p)
+}
+
+// parseDay reads a date that may be absent.
+func parseDay(name, text string) (rows.Date, error) {
+	if text == "" {
+		return rows.Date{}, nil
+	}
+	day, err := rows.ParseDate(text)
+	if err != nil {
+		return rows.Date{}, &dp.Error{
+			Code: dp.CodeInvalidInput, Message: "write from and to as dates such as 2026-01-31",
+			Locations: []dp.Location{{Path: name, Message: err.Error()}},
+		}
+	}
+	return day, nil
+}
+
+// pageOfLoads cuts a page out of loads in the order in which they began, the newest first. The cursor is the
+// number of the last load of the page before.
+func pageOfLoads(all []dp.Load, p api.Page) (page []dp.Load, next string, err error) {
+	all = slices.Clone(all)
+	slices.Reverse(all)
+	if p.Cursor != "" {
+		before, err := strconv.ParseUint(p.Cursor, 10, 64)
+		if err != nil {
+			return nil, "", &dp.Error{Code: dp.CodeInvalidInput, Message: "the cursor is none of ours: begin at the first page"}
+		}
+		all = slices.DeleteFunc(all, func(l dp.Load) bool { return l.ID >= before })
+	}
+	if p.Limit > 0 && len(all) > p.Limit {
+		all = all[:p.Limit]
+		next = strconv.FormatUint(all[p.Limit-1].ID, 10)
+	}
+	return all, next, nil
+}

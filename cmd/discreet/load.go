@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/csv"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"github.com/discreet-analytics/discreet/api/client"
+	"github.com/discreet-analytics/discreet/api/policyfile"
+	"github.com/discreet-analytics/discreet/api/wire"
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/store/load"
+)
+
+// loadCommand delivers rows.
+type loadCommand struct {
+	Dataset string   `arg:"" help:"Which dataset."`
+	Files   []string `arg:"" name:"file" help:"CSV or NDJSON files, also as .gz; - for standard input, which needs --from and --to."`
+
+	From    string `help:"First date that the files cover, included; whole blocks are loaded. Without it, the first of the file's rows." placeholder:"DATE"`
+	To      string `help:"Last date that the files cover, included." placeholder:"DATE"`
+	Name    string `help:"Name of the load: the same content under the same name adds nothing. Without it, the digest of each file." placeholder:"NAME"`
+	Type    string `help:"csv or ndjson; without it, what the file's name ends in." enum:"csv,ndjson," default:"" placeholder:"TYPE"`
+	Rejects string `help:"Write rejected lines and reasons to this file." placeholder:"FILE"`
+	DryRun  bool   `help:"Read and report; load nothing."`
+
+	remote
+	output
+}
+
+// Run loads one file after the other.
+func (c *loadCommand) Run(ctx context.Context, t terminal) error {
+	if (c.From == "") != (c.To == "") {
+		return usagef("give --from and --to together")
+	}
+	if c.Name != "" && len(c.Files) > 1 {
+		return usagef("--name names one load: give one file, or leave it out")
+	}
+	for _, file := range c.Files {
+		if file == "-" && (c.From == "" || len(c.Files) > 1) {
+			return usagef("standard input needs --from and --to, and no other file beside it")
+		}
+	}
+	server, err := c.client()
+	if err != nil {
+		return err
+	}
+	known, err := server.Dataset(ctx, c.Dataset)
+	if err != nil {
+		return err
+	}
+	policy, err := policyfile.Parse(known.Policy, policyfile.DefaultLimits())
+	if err != nil {
+		return fmt.Errorf("reading the dataset's policy: %w", err)
+	}
+	var rejects *rejectsFile
+	if c.Rejects != "" {
+		if rejects, err = createRejects(c.Rejects); err != nil {
+			return err
+		}
+	}
+	v := view{columns: []string{"file", "load", "from_block", "to_block", "accepted", "rejected", "outcome"}}
+	var reports []wire.LoadReport
+	for _, file := range c.Files {
+		report, err := c.load(ctx, t, server, &policy, file)
+		if err != nil {
+			return fmt.Errorf("loading %s: %w", file, err)
+		}
+		reports = append(reports, report)
+		v.rows = append(v.rows, loadRow(file, report))
+		v.lines = append(v.lines, rejectLines(file, report)...)
+		if err := rejects.add(file, report); err != nil {
+			return err
+		}
+	}
+	v.body = reports
+	if err := rejects.close(); err != nil {
+		return err
+	}
+	return c.print(t.stdout, v)
+}
+
+func loadRow(file string, r wire.LoadReport) []any {
+	outcome := "loaded"
+	switch {
+	case r.DryRun:
+		outcome = "dry run"
+	case r.Repeat:
+		outcome = "loaded before"
+	}
+	first, last := "", ""
+	if n := len(r.Load.Blocks); n > 0 {
+		first, last = r.Load.Blocks[0], r.Load.Blocks[n-1]
+	}
+	return []any{file, r.Load.ID, first, last, r.Accepted, r.Rejected, outcome}
+}
+
+// rejectLines shows the first rejected lines.
+func rejectLines(file string, r wire.LoadReport) []string {
+	const shown = 5
+	var lines []string
+	for i, reject := range r.Rejects {
+		if i == shown {
+			lines = append(lines, fmt.Sprintf("%s: %d lines were rejected; --rejects FILE lists them", file, r.Rejected))
+			break
+		}
+		lines = append(lines, fmt.Sprintf("%s:%d: %s", file, reject.Line, reject.Reason))
+	}
+	return lines
+}
+
+// load sends one file.
+func (c *loadCommand) load(ctx context.Context, t terminal, server *client.Client, policy *dp.Policy, file string) (wire.LoadReport, error) {
+	format, err := c.formatOf(file)
+	if err != nil {
+		return wire.LoadReport{}, err
+	}
+	up := client.Upload{
+		From: c.From, To: c.To, Name: c.Name, DryRun: c.DryRun, Length: -1, Body: t.stdin,
+		Format: string(format), Gzip: strings.HasSuffix(file, ".gz"),
+	}
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return wire.LoadReport{}, usagef("%v", fileError(err))
+		}
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			return wire.LoadReport{}, fmt.Errorf("looking at the file: %w", fileError(err))
+		}
+		if !info.Mode().IsRegular() {
+			return wire.LoadReport{}, usagef("it is no regular file: pipe it in, and write - with --from and --to")
+		}
+		if err := describe(&up, policy, f); err != nil {
+			return wire.LoadReport{}, err
+		}
+		up.Body, up.Length = f, info.Size()
+	}
+	if bar := progress(t.stderr, up.Length, filepath.Base(file)); bar != nil {
+		defer bar.Close()
+		up.Body = io.TeeReader(up.Body, bar)
+	}
+	return server.Load(ctx, c.Dataset, up)
+}
+
+// formatOf is what --type says, else what the file's name ends in; standard input without --type is CSV.
+func (c *loadCommand) formatOf(file string) (load.Format, error) {
+	name := c.Type
+	switch {
+	case name != "":
+	case file == "-":
+		name = string(load.CSV)
+	default:
+		name = filepath.Base(file)
+	}
+	format, err := load.ParseFormat(name)
+	if err != nil {
+		return "", fmt.Errorf("%w; --type says which", err)
+	}
+	return format, nil
+}
+
+// describe fills in what the file itself tells: its name, from its content, so that the same file twice is the
+// same load whatever it is called; and the days that it covers. It goes back to the file's beginning.
+func describe(up *client.Upload, policy *dp.Policy, f *os.File) error {
+	if up.From == "" && policy.Time != nil {
+		first, last, counts, err := load.Span(policy, f, load.Source{Format: load.Format(up.Format), Gzip: up.Gzip})
+		if err != nil {
+			return err
+		}
+		if counts.Accepted == 0 {
+			return usagef("none of its %d rows can be loaded: compare it with the policy, or give --from and --to to see the reasons", counts.Rejected)
+		}
+		up.From, up.To = first.String(), last.String()
+	}
+	if up.Name == "" {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return fmt.Errorf("reading the file again: %w", fileError(err))
+		}
+		digest := sha256.New()
+		if _, err := io.Copy(digest, f); err != nil {
+			return fmt.Errorf("reading the file: %w", fileError(err))
+		}
+		up.Name = "sha256-" + hex.EncodeToString(digest.Sum(nil)[:16])
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("reading the file again: %w", fileError(err))
+	}
+	return nil
+}
+
+// progress draws a bar on a terminal; elsewhere there is none.
+func progress(w io.Writer, size int64, what string) *progressbar.ProgressBar {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	return progressbar.NewOptions64(size,
+		progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(what), progressbar.OptionShowBytes(true),
+		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+}
+
+// rejectsFile collects rejected lines as CSV: file, line, reason. A nil one collects nothing.
+type rejectsFile struct {
+	f   *os.File
+	csv *csv.Writer
+}
+
+func createRejects(path string) (*rejectsFile, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, usagef("%v", fileError(err))
+	}
+	r := &rejectsFile{f: f, csv: csv.NewWriter(f)}
+	return r, r.csv.Write([]string{"file", "line", "reason"})
+}
+
+func (r *rejectsFile) add(file string, report wire.LoadReport) error {
+	if r == nil {
+		return nil
+	}
+	for _, reject := range report.Rejects {
+		if err := r.csv.Write([]string{file, strconv.FormatInt(reject.Line, 10), reject.Reason}); err != nil {
+			return fmt.Errorf("writing rejects: %w", fileError(err))
+		}
+	}
+	if more := report.Rejected - int64(len(report.Rejects)); more > 0 {
+		if err := r.csv.Write([]string{file, "", fmt.Sprintf("and %d more lines, which the server did not list", more)}); err != nil {
+			return fmt.Errorf("writing rejects: %w", fileError(err))
+		}
+	}
+	return nil
+}
+
+func (r *rejectsFile) close() error {
+	if r == nil {
+		return nil
+	}
+	r.csv.Flush()
+	if err := r.csv.Error(); err != nil {
+		return fmt.Errorf("writing rejects: %w", fileError(err))
+	}
+	if err := r.f.Close(); err != nil {
+		return fmt.Errorf("writing rejects: %w", fileError(err))
+	}
+	return nil
+}

@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/discreet-analytics/discreet/api/client"
+	"github.com/discreet-analytics/discreet/api/wire"
+)
+
+// queryCommand asks a question.
+type queryCommand struct {
+	Dataset string   `arg:"" help:"Which dataset."`
+	Metrics []string `arg:"" help:"Names of metrics: discreet dataset show lists them."`
+
+	Purpose string   `help:"What the answer is for; one of the dataset's purposes." required:"" placeholder:"NAME"`
+	From    string   `help:"First date, included." placeholder:"DATE"`
+	To      string   `help:"Last date, included." placeholder:"DATE"`
+	By      []string `help:"Group by dimensions and time.hour, time.day, time.week, time.month, time.quarter, time.year." placeholder:"KEY"`
+	Where   []string `help:"Keep rows: 'country=DE,FR' 'platform!=web' 'amount>=10' 'amount<=500'. Values with commas go in double quotes." sep:"none" placeholder:"COND"`
+	Define  []string `help:"A metric of your own: NAME=AGGREGATE or NAME=AGGREGATE:MEASURE, such as ticket=mean:amount." sep:"none" placeholder:"METRIC"`
+
+	Within     map[string]string `help:"Half-width of the interval to reach: customers=35." mapsep:"," placeholder:"METRIC=N"`
+	Epsilon    string            `help:"What to spend, for each touched block." placeholder:"N"`
+	Delta      string            `help:"Failure probability to spend, for each touched block." placeholder:"N"`
+	Confidence string            `help:"Of the intervals; 0.95 when absent." placeholder:"N"`
+
+	Clamp         map[string]string `help:"Clamp tighter than the policy: spend=0:500." mapsep:"," placeholder:"METRIC=LOW:HIGH"`
+	MaxPartitions int64             `help:"Groups that one customer may add to, tighter than the policy." placeholder:"N"`
+	SpendAtMost   string            `help:"Refuse if it costs more epsilon than this." placeholder:"N"`
+	Fresh         bool              `help:"Pay for a new draw, even of a question that was answered before."`
+	Plan          bool              `help:"Only price it: free, and sees no row."`
+
+	IdempotencyKey string `help:"Repeated calls with this key are charged once." placeholder:"TEXT"`
+
+	remote
+	output
+}
+
+// Run asks or prices.
+func (c *queryCommand) Run(ctx context.Context, t terminal) error {
+	q, err := c.query()
+	if err != nil {
+		return err
+	}
+	server, err := c.client()
+	if err != nil {
+		return err
+	}
+	if c.Plan {
+		plan, err := server.Plan(ctx, q)
+		if err != nil {
+			return err
+		}
+		return c.print(t.stdout, planView(plan))
+	}
+	release, err := server.Query(ctx, q, c.IdempotencyKey)
+	if err != nil {
+		return err
+	}
+	return printRelease(ctx, t.stdout, c.output, server, release)
+}
+
+// printRelease leaves CSV and NDJSON of figures to the server, whose shapes are promised.
+func printRelease(ctx context.Context, w io.Writer, o output, server *client.Client, r wire.Release) error {
+	if o.Format == "csv" || o.Format == "ndjson" {
+		return server.WriteRelease(ctx, w, r.ID, o.Format)
+	}
+	return o.print(w, releaseView(r))
+}
+
+// query puts the flags together.
+func (c *queryCommand) query() (wire.Query, error) {
+	q := wire.Query{
+		Dataset: c.Dataset, Metrics: strings.Split(strings.Join(c.Metrics, ","), ","), By: c.By, From: c.From, To: c.To, Purpose: c.Purpose,
+		MaxPartitions: c.MaxPartitions, Fresh: c.Fresh,
+	}
+	var err error
+	for _, d := range []struct {
+		flag, text string
+		into       *wire.Decimal
+	}{{"epsilon", c.Epsilon, &q.Epsilon}, {"delta", c.Delta, &q.Delta}, {"confidence", c.Confidence, &q.Confidence}} {
+		if *d.into, err = decimal("--"+d.flag, d.text); err != nil {
+			return wire.Query{}, err
+		}
+	}
+	if c.SpendAtMost != "" {
+		most, err := decimal("--spend-at-most", c.SpendAtMost)
+		if err != nil {
+			return wire.Query{}, err
+		}
+		q.SpendAtMost = &wire.SpendAtMost{Epsilon: most}
+	}
+	for metric, text := range sorted(c.Within) {
+		within, err := decimal("--within "+metric, text)
+		if err != nil {
+			return wire.Query{}, err
+		}
+		if q.Within == nil {
+			q.Within = map[string]wire.Decimal{}
+		}
+		q.Within[metric] = within
+	}
+	for metric, text := range sorted(c.Clamp) {
+		clamp, err := parseClamp(metric, text)
+		if err != nil {
+			return wire.Query{}, err
+		}
+		if q.Clamp == nil {
+			q.Clamp = map[string][2]wire.Decimal{}
+		}
+		q.Clamp[metric] = clamp
+	}
+	for _, text := range c.Define {
+		definition, err := parseDefinition(text)
+		if err != nil {
+			return wire.Query{}, err
+		}
+		q.Define = append(q.Define, definition)
+	}
+	for _, text := range c.Where {
+		condition, err := parseCondition(text)
+		if err != nil {
+			return wire.Query{}, err
+		}
+		q.Where = append(q.Where, condition)
+	}
+	return q, nil
+}
+
+// decimal checks that a flag is a number, and keeps its text. Empty stays empty.
+func decimal(flag, text string) (wire.Decimal, error) {
+	if text == "" {
+		return "", nil
+	}
+	if _, err := wire.Decimal(text).MarshalJSON(); err != nil {
+		return "", usagef("%s must be a number such as 0.1 or 1e-11", flag)
+	}
+	return wire.Decimal(text), nil
+}
+
+func parseClamp(metric, text string) ([2]wire.Decimal, error) {
+	low, high, ok := strings.Cut(text, ":")
+	if !ok || low == "" || high == "" {
+		return [2]wire.Decimal{}, usagef("write --clamp %s=LOW:HIGH, such as %s=0:500", metric, metric)
+	}
+	lower, err := decimal("the lower clamp of "+metric, low)
+	if err != nil {
+		return [2]wire.Decimal{}, err
+	}
+	upper, err := decimal("the upper clamp of "+metric, high)
+	if err != nil {
+		return [2]wire.Decimal{}, err
+	}
+	return [2]wire.Decimal{lower, upper}, nil
+}
+
+func parseDefinition(text string) (wire.Definition, error) {
+	name, how, ok := strings.Cut(text, "=")
+	if !ok || name == "" || how == "" {
+		return wire.Definition{}, usagef("write --define NAME=AGGREGATE or NAME=AGGREGATE:MEASURE, such as ticket=mean:amount")
+	}
+	aggregate, measure, _ := strings.Cut(how, ":")
+	return wire.Definition{Name: name, Aggregate: aggregate, Measure: measure}, nil
+}
+
+// parseCondition reads FIELD OPERATOR VALUES. Operators are tried longest first, at the earliest place where
+// one stands.
+func parseCondition(text string) (wire.Condition, error) {
+	at := strings.IndexAny(text, "=!<>")
+	if at <= 0 {
+		return wire.Condition{}, usagef("write --where as FIELD=VALUES, FIELD!=VALUES, FIELD>=NUMBER or FIELD<=NUMBER")
+	}
+	field, rest := strings.TrimSpace(text[:at]), text[at:]
+	for _, operator := range []string{"!=", ">=", "<=", "="} {
+		values, ok := strings.CutPrefix(rest, operator)
+		if !ok {
+			continue
+		}
+		list, err := splitValues(values)
+		if err != nil {
+			return wire.Condition{}, usagef("--where %s%s: %v", field, operator, err)
+		}
+		return condition(field, operator, list)
+	}
+	return wire.Condition{}, usagef("--where %s: write =, !=, >= or <= (bounds are included)", field)
+}
+
+func condition(field, operator string, list []wire.Text) (wire.Condition, error) {
+	c := wire.Condition{Field: field}
+	switch {
+	case operator == "!=":
+		c.NotIn = list
+	case operator == "=" && len(list) > 1:
+		c.In = list
+	case len(list) > 1:
+		return c, usagef("--where %s%s takes one value", field, operator)
+	case operator == "=":
+		c.Eq = &list[0]
+	case operator == ">=":
+		c.Gte = &list[0]
+	default:
+		c.Lte = &list[0]
+	}
+	return c, nil
+}
+
+// splitValues reads a line of comma-separated values, quoted where they hold commas.
+func splitValues(text string) ([]wire.Text, error) {
+	r := csv.NewReader(strings.NewReader(text))
+	r.TrimLeadingSpace = true
+	record, err := r.Read()
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("name a value")
+	}
+	if err != nil {
+		return nil, errors.New("put values with commas or quotes in double quotes")
+	}
+	var values []wire.Text
+	for _, v := range record {
+		if v = strings.TrimSpace(v); v == "" {
+			return nil, errors.New("a value is empty")
+		}
+		values = append(values, wire.Text(v))
+	}
+	if _, err := r.Read(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("write values on one line")
+	}
+	return values, nil
+}
+
+// planView shows a price.
+func planView(p wire.Plan) view {
+	v := view{body: p, columns: []string{"metric", "mechanism", "expected_within", "sd"}}
+	for metric, expected := range sorted(p.Expected) {
+		v.rows = append(v.rows, []any{metric, p.Privacy.Mechanism[metric], approximate{expected.Within, expected.Within}, approximate{expected.SD, expected.SD}})
+	}
+	v.lines = append(v.lines, priceLine("would cost", p.Charge))
+	if l := p.Charge.Left; l != nil {
+		v.lines = append(v.lines, "left        "+leftText(*l, "like this"))
+	}
+	if p.FreeFrom != "" {
+		v.lines = append(v.lines, "free from   "+p.FreeFrom+", which you hold")
+	}
+	for _, a := range p.Alternatives {
+		v.lines = append(v.lines, fmt.Sprintf("cheaper     %s: epsilon %s", a.Change, exactly{a.Epsilon}))
+	}
+	v.lines = append(v.lines, protectionLine(p.Privacy, p.Confidence, p.GroupsMayBeHidden))
+	for _, note := range p.Notes {
+		v.lines = append(v.lines, "note        "+note)
+	}
+	return v
+}
+
+// priceLine says what is or would be charged.
+func priceLine(label string, c wire.Charge) string {
+	price := fmt.Sprintf("%-11s %s", label, lossText(c.Epsilon, c.Delta))
+	switch len(c.Blocks) {
+	case 0:
+		return price
+	case 1:
+		return price + " on " + c.Blocks[0]
+	}
+	return price + fmt.Sprintf(" on each of %d blocks, %s", len(c.Blocks), span(c.Blocks))
+}
+
+// lossText leaves out a delta that is nothing.
+func lossText(epsilon, delta wire.Decimal) string {
+	text := "epsilon " + exactly{epsilon}.String()
+	if delta.Float() > 0 {
+		text += ", delta " + exactly{delta}.String()
+	}
+	return text
+}
+
+// leftText says what an account still admits, in words that an asker can plan with.
+func leftText(l wire.Left, like string) string {
+	text := fmt.Sprintf("epsilon %s (%s %%) of %s", exactly{l.Epsilon}, rounded(100*l.Share, 100), l.Account)
+	if l.SimilarQueries != nil {
+		text += fmt.Sprintf("; about %d more %s", *l.SimilarQueries, like)
+	}
+	return text
+}
+
+func protectionLine(p wire.Privacy, confidence wire.Decimal, mayHide bool) string {
+	line := fmt.Sprintf("protects    %s; intervals hold with %s %%", protected(p.Unit, p.Block), rounded(100*confidence.Float(), 10))
+	if mayHide {
+		line += "; small groups may be left out"
+	}
+	return line
+}
+
+// protected names the privacy unit; where every row is its own customer, the column is row or none.
+func protected(column, block string) string {
+	switch {
+	case column == "row" || column == "":
+		return "any one row"
+	case block == "all":
+		return "all rows of any one " + column
+	}
+	return "all rows of any one " + column + " within one " + block
+}

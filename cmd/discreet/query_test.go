@@ -1,0 +1,99 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"github.com/discreet-analytics/discreet/api/wire"
+)
+
+func TestConditionsAreReadAsTheyAreWritten(t *testing.T) {
+	for written, want := range map[string]string{
+		`country=DE`:                `{"field":"country","eq":"DE"}`,
+		`country=DE,FR`:             `{"field":"country","in":["DE","FR"]}`,
+		`country = DE, FR`:          `{"field":"country","in":["DE","FR"]}`,
+		`platform!=web`:             `{"field":"platform","not_in":["web"]}`,
+		`platform!=web,ios`:         `{"field":"platform","not_in":["web","ios"]}`,
+		`amount>=10`:                `{"field":"amount","gte":"10"}`,
+		`amount<=-1.5`:              `{"field":"amount","lte":"-1.5"}`,
+		`time.month>=2026-01`:       `{"field":"time.month","gte":"2026-01"}`,
+		`merchant="Oak, Elm",Birch`: `{"field":"merchant","in":["Oak, Elm","Birch"]}`,
+		`merchant=a=b`:              `{"field":"merchant","eq":"a=b"}`,
+	} {
+		c, err := parseCondition(written)
+		if err != nil {
+			t.Errorf("%s: %v", written, err)
+			continue
+		}
+		if got, err := json.Marshal(c); err != nil || string(got) != want {
+			t.Errorf("%s is read as %s, %v, want %s", written, got, err, want)
+		}
+	}
+}
+
+func TestUnclearConditionsAreRefusedAsWrongUse(t *testing.T) {
+	for _, written := range []string{
+		"", "country", "=DE", "country=", "country=DE,,FR", "amount>10", "amount<10", "amount>=1,2", `merchant="Oak`, "a!b", "x=\"a\nb\"\nc",
+	} {
+		_, err := parseCondition(written)
+		var usage usageError
+		if !errors.As(err, &usage) {
+			t.Errorf("%q gives %v, want a usage error", written, err)
+		}
+	}
+}
+
+func TestFlagsBecomeTheQuestion(t *testing.T) {
+	c := queryCommand{
+		Dataset: "transactions", Metrics: []string{"customers,spend", "ticket"}, By: []string{"country"}, Purpose: "reporting",
+		From: "2026-01-01", To: "2026-01-31", Within: map[string]string{"customers": "35"}, Delta: "1e-11", Confidence: "0.9",
+		Clamp: map[string]string{"spend": "0:500"}, Define: []string{"ticket=mean:amount"}, Where: []string{"amount>=10"},
+		SpendAtMost: "0.5", MaxPartitions: 3, Fresh: true,
+	}
+	q, err := c.query()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := json.Marshal(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"dataset":"transactions","metrics":["customers","spend","ticket"],"define":[{"name":"ticket","aggregate":"mean","measure":"amount"}],` +
+		`"by":["country"],"where":[{"field":"amount","gte":"10"}],"from":"2026-01-01","to":"2026-01-31","purpose":"reporting",` +
+		`"within":{"customers":35},"delta":1e-11,"confidence":0.9,"clamp":{"spend":[0,500]},"max_partitions":3,"spend_at_most":{"epsilon":0.5},"fresh":true}`
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestNumbersThatAreNoneAreRefusedAsWrongUse(t *testing.T) {
+	for name, c := range map[string]queryCommand{
+		"epsilon": {Epsilon: "much"}, "within": {Within: map[string]string{"customers": "3x"}}, "clamp": {Clamp: map[string]string{"spend": "0"}},
+		"clamp bound": {Clamp: map[string]string{"spend": "0:x"}}, "spend at most": {SpendAtMost: "-"}, "define": {Define: []string{"mean"}},
+	} {
+		_, err := c.query()
+		if exitCode(err) != exitUsage {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestFiguresShowTheDigitsThatTheIntervalDeserves(t *testing.T) {
+	for _, c := range []struct {
+		value         wire.Value
+		shown, around string
+	}{
+		{wire.Value{Value: 1234, Low: 1199, High: 1269}, "1234", "± 35"},
+		{wire.Value{Value: 1234, Low: 1231, High: 1237}, "1234.0", "± 3.0"},
+		{wire.Value{Value: 44.7971, Low: 44.4871, High: 45.1071}, "44.80", "± 0.31"},
+		{wire.Value{Value: 2, Low: 0, High: 9}, "2.0", "0 .. 9.0"},
+		{wire.Value{Value: -0.2, Low: -35.2, High: 34.8}, "0", "± 35"},
+		{wire.Value{Value: 5, Low: 5, High: 5}, "5", "± 0"},
+	} {
+		shown, around := figures(c.value)
+		if shown.String() != c.shown || string(around) != c.around {
+			t.Errorf("%+v is shown as %s %s, want %s %s", c.value, shown, around, c.shown, c.around)
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/discreet-analytics/discreet/api/client"
+	"github.com/discreet-analytics/discreet/dp"
+)
+
+// commands are the verbs.
+type commands struct {
+	Demo    demoCommand    `cmd:"" help:"Make synthetic data, serve it, and print keys and a question to paste."`
+	Serve   serveCommand   `cmd:"" help:"Serve datasets from a data directory."`
+	Dataset datasetGroup   `cmd:"" help:"Policies of datasets."`
+	Load    loadCommand    `cmd:"" help:"Load rows into a dataset."`
+	Query   queryCommand   `cmd:"" help:"Ask a question, or price it with --plan."`
+	Release releaseGroup   `cmd:"" help:"Answers that you hold: free to read again."`
+	Budget  budgetCommand  `cmd:"" help:"What you may spend, what is left, and what spent it."`
+	Who     consumerGroup  `cmd:"" name:"consumer" help:"Persons, teams and programs that may call."`
+	Key     keyGroup       `cmd:"" help:"Keys of consumers."`
+	Allot   allotmentGroup `cmd:"" name:"allotment" help:"Budgets of consumers on datasets."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+const description = `Private answers about how customers use a product and how they spend.
+
+Every flag can also be given as an environment variable: --url as DISCREET_URL, --max-partitions as DISCREET_MAX_PARTITIONS. Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused by budget or policy.`
+
+// terminal is where a verb reads and writes.
+type terminal struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	lookup         func(name string) (value string, ok bool) // of an environment variable
+}
+
+// The exit codes.
+const (
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitRefused = 3
+)
+
+// run is the command without its process: what main and the tests share.
+func run(ctx context.Context, args []string, t terminal, from surroundings) (code int) {
+	// kong ends the process after --help; here it ends the call.
+	type exit int
+	defer func() {
+		if r := recover(); r != nil {
+			e, ok := r.(exit)
+			if !ok {
+				panic(r)
+			}
+			code = int(e)
+		}
+	}()
+
+	var verbs commands
+	parser, err := kong.New(&verbs,
+		kong.Name("discreet"), kong.Description(description),
+		kong.Writers(t.stdout, t.stderr), kong.Exit(func(code int) { panic(exit(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, Tree: true}),
+		kong.Resolvers(&settings{lookup: t.lookup}),
+	)
+	if err != nil {
+		return fail(t, fmt.Errorf("preparing the command line: %w", err))
+	}
+	chosen, err := parser.Parse(args)
+	if err != nil {
+		var parse *kong.ParseError
+		verb := "discreet"
+		if errors.As(err, &parse) && parse.Context != nil {
+			verb = strings.TrimSpace("discreet " + parse.Context.Command())
+		}
+		return fail(t, usageError{fmt.Sprintf("%v (see %s --help)", err, verbOnly(verb))})
+	}
+	chosen.BindTo(ctx, (*context.Context)(nil))
+	if err := chosen.Run(t, from); err != nil {
+		return fail(t, err)
+	}
+	return exitDone
+}
+
+// verbOnly cuts the arguments that kong writes behind a command.
+func verbOnly(command string) string {
+	verb, _, _ := strings.Cut(command, " <")
+	return verb
+}
+
+// usageError is a mistake in how a verb was called.
+type usageError struct{ message string }
+
+func (e usageError) Error() string { return e.message }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
+
+// fail prints an error as one line that says what to do, and gives the exit code for it.
+func fail(t terminal, err error) int {
+	fmt.Fprintln(t.stderr, "discreet: "+oneLine(explain(err)))
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	var problem *client.Problem
+	if errors.As(err, &problem) && problem.Required != nil {
+		return exitRefused // whatever its code, it is refused for its price
+	}
+	switch codeOf(err) {
+	case dp.CodeInvalidQuery, dp.CodeInvalidPolicy, dp.CodeInvalidInput:
+		return exitUsage
+	case dp.CodeBudgetExhausted, dp.CodePurposeNotAllowed, dp.CodeForbidden, dp.CodeAccuracyUnattainable:
+		return exitRefused
+	}
+	return exitFailed
+}
+
+// codeOf finds the code of an error of the server, or of one found here.
+func codeOf(err error) dp.Code {
+	var problem *client.Problem
+	if errors.As(err, &problem) {
+		return dp.Code(problem.Code)
+	}
+	var own *dp.Error
+	if errors.As(err, &own) {
+		return own.Code
+	}
+	return ""
+}
+
+// explain words an error for a person.
+func explain(err error) string {
+	var problem *client.Problem
+	if errors.As(err, &problem) {
+		return explainProblem(problem)
+	}
+	var refused *net.OpError
+	if errors.As(err, &refused) && refused.Op == "dial" {
+		return fmt.Sprintf("no server answers at %s: start one (discreet demo, discreet serve) or name another with --url", refused.Addr)
+	}
+	if errors.Is(err, context.Canceled) {
+		return "interrupted"
+	}
+	return err.Error()
+}
+
+// explainProblem adds to the server's words what the document holds besides.
+func explainProblem(p *client.Problem) string {
+	text := p.Error()
+	if dp.Code(p.Code) == dp.CodeUnauthenticated {
+		text += ": give a key with --key or DISCREET_KEY; an officer makes one with discreet key add"
+	}
+	if p.Left != nil {
+		text += fmt.Sprintf("; %s has epsilon %s left", p.Left.Account, p.Left.Epsilon)
+	}
+	if dp.Code(p.Code) == dp.CodeInternal && p.Instance != "" {
+		text += " (" + p.Instance + ")"
+	}
+	for metric, best := range sorted(p.Best) {
+		text += fmt.Sprintf("; the best for %s is within %s", metric, best)
+	}
+	for i, a := range p.Alternatives {
+		lead := "; "
+		if i == 0 {
+			lead = "; cheaper: "
+		}
+		text += fmt.Sprintf("%s%s (epsilon %s)", lead, a.Change, a.Epsilon)
+	}
+	if p.RetryAfter > 0 {
+		text += fmt.Sprintf("; try again in %d s", p.RetryAfter)
+	}
+	return text
+}
+
+// oneLine keeps a message from breaking the lines of a log, or from steering the terminal.
+func oneLine(text string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, text))
+}

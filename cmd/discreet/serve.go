@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+)
+
+// serveCommand serves a data directory.
+type serveCommand struct {
+	Data     string `help:"Directory of everything that is kept; made where there is none." required:"" placeholder:"DIR"`
+	Listen   string `help:"Address to listen on." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	TLSCert  string `help:"Certificate chain (PEM)." placeholder:"FILE"`
+	TLSKey   string `help:"Private key of the certificate (PEM)." placeholder:"FILE"`
+	Insecure bool   `help:"Listen beyond this machine without TLS, because something in front of it speaks TLS."`
+	Config   string `help:"YAML file with these settings, by the names of the flags; flags and the environment come first." placeholder:"FILE"`
+}
+
+// Run serves until the context ends.
+func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) error {
+	certificate, err := c.certificate()
+	if err != nil {
+		return err
+	}
+	if err := c.checkExposure(certificate != nil); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return explainListen(c.Listen, err)
+	}
+	defer listener.Close()
+	if certificate != nil {
+		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12})
+	}
+
+	s, err := openService(ctx, c.Data, from, slog.New(slog.NewTextHandler(t.stderr, nil)))
+	if err != nil {
+		return err
+	}
+	secret, err := s.office.Bootstrap(ctx)
+	if err != nil {
+		return errors.Join(fmt.Errorf("making the first officer: %w", err), s.close())
+	}
+	scheme := "http"
+	if certificate != nil {
+		scheme = "https"
+	}
+	fmt.Fprintf(t.stdout, "discreet serves %s on %s://%s\n", c.Data, scheme, listener.Addr())
+	if secret != "" {
+		fmt.Fprintf(t.stdout, "First start. The officer's key, shown this once and stored nowhere:\n  %s\n", secret)
+	}
+	return errors.Join(s.serve(ctx, listener), s.close())
+}
+
+func (c *serveCommand) certificate() (*tls.Certificate, error) {
+	if c.TLSCert == "" && c.TLSKey == "" {
+		return nil, nil
+	}
+	if c.TLSCert == "" || c.TLSKey == "" {
+		return nil, usagef("give --tls-cert and --tls-key together")
+	}
+	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("reading the certificate and its key: %w", err)
+	}
+	return &pair, nil
+}
+
+// checkExposure refuses to send keys and answers over a network in the clear.
+func (c *serveCommand) checkExposure(encrypted bool) error {
+	if encrypted || c.Insecure {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return usagef("--listen must be HOST:PORT, such as 127.0.0.1:8080")
+	}
+	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		return nil
+	}
+	return usagef("without TLS the server listens on this machine only, such as 127.0.0.1:8080: give --tls-cert and --tls-key, or --insecure if something in front of it speaks TLS")
+}
+
+// explainListen says what to do about an address that cannot be listened on.
+func explainListen(address string, err error) error {
+	var call *os.SyscallError
+	if errors.As(err, &call) {
+		return fmt.Errorf("cannot listen on %s (%w): choose another with --listen", address, call.Err)
+	}
+	return usagef("cannot listen on %s: --listen must be HOST:PORT, such as 127.0.0.1:8080", address)
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/discreet-analytics/discreet/api"
+	"github.com/discreet-analytics/discreet/dp/answer"
+	"github.com/discreet-analytics/discreet/dp/mechanism"
+	"github.com/discreet-analytics/discreet/dp/office"
+	"github.com/discreet-analytics/discreet/dp/plan"
+	"github.com/discreet-analytics/discreet/store/columnar"
+	"github.com/discreet-analytics/discreet/store/ledger"
+	"github.com/discreet-analytics/discreet/store/secrets"
+)
+
+// service is everything behind one data directory, wired.
+type service struct {
+	office *office.Office
+	server *api.Server
+
+	ledger *ledger.Ledger
+	rows   *columnar.Store
+}
+
+// surroundings are what the service takes from outside of itself, and what tests replace.
+type surroundings struct {
+	noise mechanism.Noise
+	clock func() time.Time
+}
+
+// production is how main surrounds the service. No flag and no setting reaches the noise.
+func production() surroundings {
+	return surroundings{noise: mechanism.Secure(), clock: time.Now}
+}
+
+const (
+	// attemptLease is how long an attempt to answer may run before another may take over; answerDeadline, how
+	// long it takes at most, is well below.
+	attemptLease   = 2 * time.Minute
+	answerDeadline = time.Minute
+)
+
+// openService opens a data directory, and makes it where there is none:
+//
+//	DIR/ledger   accounts, charges, releases, policies, consumers
+//	DIR/data     rows
+//	DIR/secrets  the key of pseudonyms
+//
+// The caller closes the service.
+func openService(ctx context.Context, dir string, from surroundings, log *slog.Logger) (s *service, err error) {
+	s = &service{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+			s = nil
+		}
+	}()
+
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return s, fmt.Errorf("making the data directory: %w", err)
+	}
+	// The ledger comes first: it holds the directory against other processes.
+	if s.ledger, err = ledger.Open(filepath.Join(dir, "ledger"), ledger.Options{Clock: from.clock, Log: log, Lease: attemptLease}); err != nil {
+		return s, explainOpen(dir, err)
+	}
+	keys, err := secrets.Open(filepath.Join(dir, "secrets"))
+	if err != nil {
+		return s, fmt.Errorf("opening the secrets: %w", err)
+	}
+	if err := s.ledger.Pair(ctx, keys.Fingerprint()); err != nil {
+		return s, err
+	}
+
+	if s.rows, err = columnar.Open(filepath.Join(dir, "data"), s.ledger, keys, columnar.DefaultOptions()); err != nil {
+		return s, err
+	}
+
+	asker := answer.New(s.ledger, s.ledger, s.ledger, s.rows, from.noise,
+		answer.Options{Limits: plan.DefaultLimits(), Deadline: answerDeadline, Clock: from.clock, Log: log})
+	s.office = office.New(s.ledger, from.clock)
+	s.server, err = api.New(api.Services{
+		Directory: directory{s.ledger},
+		Asker:     asker,
+		Releases:  releases{s.ledger},
+		Catalog:   s.ledger,
+		Rows:      rowsDesk{s.rows, s.ledger},
+		Accounts:  accounts{s.ledger},
+		Consumers: consumers{s.ledger},
+		Office:    s.office,
+		Ready:     s.ready,
+	}, api.Options{Version: version(), Log: log})
+	if err != nil {
+		return s, fmt.Errorf("wiring the API: %w", err)
+	}
+	return s, nil
+}
+
+// explainOpen says who else holds the directory. Badger tells only in words.
+func explainOpen(dir string, err error) error {
+	if strings.Contains(err.Error(), "Cannot acquire directory lock") {
+		return fmt.Errorf("another discreet serves %s: stop it, or name another directory with --data", dir)
+	}
+	return err
+}
+
+// ready reads from the ledger: a closed or broken one fails.
+func (s *service) ready(ctx context.Context) error {
+	_, err := s.ledger.Policies(ctx)
+	return err
+}
+
+// drainTime is how long requests under way may take to end once the server is told to stop.
+const drainTime = 30 * time.Second
+
+// serve answers on a listener until ctx ends, then lets requests under way end.
+func (s *service) serve(ctx context.Context, l net.Listener) error {
+	ended := make(chan error, 1)
+	go func() { ended <- s.server.Serve(l) }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			return fmt.Errorf("serving: %w", err)
+		}
+		return nil
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	if err := s.server.Shutdown(drain); err != nil {
+		return fmt.Errorf("stopping the server: %w", err)
+	}
+	if err := <-ended; err != nil {
+		return fmt.Errorf("serving: %w", err)
+	}
+	return nil
+}
+
+// close closes what was opened, in reverse.
+func (s *service) close() error {
+	var errs []error
+	if s.rows != nil {
+		errs = append(errs, s.rows.Close())
+	}
+	if s.ledger != nil {
+		errs = append(errs, s.ledger.Close())
+	}
+	return errors.Join(errs...)
+}
