@@ -78,7 +78,7 @@ func spend(t *tx, dataset string, accounts []account, loss dp.Loss) error {
 		if err := saveAccount(t, a.key, a.before, after); err != nil {
 			return err
 		}
-		if a.before.Charges == 0 {
+		if a.before.Charges == 0 && a.owner != "" {
 			t.put(accountOfKey(a.owner, dataset, a.block), []byte{recordVersion})
 		}
 		a.before = after

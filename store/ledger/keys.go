@@ -109,7 +109,7 @@ func accountKey(dataset, block, consumer string) []byte {
 	return makeKey(kindAccount, dataset, block, consumer)
 }
 
-// accountOfKey lists the accounts of a consumer, who is empty for caps.
+// accountOfKey lists the allotment accounts of a consumer.
 func accountOfKey(consumer, dataset, block string) []byte {
 	return makeKey(kindAccountOf, consumer, dataset, block)
 }
