@@ -37,6 +37,9 @@ func newInput(from io.Reader, s Source) (*input, error) {
 		}
 		from = gzipText{decoded}
 	}
+	if s.Content != nil {
+		from = io.TeeReader(from, s.Content)
+	}
 	in := &input{from: from, most: s.Limits.Bytes, record: math.MaxInt64}
 	return in, in.skipByteOrderMark()
 }

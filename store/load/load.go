@@ -50,6 +50,8 @@ type Source struct {
 	// customer, the row's pseudonym is made of it.
 	Load   uint64
 	Limits Limits // a zero is the default's
+	// Content receives the whole input as it is read, after decompression: a digest. Nil: nobody.
+	Content io.Writer
 }
 
 // Limits are the sizes beyond which input is refused.

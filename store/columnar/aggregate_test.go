@@ -1,0 +1,304 @@
+package columnar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/bounding"
+	"github.com/discreet-analytics/discreet/dp/plan"
+	"github.com/discreet-analytics/discreet/dp/rows"
+	"github.com/discreet-analytics/discreet/store/load"
+)
+
+// Several loads under a policy that grows, cut into many small segments that are never merged, give the
+// reference's integers at every version of their blocks.
+func TestAggregateEqualsReference(t *testing.T) {
+	answers := 0
+	for seed := range uint64(25) {
+		w := newWorld(t, seed)
+		var snapshots []dp.Snapshot
+		var visible [][]rows.Row
+		for range 1 + w.random.IntN(4) {
+			w.load(t)
+			snapshots = append(snapshots, w.catalog.now("world", w.blocks))
+			visible = append(visible, slices.Clone(w.rows))
+		}
+		for range 12 {
+			at := w.random.IntN(len(snapshots))
+			p := w.plan()
+			// The policy has grown since: older rows lack what it gained.
+			want, err := bounding.Reference(p, secrets{}.Salt("world"), w.grown(visible[at]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := w.store.Aggregate(context.Background(), p, snapshots[at])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Fatalf("world %d after load %d: got %v, want %v", seed, at+1, got, want)
+			}
+			answers += len(got)
+		}
+	}
+	if answers < 1000 {
+		t.Errorf("only %d partitions were compared", answers)
+	}
+}
+
+func TestPolicyThatReordersAndGainsColumnsReadsOldRows(t *testing.T) {
+	c := newCatalog()
+	s := open(t, t.TempDir(), c, small())
+	mustLoad(t, s, clicks(), spec("one"), clicksHeader+"ann,2026-01-05,home,1.5,x\n")
+	p := clicks()
+	p.Dimensions = []dp.Dimension{{Name: "device", Type: dp.StringDimension, Private: true, Missing: "unknown"}, p.Dimensions[0]}
+	p.Measures = []dp.Measure{{Name: "scrolls", Upper: 10}, p.Measures[0]}
+	mustLoad(t, s, p, spec("two"), "user,at,page,seconds,device,scrolls\nbob,2026-01-05,home,2,phone,3\n")
+	q := perBlock(p, "2026-01")
+	q.Tree.Input.Input.Keys = []plan.Key{{Name: "device"}, {Name: "page", Field: plan.Field{Index: 1}}}
+	q.Tree.Columns = []plan.Column{{Count: plan.Total, Measure: 0, Upper: 100}, {Count: plan.Total, Measure: 1, Upper: 100}}
+	want := []bounding.Partition{{Key: []string{"phone", "home"}, Totals: []int64{3, 20}}, {Key: []string{"unknown", "home"}, Totals: []int64{0, 15}}}
+	if got := aggregate(t, s, c, q); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestScaleThatChangedIsAnError(t *testing.T) {
+	c := newCatalog()
+	s := open(t, t.TempDir(), c, small())
+	mustLoad(t, s, clicks(), spec("one"), clicksHeader+"ann,2026-01-05,home,1.5,x\n")
+	p := clicks()
+	p.Measures[0].Scale = 2
+	_, err := s.Aggregate(context.Background(), perBlock(p, "2026-01"), c.now("clicks", []string{"2026-01"}))
+	if err == nil || !strings.Contains(err.Error(), "a scale is fixed once rows are loaded") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestBlockThatWasNotChargedForIsNotRead(t *testing.T) {
+	c := newCatalog()
+	s := open(t, t.TempDir(), c, small())
+	mustLoad(t, s, clicks(), spec("one"), clicksHeader+"ann,2026-01-05,home,1.5,x\n")
+	p := perBlock(clicks(), "2026-01", "2026-02")
+	if _, err := s.Aggregate(context.Background(), p, c.now("clicks", []string{"2026-02"})); err == nil {
+		t.Error("a block outside of the snapshot was read")
+	}
+	if _, err := s.Aggregate(context.Background(), p, c.now("other", p.Blocks)); err == nil {
+		t.Error("a plan for another dataset was answered")
+	}
+}
+
+func TestCancelledAggregationEnds(t *testing.T) {
+	c := newCatalog()
+	s := open(t, t.TempDir(), c, small())
+	mustLoad(t, s, clicks(), spec("one"), clicksHeader+"ann,2026-01-05,home,1.5,x\n")
+	why := errors.New("the caller went away")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(why)
+	if _, err := s.Aggregate(ctx, perBlock(clicks(), "2026-01"), c.now("clicks", []string{"2026-01"})); !errors.Is(err, why) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Whatever value is damaged, lost or in another's place, an aggregation that needs it fails, and tells nothing
+// of what is stored.
+func TestDamageIsNoticed(t *testing.T) {
+	c := newCatalog()
+	o := small()
+	o.Shards = 1
+	s := open(t, t.TempDir(), c, o)
+	mustLoad(t, s, clicks(), spec("one"), clicksHeader+"ann,2026-01-05,PAGE77,1.5,x\nbob,2026-02-05,PAGE77,7.7,x\n")
+	mustLoad(t, s, clicks(), spec("two"), clicksHeader+"cid,2026-01-05,PAGE77,1.5,x\n")
+	var keys []string
+	values := map[string][]byte{}
+	walk(t, s, func(key, value []byte) {
+		if strings.HasPrefix(string(key), "rows/") || strings.HasPrefix(string(key), "part/") {
+			keys = append(keys, string(key))
+			values[string(key)] = value
+		}
+	})
+	if len(keys) != 3*(1+5) {
+		t.Fatalf("%d keys", len(keys))
+	}
+	write := func(key string, value []byte) {
+		err := s.db.Update(func(txn *badger.Txn) error {
+			if value == nil {
+				return txn.Delete([]byte(key))
+			}
+			return txn.Set([]byte(key), value)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := perBlock(clicks(), "2026-01", "2026-02")
+	p.Tree.Input.Input.Keys = []plan.Key{{Name: "page"}}
+	whole := aggregate(t, s, c, p)
+	check := func(what, key string) {
+		t.Helper()
+		_, err := s.Aggregate(context.Background(), p, c.now("clicks", p.Blocks))
+		if !errors.Is(err, errDamaged) {
+			t.Errorf("%s of %q: %v", what, key, err)
+		} else if strings.Contains(err.Error(), "PAGE77") {
+			t.Error("the error holds what is stored")
+		}
+		write(key, values[key])
+	}
+	for i, key := range keys {
+		for _, at := range []int{0, 1, len(values[key]) / 2, len(values[key]) - 1} {
+			flipped := slices.Clone(values[key])
+			flipped[at] ^= 0x10
+			write(key, flipped)
+			check("bit flipped", key)
+		}
+		write(key, values[key][:len(values[key])-1])
+		check("end cut", key)
+		write(key, nil)
+		check("value lost", key)
+		write(key, values[keys[(i+6)%len(keys)]])
+		check("another's value", key)
+	}
+	if got := aggregate(t, s, c, p); !reflect.DeepEqual(got, whole) {
+		t.Errorf("mended: got %v, want %v", got, whole)
+	}
+}
+
+// world is a dataset whose policy grows from load to load, and all rows that were loaded so far as load.Reader
+// reads them.
+type world struct {
+	random  *rand.Rand
+	store   *Store
+	catalog *catalog
+	policy  dp.VersionedPolicy // as it will be in the end
+	blocks  []string
+	rows    []rows.Row
+	loads   int
+}
+
+func newWorld(t *testing.T, seed uint64) *world {
+	random := rand.New(rand.NewPCG(seed, 5))
+	w := &world{random: random, catalog: newCatalog()}
+	o := small()
+	o.Shards, o.Workers = 1+random.IntN(5), 1+random.IntN(3)
+	o.BufferRows, o.SegmentRows = 1+random.IntN(60), 1+random.IntN(20)
+	w.store = open(t, t.TempDir(), w.catalog, o)
+	w.policy = dp.VersionedPolicy{Version: 1, Policy: dp.Policy{
+		Name: "world", Unit: dp.Unit{Column: "id", Block: pick(random, dp.Month, dp.Quarter, dp.All)},
+		Time: &dp.TimeColumn{Column: "at", Timezone: pick(random, "UTC", "Europe/Berlin", "Pacific/Apia"), Format: "unix_ms"},
+		Dimensions: []dp.Dimension{
+			{Name: "shop", Type: dp.StringDimension, Values: []string{"a", "b", "else"}, Other: "else"},
+			{Name: "age", Type: dp.IntDimension, Values: []string{"0", "10", "none"}, Bin: &dp.Bin{Step: 10}, Missing: "none", Other: "none"},
+			{Name: "city", Type: dp.StringDimension, Private: true, Missing: "unknown"},
+		},
+		Measures: []dp.Measure{{Name: "amount", Scale: 2}, {Name: "minutes"}},
+	}}
+	if random.IntN(6) == 0 {
+		w.policy.Unit.Row = true
+	}
+	if random.IntN(6) == 0 {
+		w.policy.Time, w.policy.Unit.Block = nil, dp.All
+	}
+	w.blocks = map[dp.Block][]string{dp.Month: {"2025-10", "2025-11", "2026-03"}, dp.Quarter: {"2025-Q4", "2026-Q1"}, dp.All: {"all"}}[w.policy.Unit.Block]
+	return w
+}
+
+// load loads random rows, first under a policy without city and minutes.
+func (w *world) load(t *testing.T) {
+	t.Helper()
+	p := w.policy
+	if w.loads == 0 {
+		p.Dimensions, p.Measures = p.Dimensions[:2], p.Measures[:1]
+	}
+	w.loads++
+	var text strings.Builder
+	text.WriteString("id,at,shop,age,city,amount,minutes\n")
+	optional := func(values ...string) string { return pick(w.random, append(values, "")...) }
+	for range w.random.IntN(150) {
+		day, err := time.Parse(time.DateOnly, pick(w.random, "2025-10-01", "2025-10-26", "2025-11-01", "2026-03-29", "2026-04-01"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := day.UnixMilli() + pick[int64](w.random, -1, 0, 3_600_000, -3_600_001, 7_200_000, 39_600_000)
+		fmt.Fprintf(&text, "u%d,%d,%s,%s,%s,%s,%s\n", w.random.IntN(9), at, optional("a", "b", "x"), optional("0", "7", "12", "-1", "99"),
+			optional("Köln", "Ulm", "Bonn"), optional("-1.005", "0", "12.345", "92233720368547758.07"), optional("3", "-4", "50"))
+	}
+	s := spec(fmt.Sprint(w.loads))
+	report, err := w.store.Load(context.Background(), p, s, strings.NewReader(text.String()), noError)
+	if err != nil {
+		var refusal *dp.Error
+		if errors.As(err, &refusal) && strings.Contains(refusal.Message, "no rows") {
+			return
+		}
+		t.Fatal(err)
+	}
+	r, err := load.NewReader(&p.Policy, strings.NewReader(text.String()), load.Source{Format: load.CSV, Load: report.Load.ID}, secrets{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		record, err := r.Next()
+		if err == io.EOF {
+			return
+		}
+		if err != nil || record.Reason != "" {
+			t.Fatalf("%v %s", err, record.Reason)
+		}
+		row := record.Row
+		row.Dimensions, row.Measures = slices.Clone(row.Dimensions), slices.Clone(row.Measures)
+		w.rows = append(w.rows, row)
+	}
+}
+
+// grown gives rows the columns that the policy gained after they were loaded.
+func (w *world) grown(all []rows.Row) []rows.Row {
+	grown := slices.Clone(all)
+	for i := range grown {
+		grown[i].Dimensions = append(slices.Clone(grown[i].Dimensions), rows.Text{})[:3]
+		grown[i].Measures = append(slices.Clone(grown[i].Measures), rows.Number{})[:2]
+	}
+	return grown
+}
+
+func (w *world) plan() *plan.Plan {
+	random := w.random
+	from := random.IntN(len(w.blocks))
+	p := perBlock(w.policy, w.blocks[from:from+1+random.IntN(len(w.blocks)-from)]...)
+	p.Tree.Input.Partitions, p.Tree.Input.Rows = 1+random.Int64N(4), 1+random.Int64N(4)
+	for i, d := range w.policy.Dimensions {
+		if random.IntN(2) == 0 {
+			p.Tree.Input.Input.Keys = append(p.Tree.Input.Input.Keys, plan.Key{Name: d.Name, Field: plan.Field{Index: i}, Domain: d.Values})
+		}
+	}
+	if random.IntN(2) == 0 {
+		unit := pick(random, rows.TimeUnits()...)
+		p.Tree.Input.Input.Keys = append(p.Tree.Input.Input.Keys, plan.Key{Name: unit.Field(), Field: plan.Field{Kind: plan.TimeField, Unit: unit}})
+	}
+	if random.IntN(3) == 0 {
+		least := random.Int64N(100)
+		p.Tree.Input.Input.Input.Tests = []plan.Test{{Name: "amount", Field: plan.Field{Kind: plan.MeasureField, Index: random.IntN(2)}, Least: &least}}
+	}
+	if random.IntN(3) == 0 {
+		scan := &p.Tree.Input.Input.Input.Input
+		scan.Bounded, scan.From, scan.To = true, 1761436800000, 1774742400000
+	}
+	p.Tree.Columns = []plan.Column{
+		{Count: plan.CountCustomers}, {Count: plan.CountRows},
+		{Count: plan.Total, Measure: random.IntN(2), Lower: -50, Upper: 2000},
+		{Count: plan.Centred, Measure: random.IntN(2), Lower: -50, Upper: 2000},
+		{Count: plan.CountMeasured, Measure: random.IntN(2)},
+	}[:1+random.IntN(5)]
+	return p
+}
+
+func pick[V any](random *rand.Rand, from ...V) V { return from[random.IntN(len(from))] }

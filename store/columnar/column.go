@@ -1,0 +1,214 @@
+package columnar
+
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+)
+
+// numbers are a column of integers as they are stored: offsets from the least one, in 0, 1, 2, 4 or 8 bytes.
+type numbers struct {
+	count   int
+	base    int64
+	width   int
+	present []byte // one bit per number, lowest first; nil: all are
+	offsets []byte // little-endian
+}
+
+// appendNumbers writes uvarint count, base (8), width (1), whether a bitmap follows (1), bitmap, offsets. Absent
+// numbers have offset 0.
+func appendNumbers(buf []byte, values []int64, valid []bool) []byte {
+	least, most, absent := int64(math.MaxInt64), int64(math.MinInt64), false
+	for i, v := range values {
+		if valid != nil && !valid[i] {
+			absent = true
+			continue
+		}
+		least, most = min(least, v), max(most, v)
+	}
+	if least > most { // none
+		least, most = 0, 0
+	}
+	width := widthOf(uint64(most) - uint64(least))
+	buf = binary.AppendUvarint(buf, uint64(len(values)))
+	buf = binary.LittleEndian.AppendUint64(buf, uint64(least))
+	buf = append(buf, byte(width))
+	if absent {
+		buf = append(buf, 1)
+		at := len(buf)
+		buf = append(buf, make([]byte, (len(values)+7)/8)...)
+		for i := range values {
+			if valid[i] {
+				buf[at+i/8] |= 1 << (i % 8)
+			}
+		}
+	} else {
+		buf = append(buf, 0)
+	}
+	for i, v := range values {
+		var offset uint64
+		if valid == nil || valid[i] {
+			offset = uint64(v) - uint64(least)
+		}
+		switch width {
+		case 1:
+			buf = append(buf, byte(offset))
+		case 2:
+			buf = binary.LittleEndian.AppendUint16(buf, uint16(offset))
+		case 4:
+			buf = binary.LittleEndian.AppendUint32(buf, uint32(offset))
+		case 8:
+			buf = binary.LittleEndian.AppendUint64(buf, offset)
+		}
+	}
+	return buf
+}
+
+func widthOf(largest uint64) int {
+	switch n := bits.Len64(largest); {
+	case n == 0:
+		return 0
+	case n <= 8:
+		return 1
+	case n <= 16:
+		return 2
+	case n <= 32:
+		return 4
+	}
+	return 8
+}
+
+// readNumbers keeps body's memory. rest is what follows.
+func readNumbers(body []byte) (n numbers, rest []byte, err error) {
+	count, used := binary.Uvarint(body)
+	if used <= 0 || count > math.MaxInt32 || len(body) < used+10 {
+		return n, nil, errDamaged
+	}
+	n.count = int(count)
+	n.base = int64(binary.LittleEndian.Uint64(body[used:]))
+	n.width = int(body[used+8])
+	bitmap := body[used+9]
+	body = body[used+10:]
+	if bitmap > 1 || n.width != 0 && n.width != 1 && n.width != 2 && n.width != 4 && n.width != 8 {
+		return n, nil, errDamaged
+	}
+	if bitmap == 1 {
+		size := (n.count + 7) / 8
+		if len(body) < size {
+			return n, nil, errDamaged
+		}
+		n.present, body = body[:size], body[size:]
+	}
+	size := n.count * n.width
+	if len(body) < size {
+		return n, nil, errDamaged
+	}
+	n.offsets = body[:size]
+	return n, body[size:], nil
+}
+
+// at gives number i, and whether it is present.
+func (n *numbers) at(i int) (v int64, ok bool) {
+	if n.present != nil && n.present[i/8]&(1<<(i%8)) == 0 {
+		return 0, false
+	}
+	var offset uint64
+	switch n.width {
+	case 1:
+		offset = uint64(n.offsets[i])
+	case 2:
+		offset = uint64(binary.LittleEndian.Uint16(n.offsets[2*i:]))
+	case 4:
+		offset = uint64(binary.LittleEndian.Uint32(n.offsets[4*i:]))
+	case 8:
+		offset = binary.LittleEndian.Uint64(n.offsets[8*i:])
+	}
+	return int64(uint64(n.base) + offset), true
+}
+
+// texts are a column of a dimension: the segment's own dictionary, sorted, and codes that count from 1. Code 0
+// is an absent value.
+type texts struct {
+	dictionary []string
+	codes      numbers
+}
+
+// appendTexts writes uvarint number of entries, each with its uvarint length, and the codes as numbers.
+func appendTexts(buf []byte, dictionary []string, codes []int64) []byte {
+	buf = binary.AppendUvarint(buf, uint64(len(dictionary)))
+	for _, entry := range dictionary {
+		buf = binary.AppendUvarint(buf, uint64(len(entry)))
+		buf = append(buf, entry...)
+	}
+	return appendNumbers(buf, codes, nil)
+}
+
+func readTexts(body []byte) (t texts, err error) {
+	entries, used := binary.Uvarint(body)
+	if used <= 0 || entries > uint64(len(body)) {
+		return t, errDamaged
+	}
+	body = body[used:]
+	t.dictionary = make([]string, entries)
+	for i := range t.dictionary {
+		length, used := binary.Uvarint(body)
+		if used <= 0 || length > uint64(len(body)-used) {
+			return t, errDamaged
+		}
+		t.dictionary[i] = string(body[used : used+int(length)])
+		body = body[used+int(length):]
+	}
+	if t.codes, body, err = readNumbers(body); err != nil || len(body) > 0 || t.codes.present != nil {
+		return t, errDamaged
+	}
+	for i := range t.codes.count {
+		if code, _ := t.codes.at(i); code < 0 || code > int64(entries) {
+			return t, errDamaged
+		}
+	}
+	return t, nil
+}
+
+func (t *texts) at(i int) (text string, ok bool) {
+	code, _ := t.codes.at(i)
+	if code == 0 {
+		return "", false
+	}
+	return t.dictionary[code-1], true
+}
+
+// customers are the column by which segments are sorted: each customer once, ascending, and how many rows follow.
+type customers struct {
+	ids     []byte // little-endian, 8 bytes each
+	lengths numbers
+}
+
+// appendCustomers writes the lengths of the runs as numbers, and the customers.
+func appendCustomers(buf []byte, ids []uint64, lengths []int64) []byte {
+	buf = appendNumbers(buf, lengths, nil)
+	for _, id := range ids {
+		buf = binary.LittleEndian.AppendUint64(buf, id)
+	}
+	return buf
+}
+
+// readCustomers checks that customers ascend and have all of the segment's rows.
+func readCustomers(body []byte, count int) (c customers, err error) {
+	if c.lengths, c.ids, err = readNumbers(body); err != nil || c.lengths.present != nil || len(c.ids) != 8*c.lengths.count {
+		return c, errDamaged
+	}
+	left := int64(count)
+	for i := range c.lengths.count {
+		length, _ := c.lengths.at(i)
+		if length < 1 || length > left || i > 0 && c.id(i) <= c.id(i-1) {
+			return c, errDamaged
+		}
+		left -= length
+	}
+	if left != 0 {
+		return c, errDamaged
+	}
+	return c, nil
+}
+
+func (c *customers) id(i int) uint64 { return binary.LittleEndian.Uint64(c.ids[8*i:]) }

@@ -1,0 +1,173 @@
+// Package columnar keeps rows in Badger as column segments and aggregates them: it takes loads in, makes them
+// visible through the ledger's catalog, and streams every customer's rows through dp/bounding.
+//
+// A segment holds rows of one (dataset, block, shard) from one load, sorted by customer then time, one Badger
+// value per column (store/FORMAT.md). Segments are written first; what the catalog has not committed is
+// invisible, and is removed when the store opens or the next load of the dataset begins. The package never
+// keeps an identifier or a column that the policy does not name, never draws noise, and no error or log line
+// of it holds a row or a count.
+package columnar
+
+import (
+	"context"
+	"fmt"
+	"hash"
+	"runtime"
+	"sync"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/store/load"
+)
+
+// Store is the rows of one installation. It is safe for concurrent use; one process has it open.
+type Store struct {
+	db      *badger.DB
+	catalog Catalog
+	secrets Secrets
+	options Options
+	shards  int // fixed when the store was made
+
+	slots   chan struct{} // of loads at once
+	mu      sync.Mutex
+	loading map[string]chan struct{} // per dataset, holds a token while it loads
+}
+
+// Catalog decides which loads are visible. The ledger is one.
+type Catalog interface {
+	// BeginLoad gives a load its number, which is never given again. Blocks are nil while they are not known.
+	// Where a load of that name was committed, it returns that one too.
+	BeginLoad(ctx context.Context, dataset, name string, blocks []string) (begun dp.Load, earlier *dp.Load, err error)
+	// CommitLoad makes a load visible whose segments are durable.
+	CommitLoad(ctx context.Context, loaded dp.Load) error
+	// RepeatLoad records that the content of a committed load was sent again, which adds nothing.
+	RepeatLoad(ctx context.Context, repeated dp.Load) error
+	// CommittedLoads returns the numbers of the loads whose rows of a block are visible at a version of it.
+	CommittedLoads(ctx context.Context, dataset, block string, version uint64) ([]uint64, error)
+}
+
+// Secrets derives what loading and bounding need of the installation's secret.
+type Secrets interface {
+	load.Pseudonyms
+	// Salt is what bounding hashes with.
+	Salt(dataset string) []byte
+	// ContentDigest is a keyed 32-byte digest of what is loaded.
+	ContentDigest() hash.Hash
+}
+
+// Options are the sizes of a store. None of them depends on what is stored.
+type Options struct {
+	Shards      int // of a new store; a customer lives in one of them
+	Workers     int // shards that one aggregation reads at once
+	Loads       int // loads at once; others wait
+	LoadBlocks  int // blocks of one load
+	Rejects     int // rejected rows that a report names
+	BufferRows  int // rows that a load sorts in memory at once
+	BufferBytes int // bytes of their distinct texts
+	SegmentRows int // rows of a segment
+	Limits      load.Limits
+
+	MemTable, BlockCache, IndexCache int64 // bytes that Badger may use
+}
+
+// DefaultOptions suit a small server: about 300 MB at rest, and 50 MB for each load at once.
+func DefaultOptions() Options {
+	return Options{
+		Shards: 16, Workers: runtime.GOMAXPROCS(0), Loads: 4, LoadBlocks: 400, Rejects: 1000,
+		BufferRows: 1 << 18, BufferBytes: 32 << 20, SegmentRows: 1 << 16,
+		Limits:   load.DefaultLimits(),
+		MemTable: 64 << 20, BlockCache: 64 << 20, IndexCache: 32 << 20,
+	}
+}
+
+// Open opens the rows in dir, making them where there are none, and removes what loads left that were never
+// committed. The catalog must be open already. Close it before the catalog.
+func Open(dir string, catalog Catalog, secrets Secrets, o Options) (*Store, error) {
+	db, err := badger.Open(badgerOptions(dir, o))
+	if err != nil {
+		return nil, fmt.Errorf("opening rows: %w", err)
+	}
+	s := &Store{
+		db: db, catalog: catalog, secrets: secrets, options: o,
+		slots: make(chan struct{}, max(1, o.Loads)), loading: make(map[string]chan struct{}),
+	}
+	if err := s.start(); err != nil {
+		_ = db.Close() // the first error says what to do
+		return nil, fmt.Errorf("opening rows: %w", err)
+	}
+	return s, nil
+}
+
+// Close flushes and closes the files. No call may be under way.
+func (s *Store) Close() error {
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("closing rows: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) start() error {
+	if err := s.readLayout(); err != nil {
+		return err
+	}
+	return s.sweep(context.Background(), "")
+}
+
+// readLayout fixes the number of shards when the store is made, and keeps it ever after.
+func (s *Store) readLayout() error {
+	var l layout
+	found := false
+	err := s.db.View(func(txn *badger.Txn) (err error) {
+		found, err = getJSON(txn, layoutKey(), &l)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("reading the layout: %w", err)
+	}
+	if !found {
+		if s.options.Shards < 1 || s.options.Shards > maxShards {
+			return fmt.Errorf("a store has 1 to %d shards", maxShards)
+		}
+		l = layout{Shards: s.options.Shards}
+		err := s.db.Update(func(txn *badger.Txn) error { return setJSON(txn, layoutKey(), l) })
+		if err != nil {
+			return fmt.Errorf("writing the layout: %w", err)
+		}
+	}
+	s.shards = l.Shards
+	return nil
+}
+
+// layout is what never changes once the store is made.
+type layout struct {
+	Shards int `json:"shards"`
+}
+
+const maxShards = 1 << 12
+
+// maxValue is how long a column should be, in bytes. Badger keeps values from valueThreshold on in a value
+// log, whose failures to sync it only logs; segments are cut so that no column gets there.
+const (
+	maxValue       = 768 << 10
+	valueThreshold = 1 << 20
+)
+
+func badgerOptions(dir string, o Options) badger.Options {
+	return badger.DefaultOptions(dir).
+		WithLogger(nil).
+		WithMetricsEnabled(false).
+		WithSyncWrites(true). // the ledger must never commit what is not durable
+		WithDetectConflicts(false).
+		WithNumVersionsToKeep(1).
+		WithMemTableSize(o.MemTable).
+		WithNumMemtables(2).
+		WithNumCompactors(2).
+		WithBlockCacheSize(o.BlockCache).
+		WithIndexCacheSize(o.IndexCache).
+		WithCompression(options.ZSTD).
+		WithZSTDCompressionLevel(1).
+		WithValueThreshold(valueThreshold).
+		WithValueLogFileSize(64 << 20)
+}

@@ -1,0 +1,189 @@
+package columnar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/store/load"
+)
+
+// writer turns the rows of one load into segments. Until commit they are invisible.
+type writer struct {
+	store   *Store
+	policy  *dp.Policy
+	load    dp.Load
+	buffer  *buffer
+	parts   map[string]*part // by block
+	inDoubt bool             // the catalog was asked to commit, and did not refuse
+}
+
+// part says which segments a load has in one block. Every block of a committed load has one, with segments or
+// without, so that a lost segment is noticed.
+type part struct {
+	Segments []uint32 `json:"segments"` // by shard
+}
+
+// newWriter records that the load writes, before its first segment: what it leaves behind can then be found.
+func (s *Store) newWriter(p *dp.Policy, begun dp.Load) (*writer, error) {
+	err := s.db.View(func(txn *badger.Txn) error {
+		var r loadRecord
+		found, err := getJSON(txn, loadKey(begun.Dataset, begun.ID), &r)
+		if err == nil && found {
+			err = errors.New("rows of a load with this number are there already: the ledger is older than the rows, restore both from one backup")
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{store: s, policy: p, load: begun, buffer: newBuffer(p, s.shards), parts: make(map[string]*part)}
+	return w, s.setLoad(begun, writing)
+}
+
+func (w *writer) add(ctx context.Context, record *load.Record) error {
+	w.buffer.add(record.Block, &record.Row)
+	if w.buffer.len() < w.store.options.BufferRows && w.buffer.bytes < w.store.options.BufferBytes {
+		return nil
+	}
+	return w.flush(ctx)
+}
+
+// flush sorts the buffer and writes it as segments.
+func (w *writer) flush(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("loading rows: %w", context.Cause(ctx))
+	}
+	if w.buffer.len() == 0 {
+		return nil
+	}
+	if err := w.recordBlocks(); err != nil {
+		return err
+	}
+	batch := w.store.db.NewWriteBatch()
+	defer batch.Cancel()
+	order := w.buffer.sorted()
+	for start := 0; start < len(order); {
+		end := start + 1
+		shard, block := w.buffer.shard(order[start]), w.buffer.block[order[start]]
+		for end < len(order) && w.buffer.shard(order[end]) == shard && w.buffer.block[order[end]] == block {
+			end++
+		}
+		for _, rows := range cut(order[start:end], w.store.options.SegmentRows) {
+			if err := w.writeSegments(batch, shard, w.buffer.blocks[block], rows); err != nil {
+				return fmt.Errorf("writing rows of dataset %s: %w", w.policy.Name, err)
+			}
+		}
+		start = end
+	}
+	w.buffer.reset()
+	if err := batch.Flush(); err != nil {
+		return fmt.Errorf("writing rows of dataset %s: %w", w.policy.Name, err)
+	}
+	return nil
+}
+
+// recordBlocks adds the buffer's blocks to those of the record, so that no segment is ever in a block where
+// nobody would look for it.
+func (w *writer) recordBlocks() error {
+	grown := false
+	for _, block := range w.buffer.blocks {
+		if !slices.Contains(w.load.Blocks, block) {
+			w.load.Blocks = append(w.load.Blocks, block)
+			grown = true
+		}
+	}
+	if !grown {
+		return nil
+	}
+	return w.store.setLoad(w.load, writing)
+}
+
+func (w *writer) part(block string) *part {
+	p := w.parts[block]
+	if p == nil {
+		p = &part{Segments: make([]uint32, w.store.shards)}
+		w.parts[block] = p
+	}
+	return p
+}
+
+// writeSegments writes rows of one shard and block as one segment, or as two halves where a column is too long.
+func (w *writer) writeSegments(batch *badger.WriteBatch, shard int, block string, order []int32) error {
+	columns, longest, err := w.buffer.encode(w.policy, order)
+	if err != nil {
+		return err
+	}
+	if longest > maxValue && len(order) > 1 {
+		for _, half := range cut(order, (len(order)+1)/2) {
+			if err := w.writeSegments(batch, shard, block, half); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	p := w.part(block)
+	prefix := segmentPrefix(w.policy.Name, block, shard, w.load.ID)
+	for _, c := range columns {
+		key := columnKey(prefix, p.Segments[shard], c.id)
+		if err := batch.Set(key, seal(key, c.body)); err != nil {
+			return err
+		}
+	}
+	p.Segments[shard]++
+	return nil
+}
+
+// commit writes what is left, makes it durable, and then visible.
+func (w *writer) commit(ctx context.Context, done dp.Load) error {
+	if err := w.flush(ctx); err != nil {
+		return err
+	}
+	batch := w.store.db.NewWriteBatch()
+	defer batch.Cancel()
+	for _, block := range done.Blocks {
+		if err := setJSON(batch, partKey(done.Dataset, block, done.ID), w.part(block)); err != nil {
+			return fmt.Errorf("writing rows of dataset %s: %w", done.Dataset, err)
+		}
+	}
+	if err := batch.Flush(); err != nil {
+		return fmt.Errorf("writing rows of dataset %s: %w", done.Dataset, err)
+	}
+	// From here on only the catalog knows whether the load counts.
+	if err := w.store.setLoad(done, committing); err != nil {
+		return err
+	}
+	w.inDoubt = true
+	if err := w.store.catalog.CommitLoad(context.WithoutCancel(ctx), done); err != nil {
+		var refusal *dp.Error
+		w.inDoubt = !errors.As(err, &refusal) || refusal.Code != dp.CodeConflict
+		return fmt.Errorf("committing a load of dataset %s: %w", done.Dataset, err)
+	}
+	// The load counts, whatever happens now: without this record the next Open asks the catalog.
+	_ = w.store.setLoad(done, committed)
+	return nil
+}
+
+// abandon removes what a failed load wrote. What it cannot remove, the next sweep does.
+func (w *writer) abandon(cause error) error {
+	if w.inDoubt {
+		return cause
+	}
+	err := w.store.remove(w.load)
+	if err == nil {
+		err = w.store.setLoad(w.load, removed)
+	}
+	if err != nil {
+		return errors.Join(cause, fmt.Errorf("removing rows of dataset %s that were not committed: %w", w.policy.Name, err))
+	}
+	return cause
+}
+
+// cut splits order into runs of at most most.
+func cut(order []int32, most int) [][]int32 {
+	return slices.Collect(slices.Chunk(order, max(1, most)))
+}
