@@ -91,7 +91,7 @@ func (v *Server) setAllotment(ctx context.Context, in *setAllotmentInput) (*allo
 	}
 	set, created, err := v.services.Office.SetAllotment(ctx, callerOf(ctx).Name, a, version, in.Reason)
 	if err != nil {
-		return nil, err
+		return nil, in.created(err)
 	}
 	status := http.StatusOK
 	if created {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -51,12 +52,18 @@ type datasetsOutput struct {
 
 // ChangeHeaders are the headers of every change of a budget or a policy.
 type ChangeHeaders struct {
-	IfMatch string `header:"If-Match" maxLength:"100" doc:"The ETag that you saw; required to change what exists"`
-	Reason  string `header:"Discreet-Reason" maxLength:"1000" doc:"Why; kept for auditors"`
+	IfMatch     string `header:"If-Match" maxLength:"100" doc:"The ETag that you saw; required to change what exists"`
+	IfNoneMatch string `header:"If-None-Match" maxLength:"100" doc:"* to create only: refused with 412 where it exists"`
+	Reason      string `header:"Discreet-Reason" maxLength:"1000" doc:"Why; kept for auditors"`
 }
 
 // version reads If-Match, nil where there is none.
 func (in ChangeHeaders) version() (*uint64, error) {
+	if in.IfNoneMatch != "" && (in.IfNoneMatch != "*" || in.IfMatch != "") {
+		p := newProblem(dp.CodeInvalidInput, "Send If-None-Match: * to create only, or If-Match to change what exists, and not both.")
+		p.at("header.If-None-Match", "is not *, or comes with If-Match")
+		return nil, p
+	}
 	if in.IfMatch == "" {
 		return nil, nil
 	}
@@ -69,6 +76,15 @@ func (in ChangeHeaders) version() (*uint64, error) {
 		return nil, p
 	}
 	return &version, nil
+}
+
+// created words the office's demand for a version to a caller who believed that there was nothing yet.
+func (in ChangeHeaders) created(err error) error {
+	var refused *dp.Error
+	if in.IfNoneMatch == "*" && errors.As(err, &refused) && refused.Code == dp.CodePreconditionRequired {
+		return &dp.Error{Code: dp.CodePreconditionFailed, Message: "It exists already: read it, and send its ETag as If-Match to change it."}
+	}
+	return err
 }
 
 func etag(version uint64) string { return `"` + strconv.FormatUint(version, 10) + `"` }
@@ -194,7 +210,7 @@ func (v *Server) putDataset(ctx context.Context, in *putDatasetInput) (*datasetO
 	}
 	applied, created, err := v.services.Office.ApplyPolicy(ctx, callerOf(ctx).Name, p, version, in.Reason)
 	if err != nil {
-		return nil, err
+		return nil, in.created(err)
 	}
 	status := http.StatusOK
 	if created {

@@ -127,6 +127,9 @@ func (v *Server) document() ([]byte, error) {
 		}
 		s.Examples = []any{example}
 	}
+	for _, s := range api.Components.Schemas.Map() {
+		wordMaps(s)
+	}
 	for _, path := range api.Paths {
 		for _, op := range []*huma.Operation{path.Get, path.Put, path.Post, path.Delete, path.Patch} {
 			// huma promises 422 for what does not fit the schema; here that is 400.
@@ -145,6 +148,21 @@ func (v *Server) document() ([]byte, error) {
 	}
 	out.WriteByte('\n')
 	return out.Bytes(), nil
+}
+
+// wordMaps has huma prepare its messages about the values of maps, which it forgets.
+func wordMaps(s *huma.Schema) {
+	if s == nil {
+		return
+	}
+	if values, ok := s.AdditionalProperties.(*huma.Schema); ok {
+		values.PrecomputeMessages()
+		wordMaps(values)
+	}
+	for _, p := range s.Properties {
+		wordMaps(p)
+	}
+	wordMaps(s.Items)
 }
 
 func (v *Server) readyz(ctx context.Context, _ *struct{}) (*statusOutput, error) {

@@ -152,7 +152,7 @@ func problemOf(err error) *problem {
 		}
 		p.Best[metric] = wire.DecimalOf(within)
 	}
-	if e.RetryAfter > 0 || p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable {
+	if p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable {
 		p.retryAfter(e.RetryAfter)
 	}
 	return p
