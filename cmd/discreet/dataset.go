@@ -133,17 +133,17 @@ func datasetView(d wire.Dataset) view {
 		if dimension.Private {
 			values = "private: small groups are left out"
 		}
-		v.lines = append(v.lines, fmt.Sprintf("%-11s %s", dimension.Name, values))
+		v.lines = append(v.lines, fmt.Sprintf("%-17s %s", dimension.Name, values))
 	}
 	others := slices.DeleteFunc(slices.Clone(d.Keys), func(key string) bool { return described[key] })
 	if len(others) > 0 {
-		v.lines = append(v.lines, "by time     "+strings.Join(others, " "))
+		v.lines = append(v.lines, "by time           "+strings.Join(others, " "))
 	}
 	v.lines = append(v.lines,
-		fmt.Sprintf("purposes    %s; audiences %s", strings.Join(p.Purposes, ", "), strings.Trim(fmt.Sprint(p.Audiences), "[]")),
-		"protects    "+protected(p.Unit.Column, string(p.Unit.Block)),
-		"cap         "+budgetText(p.Cap)+" on each block, over all consumers",
-		"default     "+budgetText(p.Default)+" for a question that names no price")
+		fmt.Sprintf("purposes          %s; audiences %s", strings.Join(p.Purposes, ", "), strings.Trim(fmt.Sprint(p.Audiences), "[]")),
+		"protects          "+protected(p.Unit.Column, string(p.Unit.Block)),
+		"cap               "+budgetText(p.Cap)+" on each block, over all consumers",
+		"default           "+budgetText(p.Default)+" for a question that names no price")
 	return v
 }
 

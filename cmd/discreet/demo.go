@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -256,12 +257,14 @@ func (d *demo) keyOf(role dp.Role) string {
 	return ""
 }
 
-// question is what the demo asks first: who shopped where in the last month, and for how much.
+// question is what the demo asks first: how many shopped where in the last month and for how much, give or
+// take 100 customers and 50,000 of the currency.
 func (d *demo) question() wire.Query {
 	month := monthOf(d.bank.Last())
 	return wire.Query{
 		Dataset: "transactions", Metrics: []string{"customers", "spend"}, By: []string{"merchant_category"},
 		From: month + "-01", To: d.bank.Last().String(), Purpose: "product-analytics",
+		Within: map[string]wire.Decimal{"customers": "100", "spend": "50000"},
 	}
 }
 
@@ -284,26 +287,30 @@ func (d *demo) answer(ctx context.Context, w io.Writer) error {
 
 // introduce prints what a newcomer needs: the address, keys, and questions to paste.
 func (d *demo) introduce(w io.Writer) error {
-	var b strings.Builder
 	q := d.question()
+	body, err := json.Marshal(q)
+	if err != nil {
+		return fmt.Errorf("writing the first question: %w", err)
+	}
+	var within []string
+	for metric, half := range sorted(q.Within) {
+		within = append(within, metric+"="+string(half))
+	}
+
+	var b strings.Builder
 	fmt.Fprintf(&b, "\nThe demo bank is served at %s until you press Ctrl-C. API: %s/docs\n\n", d.url, d.url)
 	fmt.Fprintf(&b, "export DISCREET_URL=%s\n", d.url)
 	for _, k := range d.keys {
 		fmt.Fprintf(&b, "export %s=%s   # %s\n", strings.ToUpper(string(k.role)), k.key, k.name)
 	}
-	fmt.Fprintf(&b, "\nAsk as the product team:\n\n")
-	fmt.Fprintf(&b, "DISCREET_URL=%s DISCREET_KEY=%s discreet query %s %s --by %s --from %s --to %s --purpose %s\n",
-		d.url, d.keyOf(dp.Product), q.Dataset, strings.Join(q.Metrics, " "), q.By[0], q.From, q.To, q.Purpose)
-	fmt.Fprintf(&b, "\nor with nothing but curl:\n\n%s\n\n", d.curl())
+	fmt.Fprintf(&b, "\nA first question of the product team, with nothing but curl:\n\n")
+	fmt.Fprintf(&b, "curl -s %s/v1/queries -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '%s'\n",
+		d.url, d.keyOf(dp.Product), body)
+	fmt.Fprintf(&b, "\nor, after the exports above, with the command:\n\n")
+	fmt.Fprintf(&b, "DISCREET_KEY=$PRODUCT discreet query %s %s --by %s --from %s --to %s --within %s --purpose %s\n",
+		q.Dataset, strings.Join(q.Metrics, " "), q.By[0], q.From, q.To, strings.Join(within, ","), q.Purpose)
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("printing: %w", err)
 	}
 	return nil
-}
-
-// curl is a command to paste as it is.
-func (d *demo) curl() string {
-	q := d.question()
-	return fmt.Sprintf(`curl -s %s/v1/queries -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{"dataset": "%s", "metrics": ["%s"], "by": ["%s"], "from": "%s", "to": "%s", "purpose": "%s"}'`,
-		d.url, d.keyOf(dp.Product), q.Dataset, strings.Join(q.Metrics, `", "`), q.By[0], q.From, q.To, q.Purpose)
 }

@@ -164,16 +164,16 @@ func (a approximate) machine() string { return strconv.FormatFloat(a.value, 'g',
 // MarshalJSON writes the whole number.
 func (a approximate) MarshalJSON() ([]byte, error) { return json.Marshal(a.value) }
 
-// exactly is a decimal that people see short, 1e-9 for 0.000000001, and programs as it is. Absent ones are
-// left empty.
+// exactly is a decimal that people see short, 1e-9 for 0.000000001 and 0.6764 for 0.676389130983, and programs
+// as it is. Absent ones are left empty.
 type exactly struct{ wire.Decimal }
 
 func (e exactly) String() string {
 	text := string(e.Decimal)
-	if !strings.HasPrefix(strings.TrimPrefix(text, "-"), "0.000") {
+	if len(text) <= 7 && !strings.HasPrefix(text, "0.000") {
 		return text
 	}
-	return strings.Replace(strconv.FormatFloat(e.Float(), 'e', -1, 64), "e-0", "e-", 1)
+	return strings.Replace(strconv.FormatFloat(e.Float(), 'g', 4, 64), "e-0", "e-", 1)
 }
 
 func (e exactly) machine() string { return string(e.Decimal) }

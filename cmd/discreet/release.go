@@ -89,7 +89,7 @@ func releaseView(r wire.Release) view {
 	v.lines = append(v.lines, priceLine("price", r.Charge))
 	if l := r.Charge.Left; l != nil {
 		if n := l.SimilarQueries; n != nil && r.Charge.Epsilon.Float() > 0 {
-			v.lines = append(v.lines, fmt.Sprintf("spent       %s %% of what was left; about %d more like this", rounded(100/float64(*n+1), 10), *n))
+			v.lines = append(v.lines, fmt.Sprintf("spent       %s %% of what was left; about %d more like this", rounded(100/float64(*n+1), 100/float64(*n+1)), *n))
 		}
 		v.lines = append(v.lines, "left        "+leftText(wire.Left{Account: l.Account, Epsilon: l.Epsilon, Share: l.Share}, ""))
 	}

@@ -110,8 +110,8 @@ dimensions:
 measures:
   - {name: amount, scale: 2, lower: 0, upper: 500, kind: flow}
 metrics:
-  - {name: spend, aggregate: sum, measure: amount, lower: 0, upper: 1000}
-bounds: {max_partitions: 8, max_rows: 20}
+  - {name: spend, aggregate: sum, measure: amount, lower: 0, upper: 500}
+bounds: {max_partitions: 6, max_rows: 20}
 cap: {epsilon: 6, delta: 1e-9}
 default: {epsilon: 0.1, delta: 1e-11}
 purposes: [product-analytics, reporting]
