@@ -36,6 +36,10 @@ type Ledger interface {
 	// paused, expired or the per-query maximum exceeded; CodeConflict where the idempotency key was used with
 	// another body. ErrPolicyChanged where the policy's version is no longer the one that was priced.
 	Charge(ctx context.Context, r ChargeRequest) (Charged, error)
+	// Recall returns what was charged under a consumer's idempotency key, with its outcome if there is one;
+	// known is false where nothing was. It changes nothing. A key that was used with another body is
+	// CodeConflict.
+	Recall(ctx context.Context, consumer, key string, body [32]byte) (c Charged, known bool, err error)
 	// Left returns the touched account with least room and how many charges of this loss it still admits.
 	Left(ctx context.Context, consumer, dataset string, blocks []string, loss dp.Loss) (dp.Left, error)
 }
@@ -47,6 +51,9 @@ type Releases interface {
 	// Publish joins the outcome to its charge in one durable transaction and returns the outcome that stands:
 	// an earlier one if another attempt published first.
 	Publish(ctx context.Context, charge string, attempt int, o Outcome) (Outcome, error)
+	// Abandon says that an attempt has ended without an outcome, so that the next one need not wait for its
+	// lease.
+	Abandon(ctx context.Context, charge string, attempt int) error
 	// Release returns a release that the consumer holds, or a dp.Error with CodeNotFound.
 	Release(ctx context.Context, consumer, id string) (dp.Release, error)
 }

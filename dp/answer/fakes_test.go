@@ -96,6 +96,26 @@ func (m *memory) Charge(_ context.Context, r answer.ChargeRequest) (answer.Charg
 	return c, nil
 }
 
+func (m *memory) Recall(_ context.Context, consumer, key string, body [32]byte) (answer.Charged, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	id := m.keys[consumer+key]
+	if id == "" {
+		return answer.Charged{}, false, nil
+	}
+	if m.charges[id].body != body {
+		return answer.Charged{}, false, &dp.Error{Code: dp.CodeConflict, Message: "another body"}
+	}
+	return m.charges[id].charged, true, nil
+}
+
+func (m *memory) Abandon(_ context.Context, charge string, attempt int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note("abandon")
+	return nil
+}
+
 func (m *memory) Left(_ context.Context, consumer, _ string, _ []string, loss dp.Loss) (dp.Left, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

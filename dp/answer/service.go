@@ -75,28 +75,45 @@ func (s *Service) Ask(ctx context.Context, asker dp.Consumer, q dp.Query, key st
 
 // ask walks one query. Every step of the walk is here, in order.
 func (s *Service) ask(ctx context.Context, asker dp.Consumer, q dp.Query, key string) (Answer, error) {
+	policy, err := s.policies.Policy(ctx, q.Dataset)
+	if err != nil {
+		return Answer{}, err
+	}
+	if err := authorise(asker, policy.Policy, q.Purpose); err != nil {
+		return Answer{}, err
+	}
+
+	// One key stands for one question: what it led to is replayed, whatever has changed since.
+	body, err := digest(q)
+	if err != nil {
+		return Answer{}, err
+	}
+	charged, known, err := s.recall(ctx, asker, key, body)
+	if err != nil {
+		return Answer{}, err
+	}
+	if charged.Outcome != nil {
+		return finished(charged, false)
+	}
+
 	// A plan is free: it reads no row.
-	p, err := s.plan(ctx, asker, q)
+	p, err := s.price(ctx, asker, policy, q)
 	if err != nil {
 		return Answer{}, err
 	}
 
 	// One call per question of a consumer at a time: the others wait here and then find its release.
-	flight := asker.Name + "\x00" + p.ID
-	if q.Fresh {
-		flight = asker.Name + "\x00key\x00" + key
-	}
-	if !q.Fresh || key != "" {
+	if flight := flightOf(asker, p, q, key); flight != "" {
 		leave, err := s.flights.enter(ctx, flight)
 		if err != nil {
-			return Answer{}, err
+			return Answer{}, fmt.Errorf("waiting for the same question: %w", err)
 		}
 		defer leave()
 	}
 
 	// What was drawn already is not drawn again.
 	var found Found
-	if !q.Fresh {
+	if !q.Fresh && !known {
 		if found, err = s.releases.Find(ctx, asker.Name, p.ID, p.Policy.Name, p.Blocks); err != nil {
 			return Answer{}, fmt.Errorf("looking for an earlier release: %w", err)
 		}
@@ -106,30 +123,52 @@ func (s *Service) ask(ctx context.Context, asker dp.Consumer, q dp.Query, key st
 	}
 
 	// Nothing that depends on rows happens before this charge is durable.
-	body, err := digest(p, q)
-	if err != nil {
-		return Answer{}, err
-	}
-	charged, err := s.ledger.Charge(ctx, ChargeRequest{
+	charged, err = s.ledger.Charge(ctx, ChargeRequest{
 		Consumer: asker.Name, Dataset: p.Policy.Name, PolicyVersion: p.Policy.Version, Purpose: q.Purpose,
 		Plan: p.ID, Blocks: p.Blocks, Loss: p.Loss, Key: key, Body: body, Source: found.Other,
 	})
 	if err != nil {
 		return Answer{}, s.withAlternatives(err, q, p)
 	}
-	outcome := charged.Outcome
-	if outcome == nil {
-		outcome, err = s.attempt(ctx, p, charged)
-		if err != nil {
+	if charged.Outcome == nil {
+		if charged.Outcome, err = s.attempt(ctx, p, charged); err != nil {
 			return Answer{}, err
 		}
 	}
-	if outcome.Failure != nil {
-		return Answer{}, outcome.Failure
+	answer, err := finished(charged, found.Other != "")
+	if err == nil {
+		answer.Release = shown(p, answer.Release)
 	}
+	return answer, err
+}
 
-	release := s.shown(p, *outcome.Release)
-	return Answer{Release: release, Reused: found.Other != "", Charge: charged.Charge, Left: charged.Left}, nil
+// recall finds what an idempotency key was charged for.
+func (s *Service) recall(ctx context.Context, asker dp.Consumer, key string, body [32]byte) (Charged, bool, error) {
+	if key == "" {
+		return Charged{}, false, nil
+	}
+	return s.ledger.Recall(ctx, asker.Name, key, body)
+}
+
+// flightOf names what only one call at a time may be in: a question, or a key under which it is asked afresh.
+// Two fresh questions without a key are two questions.
+func flightOf(asker dp.Consumer, p *plan.Plan, q dp.Query, key string) string {
+	switch {
+	case !q.Fresh:
+		return asker.Name + "\x00plan\x00" + p.ID
+	case key != "":
+		return asker.Name + "\x00key\x00" + key
+	default:
+		return ""
+	}
+}
+
+// finished is the answer that a charge's outcome gives, which may be a failure.
+func finished(c Charged, reused bool) (Answer, error) {
+	if c.Outcome.Failure != nil {
+		return Answer{}, c.Outcome.Failure
+	}
+	return Answer{Release: *c.Outcome.Release, Reused: reused, Charge: c.Charge, Left: c.Left}, nil
 }
 
 // attempt computes the outcome of a charge and publishes it. It runs to its end even when the caller leaves,
@@ -146,6 +185,9 @@ func (s *Service) attempt(ctx context.Context, p *plan.Plan, c Charged) (*Outcom
 		outcome.Release = release
 	case unavailable(err):
 		s.options.Log.Warn("attempt without outcome", "charge", c.Charge.ID, "attempt", c.Attempt, "error", err)
+		if err := s.releases.Abandon(ctx, c.Charge.ID, c.Attempt); err != nil {
+			s.options.Log.Warn("the next attempt has to wait for a lease", "charge", c.Charge.ID, "error", err)
+		}
 		return nil, &dp.Error{Code: dp.CodeUnavailable, Message: "the rows cannot be read at the moment; the charge stands: ask again with the same Idempotency-Key, which costs nothing more", RetryAfter: time.Second, Err: err}
 	default:
 		s.options.Log.Error("attempt failed", "charge", c.Charge.ID, "attempt", c.Attempt, "error", err)
@@ -180,7 +222,14 @@ func (s *Service) draw(ctx context.Context, p *plan.Plan, c Charged) (*dp.Releas
 
 // Plan prices a query without asking it: what it costs, how exact it is, what answers it free.
 func (s *Service) Plan(ctx context.Context, asker dp.Consumer, q dp.Query) (Quote, error) {
-	p, err := s.plan(ctx, asker, q)
+	policy, err := s.policies.Policy(ctx, q.Dataset)
+	if err != nil {
+		return Quote{}, err
+	}
+	if err := authorise(asker, policy.Policy, q.Purpose); err != nil {
+		return Quote{}, err
+	}
+	p, err := s.price(ctx, asker, policy, q)
 	if err != nil {
 		return Quote{}, err
 	}
@@ -201,15 +250,8 @@ func (s *Service) Plan(ctx context.Context, asker dp.Consumer, q dp.Query) (Quot
 	return quote, nil
 }
 
-// plan finds the policy, checks that the asker may ask, and prices the query.
-func (s *Service) plan(ctx context.Context, asker dp.Consumer, q dp.Query) (*plan.Plan, error) {
-	policy, err := s.policies.Policy(ctx, q.Dataset)
-	if err != nil {
-		return nil, err
-	}
-	if err := authorise(asker, policy.Policy, q.Purpose); err != nil {
-		return nil, err
-	}
+// price makes the plan of a query under the ceilings in force.
+func (s *Service) price(ctx context.Context, asker dp.Consumer, policy dp.VersionedPolicy, q dp.Query) (*plan.Plan, error) {
 	allotment, err := s.ledger.Allotment(ctx, asker.Name, q.Dataset)
 	if err != nil {
 		return nil, fmt.Errorf("reading the allotment: %w", err)
@@ -250,12 +292,12 @@ func (s *Service) reread(ctx context.Context, asker dp.Consumer, p *plan.Plan, i
 		return Answer{}, fmt.Errorf("reading what is left: %w", err)
 	}
 	free := dp.Charge{Consumer: asker.Name, Dataset: p.Policy.Name, Blocks: release.Charge.Blocks, ID: release.Charge.ID}
-	return Answer{Release: s.shown(p, release), Reused: true, Stale: stale, Charge: free, Left: left}, nil
+	return Answer{Release: shown(p, release), Reused: true, Stale: stale, Charge: free, Left: left}, nil
 }
 
 // shown draws a release's intervals at the confidence that was asked for. The noise is the same whatever the
 // confidence, so this is post-processing of what is published.
-func (s *Service) shown(p *plan.Plan, r dp.Release) dp.Release {
+func shown(p *plan.Plan, r dp.Release) dp.Release {
 	if r.Confidence == p.Confidence.String() {
 		return r
 	}
@@ -276,13 +318,9 @@ func held(f Found) (id string, stale bool) {
 	return f.Stale, f.Stale != ""
 }
 
-// digest covers all that a caller asked, so that one idempotency key stands for one question.
-func digest(p *plan.Plan, q dp.Query) ([32]byte, error) {
-	text, err := json.Marshal(struct {
-		Question json.RawMessage
-		Purpose  string
-		Fresh    bool
-	}{p.Canonical, q.Purpose, q.Fresh})
+// digest covers all that a caller asked, so that one idempotency key stands for one request body.
+func digest(q dp.Query) ([32]byte, error) {
+	text, err := json.Marshal(q)
 	if err != nil {
 		return [32]byte{}, fmt.Errorf("digesting the query: %w", err)
 	}

@@ -218,10 +218,31 @@ func TestAnEngineThatIsAwayLeavesTheChargeOpenForAnotherAttempt(t *testing.T) {
 	if _, err := s.Ask(context.Background(), ann, byCategory(), "key"); code(err) != dp.CodeUnavailable {
 		t.Fatalf("got %v", err)
 	}
+	if m.journal[len(m.journal)-1] != "abandon" {
+		t.Fatalf("the attempt was not given up: %v", m.journal)
+	}
 	e.err = nil
 	a := ask(t, s, ann, byCategory(), "key")
 	if len(m.charges) != 1 || a.Release.Groups[0].Values[0].Value != 7 {
 		t.Fatalf("%d charges, %+v", len(m.charges), a.Release.Groups)
+	}
+}
+
+func TestAKeyStandsForOneQuestionAndItsOutcome(t *testing.T) {
+	m, e := newShop(shop().Cap)
+	s := newService(m, e, mechanism.Secure())
+	q := byCategory()
+	q.Fresh = true
+	first := ask(t, s, ann, q, "key")
+	m.policy.Version++ // a price of today does not matter to what was paid before
+	m.policy.Purposes = append(m.policy.Purposes, "marketing")
+	second := ask(t, s, ann, q, "key")
+	if !reflect.DeepEqual(first.Release, second.Release) || len(m.charges) != 1 {
+		t.Fatalf("a repeat under a key drew again, or paid again: %d charges", len(m.charges))
+	}
+	other := byCategory()
+	if _, err := s.Ask(context.Background(), ann, other, "key"); code(err) != dp.CodeConflict {
+		t.Fatalf("another question under the key: %v", err)
 	}
 }
 

@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"strings"
@@ -38,7 +37,11 @@ func (l *Ledger) Charge(ctx context.Context, r answer.ChargeRequest) (answer.Cha
 	if err != nil {
 		return answer.Charged{}, err
 	}
+	return l.charged(ctx, d)
+}
 
+// charged tells of a decision: what is left, and the outcome if there is one.
+func (l *Ledger) charged(ctx context.Context, d decision) (answer.Charged, error) {
 	c := d.charge
 	charged := answer.Charged{Charge: c.Charge, Snapshot: c.Snapshot, Attempt: c.Attempts, Left: left(c.Charge.Dataset, d.accounts, c.Charge.Loss)}
 	if c.ended() {
@@ -205,10 +208,7 @@ func (s *shortage) refusal(r answer.ChargeRequest) error {
 
 // repeat answers a request under a key that was charged before, without a further charge.
 func (l *Ledger) repeat(t *tx, r answer.ChargeRequest, earlier idempotencyRecord) (decision, error) {
-	if subtle.ConstantTimeCompare(earlier.Body, r.Body[:]) != 1 {
-		return decision{}, refuse(dp.CodeConflict, "this Idempotency-Key was used for another question: use a new key")
-	}
-	c, err := mustLoad[chargeRecord](t, chargeKey(earlier.Charge))
+	c, err := recalled(t, earlier, r.Body)
 	if err != nil {
 		return decision{}, err
 	}
@@ -267,16 +267,16 @@ func remember(t *tx, r answer.ChargeRequest, charge string) error {
 }
 
 // withAccounts adds the accounts of a charge as they stand now.
-func withAccounts(t *tx, c chargeRecord) (decision, error) {
-	d, err := mustLoad[datasetRecord](t, datasetKey(c.Charge.Dataset))
+func withAccounts(r reader, c chargeRecord) (decision, error) {
+	d, err := mustLoad[datasetRecord](r, datasetKey(c.Charge.Dataset))
 	if err != nil {
 		return decision{}, err
 	}
-	allotment, err := allotmentOf(t, c.Charge.Consumer, c.Charge.Dataset)
+	allotment, err := allotmentOf(r, c.Charge.Consumer, c.Charge.Dataset)
 	if err != nil {
 		return decision{}, err
 	}
-	accounts, err := touch(t, d, allotment, c.Charge.Blocks, true)
+	accounts, err := touch(r, d, allotment, c.Charge.Blocks, true)
 	return decision{c, accounts}, err
 }
 
