@@ -37,7 +37,7 @@ func (c *demoCommand) Run(ctx context.Context, t terminal, from surroundings) (e
 	if err != nil {
 		return err
 	}
-	listener, err := c.listen()
+	listener, err := c.listen(t.stderr)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func monthOf(d rows.Date) string { return fmt.Sprintf("%04d-%02d", d.Year, int(d
 
 const demoAddress = "127.0.0.1:8080"
 
-func (c *demoCommand) listen() (net.Listener, error) {
+func (c *demoCommand) listen(progress io.Writer) (net.Listener, error) {
 	if c.Listen != "" {
 		if err := (&serveCommand{Listen: c.Listen}).checkExposure(false); err != nil {
 			return nil, err
@@ -124,12 +124,13 @@ func (c *demoCommand) listen() (net.Listener, error) {
 		return listener, nil
 	}
 	listener, err := net.Listen("tcp", demoAddress)
-	if err != nil {
-		listener, err = net.Listen("tcp", "127.0.0.1:0")
+	if err == nil {
+		return listener, nil
 	}
-	if err != nil {
+	if listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, explainListen(demoAddress, err)
 	}
+	fmt.Fprintf(progress, "%s is taken: the demo listens on %s instead (--listen names another)\n", demoAddress, listener.Addr())
 	return listener, nil
 }
 
