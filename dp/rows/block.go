@@ -2,7 +2,6 @@ package rows
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -94,6 +93,6 @@ func blockOfDate(d Date, b dp.Block) string {
 	return AllBlock
 }
 
-func monthText(d Date) string   { return fmt.Sprintf("%04d-%02d", d.Year, int(d.Month)) }
-func quarterText(d Date) string { return fmt.Sprintf("%04d-Q%d", d.Year, (int(d.Month)+2)/3) }
-func yearText(d Date) string    { return fmt.Sprintf("%04d", d.Year) }
+func monthText(d Date) string   { return yearText(d) + "-" + padded(int(d.Month), 2) }
+func quarterText(d Date) string { return yearText(d) + "-Q" + padded((int(d.Month)+2)/3, 1) }
+func yearText(d Date) string    { return padded(d.Year, 4) }

@@ -2,7 +2,7 @@ package rows
 
 import (
 	"errors"
-	"fmt"
+	"strconv"
 	"time"
 	_ "time/tzdata" // zones are part of a policy's meaning and must be there on any machine
 
@@ -49,10 +49,9 @@ func ParseDate(text string) (Date, error) {
 // begins at the first instant at which the zone's clocks show it, and a clock that is put back over
 // midnight does not return to the day before. So every instant of a Span has a DateOf within it.
 func DateOf(ms int64, loc *time.Location) Date {
-	t := time.UnixMilli(ms).In(loc)
-	d := dateOf(t)
-	// Only within a day and a bit after a change of offset can the clocks show a day that already ended.
-	if changed, _ := t.ZoneBounds(); !changed.IsZero() && t.Sub(changed) < 26*time.Hour {
+	d := dateOf(time.UnixMilli(ms).In(loc))
+	// Only where the clocks were put back within a day can they show a day that already ended.
+	if offsetAt(ms, loc) < offsetAt(ms-window, loc) {
 		for next := d.AddDays(1); startOfDay(next, loc) <= ms; next = next.AddDays(1) {
 			d = next
 		}
@@ -61,7 +60,9 @@ func DateOf(ms int64, loc *time.Location) Date {
 }
 
 // String gives the date as 2026-01-31.
-func (d Date) String() string { return fmt.Sprintf("%04d-%02d-%02d", d.Year, int(d.Month), d.Day) }
+func (d Date) String() string {
+	return padded(d.Year, 4) + "-" + padded(int(d.Month), 2) + "-" + padded(d.Day, 2)
+}
 
 // Before says whether d comes before e.
 func (d Date) Before(e Date) bool { return d.Compare(e) < 0 }
@@ -137,17 +138,43 @@ func instantOf(local int64, loc *time.Location) int64 {
 	if loc == time.UTC {
 		return local
 	}
-	// Offsets have always been within 16 hours, so that 26 hours earlier no clock showed it yet.
-	t := time.UnixMilli(local).Add(-26 * time.Hour).In(loc)
-	for {
-		_, offset := t.Zone()
-		shown := local - int64(offset)*1000 // when clocks of this offset show it
-		_, end := t.ZoneBounds()
-		if end.IsZero() || shown < end.UnixMilli() {
-			return max(shown, t.UnixMilli())
-		}
-		t = end
+	before, after := local-window, local+window
+	first, last := offsetAt(before, loc), offsetAt(after, loc)
+	if first == last {
+		return local - first
 	}
+	for after-before > 1 { // find the change: after is the first millisecond of the new offset
+		if middle := before + (after-before)/2; offsetAt(middle, loc) == first {
+			before = middle
+		} else {
+			after = middle
+		}
+	}
+	if shown := local - first; shown < after {
+		return shown
+	}
+	return max(local-last, after)
+}
+
+// window is wider than any offset from UTC, in milliseconds, and narrower than the time between any two
+// changes of a zone's offset (95 hours: Freetown, September 1939), which a test holds against the database.
+const window = 26 * 60 * 60 * 1000
+
+// offsetAt is how far the clocks of a zone are ahead of UTC at an instant, in milliseconds. (Changes are found
+// through it and not by Time.ZoneBounds, which beyond 2037 gives an end before its own instant on the last
+// day of leap years: a loop over it did not end.)
+func offsetAt(ms int64, loc *time.Location) int64 {
+	_, seconds := time.UnixMilli(ms).In(loc).Zone()
+	return int64(seconds) * 1000
+}
+
+// padded writes n with at least width digits. Engines write a key per row, which fmt is too slow for.
+func padded(n, width int) string {
+	text := strconv.Itoa(n)
+	if len(text) >= width {
+		return text
+	}
+	return "0000"[:width-len(text)] + text
 }
 
 // digits reads a short run of decimal digits.

@@ -109,6 +109,9 @@ func TestEveryInstantLiesInTheSpanOfItsDay(t *testing.T) {
 		{"Europe/Berlin", "2026-03-27", "2026-03-31"},
 		{"Africa/Monrovia", "1972-01-05", "1972-01-09"}, // 44 minutes and 30 seconds
 		{"Asia/Manila", "1900-01-01", "1900-01-03"},
+		{"Europe/Berlin", "2040-12-29", "2041-01-02"}, // a leap year beyond the tables
+		{"Europe/Berlin", "2044-03-26", "2044-03-28"},
+		{"America/Havana", "9998-10-30", "9998-11-09"},
 	} {
 		loc := zone(t, test.zone)
 		from, to := date(t, test.from), date(t, test.to)
@@ -127,6 +130,28 @@ func TestEveryInstantLiesInTheSpanOfItsDay(t *testing.T) {
 			}
 			if block := rows.BlockOf(start, dp.Month, loc); start < end && block != rows.Blocks(d, d, dp.Month)[0] {
 				t.Errorf("%s: %s begins in block %s", test.zone, d, block)
+			}
+		}
+	}
+}
+
+// The search for a change of offset takes for granted that there is at most one within 52 hours.
+func TestNoZoneChangesTwiceWithinTheSearchedWindow(t *testing.T) {
+	const step = 13 * time.Hour
+	for _, name := range []string{
+		"Africa/Freetown", "America/Noronha", "America/Recife", "America/Boa_Vista", "Africa/Tunis", "Europe/Simferopol", "Europe/Vienna",
+		"Europe/Riga", "Africa/Casablanca", "Africa/El_Aaiun", "Africa/Cairo", "Pacific/Apia", "Pacific/Kwajalein", "America/St_Johns", "Asia/Gaza",
+	} {
+		loc := zone(t, name)
+		var changed time.Time
+		previous := 0
+		for at := time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC); at.Year() < 2045; at = at.Add(step) {
+			_, offset := at.In(loc).Zone()
+			if offset != previous {
+				if !changed.IsZero() && at.Sub(changed) < 52*time.Hour+2*step {
+					t.Errorf("%s changed at about %s and again at about %s", name, changed, at)
+				}
+				changed, previous = at, offset
 			}
 		}
 	}

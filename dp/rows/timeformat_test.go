@@ -28,6 +28,7 @@ func TestTimesAreReadInEveryFormat(t *testing.T) {
 		{"YYYY-MM-DD hh:mm:ss", "Europe/Berlin", "2026-07-01 00:30:00", "2026-06-30T22:30:00Z"},
 		{"YYYY-MM-DD hh:mm:ss", "UTC", "2026-07-01 00:30:00.98765", "2026-07-01T00:30:00.987Z"},
 		{"YYYY-MM-DDThh:mm", "UTC", "2026-07-01T00:30", "2026-07-01T00:30:00Z"},
+		{"YYYY-MM-DD hh:mm", "Europe/Berlin", "2040-12-31 12:00", "2040-12-31T11:00:00Z"},
 		{"DD.MM.YYYY", "Europe/Berlin", "31.01.2026", "2026-01-30T23:00:00Z"},
 		{"hhmmss YYYYMMDD", "UTC", "102030 20260131", "2026-01-31T10:20:30Z"},
 		{"YYYY年MM月DD日", "UTC", "2024年02月29日", "2024-02-29T00:00:00Z"},

@@ -1,7 +1,6 @@
 package rows
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -103,7 +102,7 @@ func timeKeyOfDate(d Date, u TimeUnit) string {
 		return d.String()
 	case Week:
 		year, week := d.utc().ISOWeek()
-		return fmt.Sprintf("%04d-W%02d", year, week)
+		return padded(year, 4) + "-W" + padded(week, 2)
 	case Month, Quarter, Year:
 		return blockOfDate(d, blockOf(u))
 	}
@@ -137,4 +136,4 @@ func weeksOf(year int) int {
 	return week
 }
 
-func hourText(hour int) string { return fmt.Sprintf("%02d", hour) }
+func hourText(hour int) string { return padded(hour, 2) }
