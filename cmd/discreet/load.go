@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/csv"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -99,11 +100,15 @@ func loadRow(file string, r wire.LoadReport) []any {
 	case r.Repeat:
 		outcome = "loaded before"
 	}
+	var id any // a dry run has none
+	if r.Load.ID != 0 {
+		id = r.Load.ID
+	}
 	first, last := "", ""
 	if n := len(r.Load.Blocks); n > 0 {
 		first, last = r.Load.Blocks[0], r.Load.Blocks[n-1]
 	}
-	return []any{file, r.Load.ID, first, last, r.Accepted, r.Rejected, outcome}
+	return []any{file, id, first, last, r.Accepted, r.Rejected, outcome}
 }
 
 // rejectLines shows the first rejected lines.
@@ -133,7 +138,7 @@ func (c *loadCommand) load(ctx context.Context, t terminal, server *client.Clien
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
-			return wire.LoadReport{}, usagef("%v", fileError(err))
+			return wire.LoadReport{}, usagef("it cannot be read: %v", errors.Unwrap(err))
 		}
 		defer f.Close()
 		info, err := f.Stat()

@@ -142,7 +142,8 @@ func codeOf(err error) dp.Code {
 func explain(err error) string {
 	var problem *client.Problem
 	if errors.As(err, &problem) {
-		return explainProblem(problem)
+		// What the verb was doing when it met the problem stays in front.
+		return strings.Replace(err.Error(), problem.Error(), explainProblem(problem), 1)
 	}
 	var refused *net.OpError
 	if errors.As(err, &refused) && refused.Op == "dial" {
@@ -157,9 +158,6 @@ func explain(err error) string {
 // explainProblem adds to the server's words what the document holds besides.
 func explainProblem(p *client.Problem) string {
 	text := p.Error()
-	if dp.Code(p.Code) == dp.CodeUnauthenticated {
-		text += ": give a key with --key or DISCREET_KEY; an officer makes one with discreet key add"
-	}
 	if p.Left != nil {
 		text += fmt.Sprintf("; %s has epsilon %s left", p.Left.Account, p.Left.Epsilon)
 	}
