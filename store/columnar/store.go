@@ -10,8 +10,10 @@ package columnar
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash"
+	"os"
 	"runtime"
 	"sync"
 
@@ -24,6 +26,7 @@ import (
 
 // Store is the rows of one installation. It is safe for concurrent use; one process has it open.
 type Store struct {
+	dir     string
 	db      *badger.DB
 	catalog Catalog
 	secrets Secrets
@@ -90,7 +93,7 @@ func Open(dir string, catalog Catalog, secrets Secrets, o Options) (*Store, erro
 		return nil, fmt.Errorf("opening rows: %w", err)
 	}
 	s := &Store{
-		db: db, catalog: catalog, secrets: secrets, options: o,
+		dir: dir, db: db, catalog: catalog, secrets: secrets, options: o,
 		slots: make(chan struct{}, max(1, o.Loads)), loading: make(map[string]chan struct{}),
 	}
 	if err := s.start(); err != nil {
@@ -113,6 +116,22 @@ func (s *Store) start() error {
 		return err
 	}
 	return s.sweep(context.Background(), "")
+}
+
+// syncDir makes the names of Badger's files durable. Badger syncs what it writes into a new file, but not the
+// directory that names it (ristretto 2.2.0, z.OpenMmapFileUsing, does so only for files of size 0).
+func (s *Store) syncDir() error {
+	if runtime.GOOS == "windows" { // where directories cannot be synced
+		return nil
+	}
+	d, err := os.Open(s.dir)
+	if err == nil {
+		err = errors.Join(d.Sync(), d.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("syncing the directory of rows: %w", err)
+	}
+	return nil
 }
 
 // readLayout fixes the number of shards when the store is made, and keeps it ever after.

@@ -157,6 +157,9 @@ func (w *writer) commit(ctx context.Context, done dp.Load) error {
 	if err := w.store.setLoad(done, committing); err != nil {
 		return err
 	}
+	if err := w.store.syncDir(); err != nil {
+		return err
+	}
 	w.inDoubt = true
 	if err := w.store.catalog.CommitLoad(context.WithoutCancel(ctx), done); err != nil {
 		var refusal *dp.Error
