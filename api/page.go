@@ -13,7 +13,7 @@ type PageParams struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"100" doc:"Entries on a page at most"`
 }
 
-func (in PageParams) page() Page { return Page{Cursor: in.Cursor, Limit: in.Limit} }
+func (in PageParams) page() Page { return Page(in) }
 
 // paged cuts one page out of a list that is sorted by name, which is also the cursor: entries that come or go
 // between two pages move no other.

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"io"
 	"log/slog"
 	"runtime/debug"
 	"time"
@@ -71,8 +70,8 @@ func (v *Server) surround(next fasthttp.RequestHandler) fasthttp.RequestHandler 
 		}()
 		secure(&c.Response.Header)
 		c.Response.Header.Set("X-Request-Id", r.id)
-		if !v.finishBody(c, r) {
-			c.Response.Header.SetConnectionClose()
+		if !finishBody(c, r) {
+			linger(c)
 		}
 		v.log(c, r, time.Since(start))
 	}
@@ -91,26 +90,6 @@ func secure(h *fasthttp.ResponseHeader) {
 			h.Set(header[0], header[1])
 		}
 	}
-}
-
-// leftover is how much of an unread body is read so that the connection can be used again. Of longer ones the
-// connection is closed.
-const leftover = 256 << 10
-
-// finishBody tells whether the connection stands at the end of the request. fasthttp would otherwise take the
-// rest of a refused upload for the next request of whoever shares the connection.
-func (v *Server) finishBody(c *fasthttp.RequestCtx, r *request) bool {
-	if !c.Request.IsBodyStream() {
-		return true
-	}
-	if r.body == nil {
-		r.body = newBody(c, 0)
-	}
-	if r.body.ended {
-		return true
-	}
-	_, err := io.CopyN(io.Discard, r.body, leftover)
-	return errors.Is(err, io.EOF) && r.body.complete()
 }
 
 // log writes the line of a request: never a path, a query, a header or a body.

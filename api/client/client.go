@@ -54,6 +54,7 @@ type Page struct {
 type Change struct {
 	Reason         string // sent as Discreet-Reason
 	IfMatch        uint64 // the version that the caller saw; 0: none
+	IfNone         bool   // only create: the caller believes that there is nothing yet
 	IdempotencyKey string
 }
 
@@ -207,6 +208,9 @@ func (ch Change) header() http.Header {
 	}
 	if ch.IfMatch != 0 {
 		h.Set("If-Match", `"`+strconv.FormatUint(ch.IfMatch, 10)+`"`)
+	}
+	if ch.IfNone {
+		h.Set("If-None-Match", "*")
 	}
 	return withIdempotencyKey(h, ch.IdempotencyKey)
 }
