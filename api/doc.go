@@ -4,4 +4,8 @@
 //
 // It never prices, charges, adds noise or stores, never reads a row that is not being uploaded, and never
 // imports a store: it declares the small interfaces that it needs (Services).
+//
+// The OpenAPI document is made from the code; openapi.json is its copy, which a test compares. After a change:
+//
+//	go test ./api -run OpenAPI -update
 package api

@@ -100,6 +100,9 @@ type call struct {
 func (c *Client) do(ctx context.Context, k call) (*http.Response, error) {
 	u := *c.base
 	for _, s := range k.path {
+		if s == "" || s == "." || s == ".." {
+			return nil, errors.New("a name is empty or made of dots: give the name of a dataset, consumer, key or release")
+		}
 		u = *u.JoinPath(url.PathEscape(s))
 	}
 	u.RawQuery = k.query.Encode()

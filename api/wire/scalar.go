@@ -41,8 +41,9 @@ func (d *Decimal) UnmarshalJSON(token []byte) error {
 
 // isNumber tells whether text is a number in JSON's grammar.
 func isNumber(text string) bool {
-	if text == "" || (text[0] != '-' && (text[0] < '0' || text[0] > '9')) {
-		return false
+	digit := func(c byte) bool { return '0' <= c && c <= '9' }
+	if text == "" || (text[0] != '-' && !digit(text[0])) || !digit(text[len(text)-1]) {
+		return false // no other JSON value starts and ends like this
 	}
 	return json.Valid([]byte(text))
 }
