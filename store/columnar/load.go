@@ -3,9 +3,11 @@ package columnar
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -15,18 +17,19 @@ import (
 
 // LoadSpec says what a delivery of rows is.
 type LoadSpec struct {
-	Name   string // a repeat of the same content under it adds nothing; empty: a load that nothing repeats
+	Name   string // a repeat of the same content under it adds nothing; empty: a name made of the content
 	Format load.Format
 	Gzip   bool
-	// From and To are days, both included: the load covers the whole blocks that they touch. Zero: the blocks
-	// of its rows.
+	// From and To are days, both included: the load covers the whole blocks that they touch. They are required
+	// unless rows have no time, the block is all, or the run is dry, and never taken from the rows: askers see
+	// which blocks a load covered.
 	From, To rows.Date
 	DryRun   bool // reads and reports, stores nothing
 }
 
 // Report is what became of a delivery.
 type Report struct {
-	Load     dp.Load // as it was committed; of a dry run, what would have been
+	Load     dp.Load // as it was committed; of a dry run, what would have been, or the blocks of its rows
 	Repeated bool    // the same content was loaded under this name before: nothing was added
 	Accepted int64
 	Rejected int64
@@ -63,114 +66,149 @@ func (s *Store) Load(ctx context.Context, policy dp.VersionedPolicy, spec LoadSp
 		return Report{}, fmt.Errorf("waiting for other loads of dataset %s: %w", policy.Name, err)
 	}
 	defer release()
-	d := &delivery{store: s, policy: &policy.Policy, spec: spec, declared: blocks, reasons: make(map[string]int64)}
+	d := &delivery{store: s, policy: policy, spec: spec, declared: blocks, reasons: make(map[string]int64)}
 	return d.load(ctx, in, verify)
 }
 
 // delivery is one call of Load.
 type delivery struct {
 	store    *Store
-	policy   *dp.Policy
+	policy   dp.VersionedPolicy
 	spec     LoadSpec
-	declared []string // nil: those of its rows
-	writer   *writer  // nil: nothing is stored
+	declared []string // nil: those of its rows, which is for dry runs alone
+
+	begun   dp.Load
+	earlier *dp.Load // the committed load of the name that was given
+	writer  *writer  // nil: nothing is stored
 
 	report  Report
 	reasons map[string]int64
-	seen    map[string]bool // blocks of accepted rows
+	seen    map[string]bool // blocks of accepted rows, where none are declared
 }
 
 func (d *delivery) load(ctx context.Context, in io.Reader, verify func() error) (Report, error) {
-	s := d.store
-	begun := dp.Load{Dataset: d.policy.Name, Name: d.spec.Name, Blocks: d.declared}
-	var earlier *dp.Load
+	d.begun = dp.Load{Dataset: d.policy.Name, Name: d.spec.Name, Blocks: d.declared}
 	if !d.spec.DryRun {
-		if err := s.sweep(ctx, d.policy.Name); err != nil {
+		if err := d.begin(ctx); err != nil {
 			return Report{}, err
 		}
-		var err error
-		if begun, earlier, err = s.catalog.BeginLoad(ctx, d.policy.Name, d.spec.Name, d.declared); err != nil {
-			return Report{}, fmt.Errorf("beginning a load of dataset %s: %w", d.policy.Name, err)
-		}
-		if earlier == nil {
-			if d.writer, err = s.newWriter(d.policy, begun); err != nil {
-				return Report{}, fmt.Errorf("beginning a load of dataset %s: %w", d.policy.Name, err)
-			}
-		}
 	}
-	done, err := d.readAll(ctx, begun, in)
+	done, err := d.readAll(ctx, in)
 	d.finishReport(done)
 	if err == nil {
 		err = verify()
 	}
 	if err == nil {
-		err = d.checkReport(done)
+		err = d.checkReport()
 	}
-	if err == nil {
-		err = d.end(ctx, done, earlier)
+	if err == nil && !d.spec.DryRun {
+		err = d.end(ctx, done)
 	}
-	if err != nil && d.writer != nil {
-		err = d.writer.abandon(err)
+	if err != nil && !d.spec.DryRun {
+		err = d.abandon(ctx, err)
 	}
 	return d.report, err
 }
 
-// end commits what was read, or, if it was loaded before, records that it came again.
-func (d *delivery) end(ctx context.Context, done dp.Load, earlier *dp.Load) error {
-	switch {
-	case d.spec.DryRun:
+// begin removes what failed loads left, and tells the catalog that this one begins.
+func (d *delivery) begin(ctx context.Context) (err error) {
+	if err := d.store.sweep(ctx, d.policy.Name); err != nil {
+		return err
+	}
+	if d.begun, d.earlier, err = d.store.catalog.BeginLoad(ctx, d.policy.Name, d.policy.Version, d.spec.Name, d.declared); err != nil {
+		return fmt.Errorf("beginning a load of dataset %s: %w", d.policy.Name, err)
+	}
+	if d.earlier != nil {
 		return nil
-	case earlier == nil:
-		return d.writer.commit(ctx, done)
-	case earlier.Digest != done.Digest:
-		return refuse(dp.CodeConflict, "a load of this name was committed with other content: give this one another name")
 	}
-	if d.declared == nil {
-		done.Blocks = earlier.Blocks
+	if d.writer, err = d.store.newWriter(&d.policy.Policy, d.begun); err != nil {
+		return d.abandon(ctx, fmt.Errorf("beginning a load of dataset %s: %w", d.policy.Name, err))
 	}
-	if err := d.store.catalog.RepeatLoad(context.WithoutCancel(ctx), done); err != nil {
-		return fmt.Errorf("repeating a load of dataset %s: %w", d.policy.Name, err)
-	}
-	d.report.Load, d.report.Repeated = *earlier, true
 	return nil
 }
 
-// readAll reads the input to its end and gives the load with its digest and blocks.
-func (d *delivery) readAll(ctx context.Context, begun dp.Load, in io.Reader) (dp.Load, error) {
+// end commits what was read, or, if it was loaded before, records that it came again.
+func (d *delivery) end(ctx context.Context, done dp.Load) error {
+	earlier := d.earlier
+	if d.spec.Name == "" {
+		var err error
+		if earlier, err = d.store.catalog.LoadNamed(ctx, done.Dataset, done.Name); err != nil {
+			return fmt.Errorf("looking for an earlier load of dataset %s: %w", done.Dataset, err)
+		}
+	}
+	if earlier == nil {
+		return d.writer.commit(ctx, done)
+	}
+	if earlier.Digest != done.Digest {
+		return refuse(dp.CodeConflict, "a load of this name was committed with other content: give this one another name")
+	}
+	if err := d.store.catalog.RepeatLoad(context.WithoutCancel(ctx), done); err != nil {
+		return fmt.Errorf("repeating a load of dataset %s: %w", done.Dataset, err)
+	}
+	d.report.Load, d.report.Repeated = *earlier, true
+	if d.writer != nil {
+		_ = d.writer.remove() // the repeat counts, whatever happens now: the next sweep removes what is left
+	}
+	return nil
+}
+
+// abandon removes what a failed load wrote, and ends it. What cannot be done now, the next sweep does.
+func (d *delivery) abandon(ctx context.Context, cause error) error {
+	if d.writer != nil && d.writer.inDoubt {
+		return cause
+	}
+	if d.writer != nil {
+		if err := d.writer.remove(); err != nil {
+			return errors.Join(cause, fmt.Errorf("removing rows of dataset %s that were not committed: %w", d.policy.Name, err))
+		}
+	}
+	if err := d.store.catalog.AbandonLoad(context.WithoutCancel(ctx), d.begun); err != nil {
+		return errors.Join(cause, fmt.Errorf("abandoning a load of dataset %s: %w", d.policy.Name, err))
+	}
+	return cause
+}
+
+// readAll reads the input to its end and gives the load with its digest and name.
+func (d *delivery) readAll(ctx context.Context, in io.Reader) (dp.Load, error) {
 	digest := d.store.secrets.ContentDigest()
 	source := load.Source{
 		Format: d.spec.Format, Gzip: d.spec.Gzip, Blocks: d.declared,
-		Load: begun.ID, Limits: d.store.options.Limits, Content: digest,
+		Load: d.begun.ID, Limits: d.store.options.Limits, Content: digest,
 	}
-	reader, err := load.NewReader(d.policy, in, source, d.store.secrets)
+	done := d.begun
+	reader, err := load.NewReader(&d.policy.Policy, in, source, d.store.secrets)
 	if err != nil {
-		return begun, err
+		return done, err
 	}
 	d.seen = make(map[string]bool)
 	for n := 0; ; n++ {
 		if n%1024 == 0 && ctx.Err() != nil {
-			return begun, fmt.Errorf("loading rows: %w", context.Cause(ctx))
+			return done, fmt.Errorf("loading rows: %w", context.Cause(ctx))
 		}
 		record, err := reader.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return begun, err
+			return done, err
 		}
 		if err := d.take(ctx, record); err != nil {
-			return begun, err
+			return done, err
 		}
 	}
 	if d.declared == nil {
-		for block := range d.seen {
-			begun.Blocks = append(begun.Blocks, block)
-		}
-		slices.Sort(begun.Blocks) // names of one kind of block sort as the calendar does
+		done.Blocks = slices.Sorted(maps.Keys(d.seen)) // names of one kind of block sort as the calendar does
 	}
-	copy(begun.Digest[:], digest.Sum(nil))
-	return begun, nil
+	copy(done.Digest[:], digest.Sum(nil))
+	if done.Name == "" {
+		done.Name = contentName(done.Digest)
+	}
+	return done, nil
 }
+
+// contentName names a load that was given no name. The digest is keyed: the name tells nothing of the content to
+// who has only the ledger.
+func contentName(digest [32]byte) string { return "content-" + hex.EncodeToString(digest[:16]) }
 
 func (d *delivery) take(ctx context.Context, record *load.Record) error {
 	if record.Reason != "" {
@@ -182,7 +220,7 @@ func (d *delivery) take(ctx context.Context, record *load.Record) error {
 		return nil
 	}
 	d.report.Accepted++
-	if !d.seen[record.Block] {
+	if d.declared == nil && !d.seen[record.Block] {
 		d.seen[record.Block] = true
 		if len(d.seen) > d.store.options.LoadBlocks {
 			return d.store.tooManyBlocks()
@@ -206,32 +244,27 @@ func (d *delivery) finishReport(done dp.Load) {
 
 // checkReport refuses what would commit nothing by mistake. Most often the policy does not fit the file, and
 // once such a load had its name, the mended file could not be loaded under it.
-func (d *delivery) checkReport(done dp.Load) error {
-	switch {
-	case d.spec.DryRun:
+func (d *delivery) checkReport() error {
+	if d.spec.DryRun || d.report.Accepted > 0 || d.report.Rejected == 0 {
 		return nil
-	case d.report.Accepted == 0 && d.report.Rejected > 0:
-		e := refuse(dp.CodeInvalidInput, "every record was rejected and nothing was loaded: mend the records, or the policy")
-		for _, r := range d.report.Rejects[:min(len(d.report.Rejects), 10)] {
-			e.Locations = append(e.Locations, dp.Location{Path: fmt.Sprintf("line %d", r.Line), Message: r.Reason})
-		}
-		return e
-	case len(done.Blocks) == 0:
-		return refuse(dp.CodeInvalidInput, "no rows and no days: say with from and to which days have none")
 	}
-	return nil
+	e := refuse(dp.CodeInvalidInput, "every record was rejected and nothing was loaded: mend the records, or the policy")
+	for _, r := range d.report.Rejects[:min(len(d.report.Rejects), 10)] {
+		e.Locations = append(e.Locations, dp.Location{Path: fmt.Sprintf("line %d", r.Line), Message: r.Reason})
+	}
+	return e
 }
 
-// coveredBlocks are those that a load declares; nil where it leaves them to its rows.
+// coveredBlocks are those that a load declares; nil where a dry run leaves them to its rows.
 func (s *Store) coveredBlocks(p *dp.Policy, spec LoadSpec) ([]string, error) {
 	none := rows.Date{}
 	switch {
 	case p.Time == nil || p.Unit.Block == dp.All:
 		return []string{rows.AllBlock}, nil
-	case spec.From == none && spec.To == none:
+	case spec.From == none && spec.To == none && spec.DryRun:
 		return nil, nil
 	case spec.From == none || spec.To == none:
-		return nil, refuse(dp.CodeInvalidInput, "from and to go together: give both, or neither for the days of the rows")
+		return nil, refuse(dp.CodeInvalidInput, "from and to are missing: give the first and the last day that this load covers, such as 2026-01-01 and 2026-01-31; every %s that they touch counts as loaded, with rows or without", p.Unit.Block)
 	case spec.To.Before(spec.From):
 		return nil, refuse(dp.CodeInvalidInput, "to lies before from: exchange them")
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/plan"
+	"github.com/discreet-analytics/discreet/dp/rows"
 	"github.com/discreet-analytics/discreet/store/load"
 )
 
@@ -69,7 +70,7 @@ func TestEveryDeclaredBlockIsBumpedWithRowsOrWithout(t *testing.T) {
 }
 
 func TestSameLoadTwiceAddsNothing(t *testing.T) {
-	for name, first := range map[string]LoadSpec{"declared": days("one", "2026-01-01", "2026-02-28"), "of its rows": spec("one")} {
+	for name, first := range map[string]LoadSpec{"named": spec("one"), "named by its content": spec("")} {
 		t.Run(name, func(t *testing.T) {
 			c := newCatalog()
 			s := open(t, t.TempDir(), c, small())
@@ -83,27 +84,60 @@ func TestSameLoadTwiceAddsNothing(t *testing.T) {
 			if !slices.Equal(stored(t, s), before) {
 				t.Error("the repeat stored something")
 			}
-			if v := c.now("clicks", []string{"2026-01"}).Blocks[0].Version; v != 2 {
-				t.Errorf("version %d, want a bump by the repeat", v)
+			for _, v := range c.now("clicks", []string{"2026-01", "2026-02"}).Blocks {
+				if v.Version != 2 {
+					t.Errorf("version %+v, want a bump by the repeat", v)
+				}
 			}
 			checkTotals(t, s, c, []string{"2026-01"}, 1, 1)
 
-			_, err := s.Load(context.Background(), clicks(), first, strings.NewReader(text+"bob,2026-01-05,home,1.5,x\n"), noError)
-			checkRefusal(t, err, dp.CodeConflict, "give this one another name")
-			_, err = s.Load(context.Background(), clicks(), days("one", "2026-01-01", "2026-03-28"), strings.NewReader(text), noError)
+			longer := first
+			longer.To = rows.Date{Year: 2026, Month: 3, Day: 28}
+			_, err := s.Load(context.Background(), clicks(), longer, strings.NewReader(text), noError)
 			checkRefusal(t, err, dp.CodeConflict, "other blocks")
-			checkTotals(t, s, c, []string{"2026-01"}, 1, 1)
+			if !slices.Equal(stored(t, s), before) || len(c.pending) > 0 {
+				t.Errorf("the refused one left something; pending are %v", c.pending)
+			}
 		})
 	}
 }
 
-func TestUnnamedLoadsAreNeverRepeats(t *testing.T) {
+func TestNameOfALoadIsForOneContent(t *testing.T) {
 	c := newCatalog()
 	s := open(t, t.TempDir(), c, small())
-	for range 2 {
-		mustLoad(t, s, clicks(), spec(""), clicksHeader+"ann,2026-01-05,home,1.5,x\n")
+	text := clicksHeader + "ann,2026-01-05,home,1.5,x\n"
+	mustLoad(t, s, clicks(), spec("one"), text)
+	before := stored(t, s)
+	_, err := s.Load(context.Background(), clicks(), spec("one"), strings.NewReader(text+"bob,2026-01-05,home,1.5,x\n"), noError)
+	checkRefusal(t, err, dp.CodeConflict, "give this one another name")
+	if !slices.Equal(stored(t, s), before) || len(c.pending) > 0 {
+		t.Errorf("the refused one left something; pending are %v", c.pending)
 	}
-	checkTotals(t, s, c, []string{"2026-01"}, 1, 2)
+	checkTotals(t, s, c, []string{"2026-01"}, 1, 1)
+}
+
+func TestLoadWithoutANameIsNamedByTheKeyedDigestOfItsContent(t *testing.T) {
+	c := newCatalog()
+	s := open(t, t.TempDir(), c, small())
+	text := clicksHeader + "ann,2026-01-05,home,1.5,x\n"
+	digest := secrets{}.ContentDigest()
+	digest.Write([]byte(text))
+	want := fmt.Sprintf("content-%x", digest.Sum(nil)[:16])
+	dry := spec("")
+	dry.DryRun = true
+	if r := mustLoad(t, s, clicks(), dry, text); r.Load.Name != want {
+		t.Errorf("a dry run is named %q, want %q", r.Load.Name, want)
+	}
+	for _, more := range []string{"", "bob,2026-01-05,home,1.5,x\n"} {
+		r := mustLoad(t, s, clicks(), spec(""), text+more)
+		if (r.Load.Name == want) != (more == "") || r.Repeated {
+			t.Errorf("a load is named %q, repeated %v", r.Load.Name, r.Repeated)
+		}
+		if named := c.named["clicks/"+r.Load.Name]; named.ID != r.Load.ID {
+			t.Errorf("committed was %+v", named)
+		}
+	}
+	checkTotals(t, s, c, []string{"2026-01"}, 2, 3)
 }
 
 func TestEveryRowIsItsOwnCustomerAcrossLoads(t *testing.T) {
@@ -111,22 +145,44 @@ func TestEveryRowIsItsOwnCustomerAcrossLoads(t *testing.T) {
 	s := open(t, t.TempDir(), c, small())
 	p := clicks()
 	p.Unit, p.Time = dp.Unit{Row: true, Block: dp.All}, nil
-	for range 2 {
-		mustLoad(t, s, p, spec(""), "page,seconds\nhome,1\nhome,1\nhome,1\n")
+	undeclared := LoadSpec{Format: load.CSV} // there is one block
+	for _, last := range []string{"home,1\n", "home,1\n", "away,1\n"} {
+		mustLoad(t, s, p, undeclared, "page,seconds\nhome,1\nhome,1\n"+last)
 	}
 	if got := aggregate(t, s, c, perBlock(p, "all")); got[0].Totals[0] != 6 {
-		t.Errorf("%v customers, want 6", got[0].Totals[0])
+		t.Errorf("%v customers of two different loads, want 6", got[0].Totals[0])
+	}
+}
+
+// What rows mean follows from the policy by which they were read, whichever is in force when their load begins.
+func TestLoadBeginsUnderThePolicyThatItsRowsAreReadBy(t *testing.T) {
+	c := newCatalog()
+	s := open(t, t.TempDir(), c, small())
+	p := clicks()
+	for _, version := range []uint64{3, 7} {
+		p.Version = version
+		r := mustLoad(t, s, p, spec(fmt.Sprint(version)), clicksHeader+"ann,2026-01-05,home,1.5,x\n")
+		if got := c.policies[numbered(r.Load)]; got != version {
+			t.Errorf("it began under version %d, want %d", got, version)
+		}
 	}
 }
 
 func TestDryRunStoresNothing(t *testing.T) {
 	c := newCatalog()
 	s := open(t, t.TempDir(), c, small())
-	dry := spec("one")
-	dry.DryRun = true
-	r := mustLoad(t, s, clicks(), dry, clicksHeader+"ann,2026-01-05,home,1.5,x\n,,,,\n")
-	if r.Accepted != 1 || r.Rejected != 1 || !slices.Equal(r.Load.Blocks, []string{"2026-01"}) {
-		t.Errorf("%+v", r)
+	dry := LoadSpec{Name: "one", Format: load.CSV, DryRun: true}
+	text := clicksHeader + "ann,2026-02-05,home,1.5,x\n,,,,\nann,2026-01-05,home,1.5,x\n"
+	for want, spec := range map[string]LoadSpec{"2026-01 2026-02": dry, "2026-02 2026-03": days("one", "2026-02-01", "2026-03-01")} {
+		spec.DryRun = true
+		r := mustLoad(t, s, clicks(), spec, text)
+		accepted := int64(2)
+		if spec != dry {
+			accepted = 1
+		}
+		if r.Accepted != accepted || r.Rejected != 3-accepted || strings.Join(r.Load.Blocks, " ") != want {
+			t.Errorf("%+v, want blocks %s", r, want)
+		}
 	}
 	if len(stored(t, s)) > 0 || c.ids["clicks"] != 0 {
 		t.Error("something was stored")
@@ -135,31 +191,25 @@ func TestDryRunStoresNothing(t *testing.T) {
 
 // A failure at any step leaves nothing that counts and nothing on disk that anybody would find.
 func TestFailedLoadLeavesNothing(t *testing.T) {
-	rows := clicksHeader + strings.Repeat("ann,2026-01-05,home,1.5,x\n", 50)
+	text := clicksHeader + strings.Repeat("ann,2026-01-05,home,1.5,x\n", 50)
 	cut := errors.New("body is shorter than its Content-Length")
 	for name, c := range map[string]struct {
 		in     io.Reader
 		verify func() error
 		want   func(*testing.T, error)
 	}{
-		"cut upload": {strings.NewReader(rows), func() error { return cut }, func(t *testing.T, err error) {
+		"cut upload": {strings.NewReader(text), func() error { return cut }, func(t *testing.T, err error) {
 			if err != cut {
 				t.Errorf("got %v", err)
 			}
 		}},
-		"broken connection": {io.MultiReader(strings.NewReader(rows), failing{cut}), noError, func(t *testing.T, err error) {
+		"broken connection": {io.MultiReader(strings.NewReader(text), failing{cut}), noError, func(t *testing.T, err error) {
 			if !errors.Is(err, cut) {
 				t.Errorf("got %v", err)
 			}
 		}},
-		"too many blocks": {strings.NewReader(rows + "ann,2026-02-05,home,1,x\nann,2026-03-05,home,1,x\nann,2026-04-05,home,1,x\n"), noError, func(t *testing.T, err error) {
-			checkRefusal(t, err, dp.CodeTooLarge, "at most 3 blocks")
-		}},
 		"all rejected": {strings.NewReader(clicksHeader + "ann,5.1.2026,home,1,x\n"), noError, func(t *testing.T, err error) {
 			checkRefusal(t, err, dp.CodeInvalidInput, "line 2: time: not a date")
-		}},
-		"nothing at all": {strings.NewReader(clicksHeader), noError, func(t *testing.T, err error) {
-			checkRefusal(t, err, dp.CodeInvalidInput, "from and to")
 		}},
 		"no header": {strings.NewReader(""), noError, func(t *testing.T, err error) {
 			checkRefusal(t, err, dp.CodeInvalidInput, "no header")
@@ -168,15 +218,13 @@ func TestFailedLoadLeavesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			catalog := newCatalog()
 			o := small()
-			o.BufferRows, o.LoadBlocks = 10, 3
+			o.BufferRows = 10
 			s := open(t, t.TempDir(), catalog, o)
 			_, err := s.Load(context.Background(), clicks(), spec("one"), c.in, c.verify)
 			c.want(t, err)
-			if keys := stored(t, s); len(keys) > 0 {
-				t.Errorf("%d keys are left", len(keys))
-			}
+			checkNothingLeft(t, s, catalog)
 			checkTotals(t, s, catalog, []string{"2026-01"})
-			mustLoad(t, s, clicks(), spec("one"), rows) // the name is free
+			mustLoad(t, s, clicks(), spec("one"), text) // the name is free
 			checkTotals(t, s, catalog, []string{"2026-01"}, 1, 50)
 		})
 	}
@@ -195,9 +243,7 @@ func TestCancelledLoadLeavesNothing(t *testing.T) {
 	if _, err := s.Load(ctx, clicks(), spec("one"), body, noError); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if len(stored(t, s)) > 0 {
-		t.Error("keys are left")
-	}
+	checkNothingLeft(t, s, c)
 }
 
 // While nobody knows whether the ledger committed, the segments stay and do not count; at the next start the
@@ -218,12 +264,18 @@ func TestCommitInDoubtIsSettledByTheCatalog(t *testing.T) {
 			}
 			mustLoad(t, s, clicks(), spec("two"), clicksHeader+"bob,2026-01-05,home,1.5,x\n") // does not sweep them
 			before := len(stored(t, s))
+			if _, pending := c.pending["clicks/1"]; pending == lost {
+				t.Error("a load in doubt was ended")
+			}
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
 			s = open(t, dir, c, small())
 			if kept := len(stored(t, s)) == before; kept != lost {
 				t.Errorf("segments kept: %v, committed: %v", kept, lost)
+			}
+			if len(c.pending) > 0 {
+				t.Errorf("pending are %v", c.pending)
 			}
 			want := int64(1)
 			if lost {
@@ -240,9 +292,7 @@ func TestLoadThatTheCatalogRefusesIsRemoved(t *testing.T) {
 	c.commit = func() error { return refuse(dp.CodeConflict, "the policy changed") }
 	_, err := s.Load(context.Background(), clicks(), spec("one"), strings.NewReader(clicksHeader+"ann,2026-01-05,home,1.5,x\n"), noError)
 	checkRefusal(t, err, dp.CodeConflict, "the policy changed")
-	if len(stored(t, s)) > 0 {
-		t.Error("segments are left")
-	}
+	checkNothingLeft(t, s, c)
 }
 
 func TestLoadThatDiedIsSweptAtTheNextStart(t *testing.T) {
@@ -251,15 +301,11 @@ func TestLoadThatDiedIsSweptAtTheNextStart(t *testing.T) {
 	o.BufferRows = 10
 	s := open(t, dir, c, o)
 	p := clicks()
-	begun, _, err := c.BeginLoad(context.Background(), "clicks", "one", nil)
-	if err != nil {
+	d := &delivery{store: s, policy: p, spec: spec("one"), declared: []string{"2026-01"}, reasons: map[string]int64{}}
+	if err := d.begin(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	d := &delivery{store: s, policy: &p.Policy, spec: spec("one"), reasons: map[string]int64{}}
-	if d.writer, err = s.newWriter(&p.Policy, begun); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.readAll(context.Background(), begun, strings.NewReader(clicksHeader+strings.Repeat("ann,2026-01-05,home,1.5,x\n", 35))); err != nil {
+	if _, err := d.readAll(context.Background(), strings.NewReader(clicksHeader+strings.Repeat("ann,2026-01-05,home,1.5,x\n", 35))); err != nil {
 		t.Fatal(err)
 	}
 	if len(stored(t, s)) == 0 {
@@ -269,11 +315,29 @@ func TestLoadThatDiedIsSweptAtTheNextStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, dir, c, o)
-	if keys := stored(t, s); len(keys) > 0 {
-		t.Errorf("%d keys are left", len(keys))
-	}
+	checkNothingLeft(t, s, c)
 	mustLoad(t, s, p, spec("one"), clicksHeader+"ann,2026-01-05,home,1.5,x\n")
 	checkTotals(t, s, c, []string{"2026-01"}, 1, 1)
+}
+
+// A load that repeats has no segments, so that only the catalog knows of it.
+func TestRepeatThatDiedIsEndedByTheNextLoad(t *testing.T) {
+	c := newCatalog()
+	s := open(t, t.TempDir(), c, small())
+	text := clicksHeader + "ann,2026-01-05,home,1.5,x\n"
+	mustLoad(t, s, clicks(), spec("one"), text)
+	d := &delivery{store: s, policy: clicks(), spec: spec("one"), declared: []string{"2026-01", "2026-02"}}
+	if err := d.begin(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if len(c.pending) != 1 || d.earlier == nil {
+		t.Fatalf("pending are %v, the earlier load is %v", c.pending, d.earlier)
+	}
+	mustLoad(t, s, clicks(), spec("two"), text)
+	if len(c.pending) > 0 {
+		t.Errorf("pending are %v", c.pending)
+	}
+	checkTotals(t, s, c, []string{"2026-01"}, 1, 2)
 }
 
 func TestNumberOfALoadIsNeverUsedTwice(t *testing.T) {
@@ -298,8 +362,10 @@ func TestDaysOfALoadAreChecked(t *testing.T) {
 		code dp.Code
 		says string
 	}{
-		"only from":       {days("", "2026-01-01", ""), dp.CodeInvalidInput, "go together"},
-		"only to":         {days("", "", "2026-01-01"), dp.CodeInvalidInput, "go together"},
+		"none":            {LoadSpec{Format: load.CSV}, dp.CodeInvalidInput, "give the first and the last day"},
+		"only from":       {days("", "2026-01-01", ""), dp.CodeInvalidInput, "give the first and the last day"},
+		"only to":         {days("", "", "2026-01-01"), dp.CodeInvalidInput, "give the first and the last day"},
+		"dry, only from":  {LoadSpec{Format: load.CSV, DryRun: true, From: rows.FirstDate()}, dp.CodeInvalidInput, "give the first and the last day"},
 		"inverted":        {days("", "2026-01-02", "2026-01-01"), dp.CodeInvalidInput, "exchange"},
 		"too many blocks": {days("", "2026-01-01", "2027-01-01"), dp.CodeTooLarge, "at most 12 blocks"},
 	} {
@@ -308,6 +374,22 @@ func TestDaysOfALoadAreChecked(t *testing.T) {
 			checkRefusal(t, err, c.code, c.says)
 		})
 	}
+	p := clicks()
+	p.Unit.Block = dp.All
+	mustLoad(t, s, p, LoadSpec{Format: load.CSV}, clicksHeader) // there is only one to cover
+}
+
+func TestDryRunOverTooManyBlocksIsRefused(t *testing.T) {
+	o := small()
+	o.LoadBlocks = 3
+	s := open(t, t.TempDir(), newCatalog(), o)
+	var text strings.Builder
+	text.WriteString(clicksHeader)
+	for month := range 4 {
+		fmt.Fprintf(&text, "ann,2026-%02d-05,home,1,x\n", month+1)
+	}
+	_, err := s.Load(context.Background(), clicks(), LoadSpec{Format: load.CSV, DryRun: true}, strings.NewReader(text.String()), noError)
+	checkRefusal(t, err, dp.CodeTooLarge, "at most 3 blocks")
 }
 
 func TestLoadsOfOneDatasetWaitForEachOther(t *testing.T) {

@@ -40,13 +40,20 @@ type Store struct {
 
 // Catalog decides which loads are visible. The ledger is one.
 type Catalog interface {
-	// BeginLoad gives a load its number, which is never given again. Blocks are nil while they are not known.
-	// Where a load of that name was committed, it returns that one too.
-	BeginLoad(ctx context.Context, dataset, name string, blocks []string) (begun dp.Load, earlier *dp.Load, err error)
+	// BeginLoad gives a load its number, which is never given again, and remembers by which version of the policy
+	// its rows are read. Where a load of that name was committed, it returns that one too. An empty name is none
+	// yet: the load ends under another.
+	BeginLoad(ctx context.Context, dataset string, policyVersion uint64, name string, blocks []string) (begun dp.Load, earlier *dp.Load, err error)
+	// LoadNamed returns the committed load of a name, or nil.
+	LoadNamed(ctx context.Context, dataset, name string) (*dp.Load, error)
 	// CommitLoad makes a load visible whose segments are durable.
 	CommitLoad(ctx context.Context, loaded dp.Load) error
 	// RepeatLoad records that the content of a committed load was sent again, which adds nothing.
 	RepeatLoad(ctx context.Context, repeated dp.Load) error
+	// AbandonLoad ends a load that is not to be committed. One that has ended stays as it is.
+	AbandonLoad(ctx context.Context, abandoned dp.Load) error
+	// PendingLoads returns the loads that began and have not ended, of one dataset or (empty) of all.
+	PendingLoads(ctx context.Context, dataset string) ([]dp.Load, error)
 	// CommittedLoads returns the numbers of the loads whose rows of a block are visible at a version of it.
 	CommittedLoads(ctx context.Context, dataset, block string, version uint64) ([]uint64, error)
 }

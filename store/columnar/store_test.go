@@ -27,24 +27,42 @@ type catalog struct {
 	mu       sync.Mutex
 	ids      map[string]uint64
 	named    map[string]dp.Load
+	pending  map[string]dp.Load  // by dataset/number
+	policies map[string]uint64   // likewise, the version that a load began with
 	versions map[string][]uint64 // by dataset/block, the load of each version; 0: a repeat
 	commit   func() error        // fails the next commits; nil: they succeed
 	lost     bool                // a failing commit took effect all the same
 }
 
 func newCatalog() *catalog {
-	return &catalog{ids: map[string]uint64{}, named: map[string]dp.Load{}, versions: map[string][]uint64{}}
+	return &catalog{ids: map[string]uint64{}, named: map[string]dp.Load{}, pending: map[string]dp.Load{},
+		policies: map[string]uint64{}, versions: map[string][]uint64{}}
 }
 
-func (c *catalog) BeginLoad(_ context.Context, dataset, name string, blocks []string) (dp.Load, *dp.Load, error) {
+func numbered(l dp.Load) string { return fmt.Sprint(l.Dataset, "/", l.ID) }
+
+func (c *catalog) BeginLoad(_ context.Context, dataset string, policyVersion uint64, name string, blocks []string) (dp.Load, *dp.Load, error) {
+	if len(blocks) == 0 {
+		return dp.Load{}, nil, errors.New("a load declares no block")
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ids[dataset]++
 	begun := dp.Load{ID: c.ids[dataset], Dataset: dataset, Name: name, Blocks: blocks}
+	c.pending[numbered(begun)], c.policies[numbered(begun)] = begun, policyVersion
 	if earlier, ok := c.named[dataset+"/"+name]; ok && name != "" {
 		return begun, &earlier, nil
 	}
 	return begun, nil, nil
+}
+
+func (c *catalog) LoadNamed(_ context.Context, dataset, name string) (*dp.Load, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if named, ok := c.named[dataset+"/"+name]; ok {
+		return &named, nil
+	}
+	return nil, nil
 }
 
 func (c *catalog) CommitLoad(_ context.Context, l dp.Load) error {
@@ -52,6 +70,9 @@ func (c *catalog) CommitLoad(_ context.Context, l dp.Load) error {
 	defer c.mu.Unlock()
 	if c.commit != nil && !c.lost {
 		return c.commit()
+	}
+	if err := c.end(l); err != nil {
+		return err
 	}
 	c.named[l.Dataset+"/"+l.Name] = l
 	for _, block := range l.Blocks {
@@ -70,11 +91,45 @@ func (c *catalog) RepeatLoad(_ context.Context, l dp.Load) error {
 	if !slices.Equal(l.Blocks, c.named[l.Dataset+"/"+l.Name].Blocks) {
 		return refuse(dp.CodeConflict, "other blocks")
 	}
+	if err := c.end(l); err != nil {
+		return err
+	}
 	for _, block := range l.Blocks {
 		key := l.Dataset + "/" + block
 		c.versions[key] = append(c.versions[key], 0)
 	}
 	return nil
+}
+
+// end takes a load off those that are pending.
+func (c *catalog) end(l dp.Load) error {
+	began, ok := c.pending[numbered(l)]
+	if !ok || l.Name == "" || began.Name != "" && began.Name != l.Name || !slices.Equal(began.Blocks, l.Blocks) {
+		return errors.New("a load ends that did not begin, or that began as another")
+	}
+	delete(c.pending, numbered(l))
+	return nil
+}
+
+func (c *catalog) AbandonLoad(ctx context.Context, l dp.Load) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	delete(c.pending, numbered(l))
+	return nil
+}
+
+func (c *catalog) PendingLoads(_ context.Context, dataset string) (list []dp.Load, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range c.pending {
+		if dataset == "" || dataset == l.Dataset {
+			list = append(list, l)
+		}
+	}
+	return list, nil
 }
 
 func (c *catalog) CommittedLoads(_ context.Context, dataset, block string, version uint64) (loads []uint64, err error) {
@@ -147,10 +202,11 @@ func clicks() dp.VersionedPolicy {
 
 const clicksHeader = "user,at,page,seconds,secret\n"
 
-func spec(name string) LoadSpec { return LoadSpec{Name: name, Format: load.CSV} }
+// spec declares January and February.
+func spec(name string) LoadSpec { return days(name, "2026-01-01", "2026-02-28") }
 
 func days(name, from, to string) LoadSpec {
-	s := spec(name)
+	s := LoadSpec{Name: name, Format: load.CSV}
 	s.From, _ = rows.ParseDate(from)
 	s.To, _ = rows.ParseDate(to)
 	return s
@@ -203,6 +259,17 @@ func checkRefusal(t *testing.T, err error, code dp.Code, says string) {
 	var refusal *dp.Error
 	if !errors.As(err, &refusal) || refusal.Code != code || !strings.Contains(err.Error(), says) {
 		t.Errorf("got %v, want %s that says %q", err, code, says)
+	}
+}
+
+// checkNothingLeft finds what a load that failed should not leave: segments, and a load that has not ended.
+func checkNothingLeft(t *testing.T, s *Store, c *catalog) {
+	t.Helper()
+	if keys := stored(t, s); len(keys) > 0 {
+		t.Errorf("%d keys are left", len(keys))
+	}
+	if len(c.pending) > 0 {
+		t.Errorf("pending are %v", c.pending)
 	}
 }
 

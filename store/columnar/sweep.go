@@ -17,7 +17,7 @@ import (
 // loadRecord says what became of a load. Records stay, so that a number is never used twice.
 type loadRecord struct {
 	State  loadState `json:"state"`
-	Blocks []string  `json:"blocks"` // where it has segments
+	Blocks []string  `json:"blocks"` // that it declares: it has segments in no other
 }
 
 type loadState string
@@ -39,19 +39,21 @@ func (s *Store) setLoad(l dp.Load, state loadState) error {
 	return nil
 }
 
-// sweep removes the segments of loads that failed or died. Of one dataset it removes what loads of this process
-// left: none is under way when the next one begins. Of all (dataset empty), when the store opens, it also
-// settles those whose commit was under way when the process died. A load whose commit failed in this
-// process is left alone until then, because the catalog may yet have it.
+// sweep removes the segments of loads that failed or died, and ends those loads. Of one dataset it removes what
+// loads of this process left: none is under way when the next one begins. Of all (dataset empty), when the store
+// opens, it also settles those whose commit was under way when the process died. A load whose commit failed in
+// this process is left alone until then, because the catalog may yet have it.
 func (s *Store) sweep(ctx context.Context, dataset string) error {
 	unfinished, err := s.unfinished(dataset)
 	if err != nil {
 		return fmt.Errorf("looking for unfinished loads: %w", err)
 	}
+	var inDoubt []uint64 // of the dataset
 	for _, l := range unfinished {
 		state := l.state
 		if state == committing {
 			if dataset != "" {
+				inDoubt = append(inDoubt, l.load.ID)
 				continue
 			}
 			if state, err = s.settle(ctx, l.load); err != nil {
@@ -68,13 +70,30 @@ func (s *Store) sweep(ctx context.Context, dataset string) error {
 			return err
 		}
 	}
+	return s.endPending(ctx, dataset, inDoubt)
+}
+
+// endPending ends the loads that nobody will end any more, those without segments too.
+func (s *Store) endPending(ctx context.Context, dataset string, inDoubt []uint64) error {
+	pending, err := s.catalog.PendingLoads(ctx, dataset)
+	if err != nil {
+		return fmt.Errorf("looking for unfinished loads: %w", err)
+	}
+	for _, l := range pending {
+		if slices.Contains(inDoubt, l.ID) {
+			continue
+		}
+		if err := s.catalog.AbandonLoad(ctx, l); err != nil {
+			return fmt.Errorf("abandoning a load of dataset %s: %w", l.Dataset, err)
+		}
+	}
 	return nil
 }
 
 // settle asks the catalog whether a load was committed. All of its blocks were, or none.
 func (s *Store) settle(ctx context.Context, l dp.Load) (loadState, error) {
-	if len(l.Blocks) == 0 {
-		return writing, nil
+	if len(l.Blocks) == 0 { // every load declares some
+		return "", errDamaged
 	}
 	visible, err := s.catalog.CommittedLoads(ctx, l.Dataset, l.Blocks[0], math.MaxUint64)
 	if err != nil {

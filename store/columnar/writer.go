@@ -61,9 +61,6 @@ func (w *writer) flush(ctx context.Context) error {
 	if w.buffer.len() == 0 {
 		return nil
 	}
-	if err := w.recordBlocks(); err != nil {
-		return err
-	}
 	batch := w.store.db.NewWriteBatch()
 	defer batch.Cancel()
 	order := w.buffer.sorted()
@@ -85,22 +82,6 @@ func (w *writer) flush(ctx context.Context) error {
 		return fmt.Errorf("writing rows of dataset %s: %w", w.policy.Name, err)
 	}
 	return nil
-}
-
-// recordBlocks adds the buffer's blocks to those of the record, so that no segment is ever in a block where
-// nobody would look for it.
-func (w *writer) recordBlocks() error {
-	grown := false
-	for _, block := range w.buffer.blocks {
-		if !slices.Contains(w.load.Blocks, block) {
-			w.load.Blocks = append(w.load.Blocks, block)
-			grown = true
-		}
-	}
-	if !grown {
-		return nil
-	}
-	return w.store.setLoad(w.load, writing)
 }
 
 func (w *writer) part(block string) *part {
@@ -171,19 +152,12 @@ func (w *writer) commit(ctx context.Context, done dp.Load) error {
 	return nil
 }
 
-// abandon removes what a failed load wrote. What it cannot remove, the next sweep does.
-func (w *writer) abandon(cause error) error {
-	if w.inDoubt {
-		return cause
+// remove takes back what was written.
+func (w *writer) remove() error {
+	if err := w.store.remove(w.load); err != nil {
+		return err
 	}
-	err := w.store.remove(w.load)
-	if err == nil {
-		err = w.store.setLoad(w.load, removed)
-	}
-	if err != nil {
-		return errors.Join(cause, fmt.Errorf("removing rows of dataset %s that were not committed: %w", w.policy.Name, err))
-	}
-	return cause
+	return w.store.setLoad(w.load, removed)
 }
 
 // cut splits order into runs of at most most.

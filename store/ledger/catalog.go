@@ -45,11 +45,13 @@ func (l *Ledger) Policies(ctx context.Context) (list []dp.VersionedPolicy, err e
 // maxLoadName is the longest name of a load, in bytes.
 const maxLoadName = 200
 
-// BeginLoad gives a load its number, which is never given again. Blocks are those that the load declares, or
-// nil while it does not know them. Where a load of that name was committed, it returns that one too: the
-// same content is then to be repeated (RepeatLoad), and other content needs another name. An empty name is
-// never found again.
-func (l *Ledger) BeginLoad(ctx context.Context, dataset, name string, blocks []string) (begun dp.Load, earlier *dp.Load, err error) {
+// BeginLoad gives a load its number, which is never given again. The policy version is that of the policy which
+// the caller reads the rows by; blocks are those that the load declares. Where a load of that name was committed,
+// it returns that one too: the same content is then to be repeated (RepeatLoad), and other content needs another
+// name. A load that begins without a name ends under one (LoadNamed tells whether it is free).
+//
+// A load that began is pending until CommitLoad, RepeatLoad or AbandonLoad ends it.
+func (l *Ledger) BeginLoad(ctx context.Context, dataset string, policyVersion uint64, name string, blocks []string) (begun dp.Load, earlier *dp.Load, err error) {
 	if len(name) > maxLoadName {
 		return begun, nil, refuse(dp.CodeInvalidInput, "the name of the load is too long: use at most %d bytes", maxLoadName)
 	}
@@ -64,6 +66,9 @@ func (l *Ledger) BeginLoad(ctx context.Context, dataset, name string, blocks []s
 		if !found {
 			return errNoDataset()
 		}
+		if policyVersion == 0 || policyVersion > d.PolicyVersion {
+			return errors.New("a load begins under a policy that was never in force")
+		}
 		if earlier, err = loadNamed(t, dataset, name); err != nil {
 			return err
 		}
@@ -72,7 +77,7 @@ func (l *Ledger) BeginLoad(ctx context.Context, dataset, name string, blocks []s
 			return err
 		}
 		begun = dp.Load{ID: d.Loads, Dataset: dataset, Name: name, Blocks: blocks}
-		return save(t, pendingKey(dataset, d.Loads), pendingRecord{Name: name, Blocks: blocks, PolicyVersion: d.PolicyVersion, At: t.now})
+		return save(t, pendingKey(dataset, d.Loads), pendingRecord{Name: name, Blocks: blocks, PolicyVersion: policyVersion, At: t.now})
 	})
 	if err != nil {
 		return dp.Load{}, nil, err
@@ -116,9 +121,7 @@ func (l *Ledger) CommitLoad(ctx context.Context, loaded dp.Load) error {
 		if err := save(t, loadKey(loaded.Dataset, loaded.ID), loaded); err != nil {
 			return err
 		}
-		if loaded.Name != "" {
-			saveNumber(t, loadNameKey(loaded.Dataset, loaded.Name), loaded.ID)
-		}
+		saveNumber(t, loadNameKey(loaded.Dataset, loaded.Name), loaded.ID)
 		if d.LoadedUnder == 0 || began.PolicyVersion < d.LoadedUnder {
 			d.LoadedUnder = began.PolicyVersion
 			if err := save(t, datasetKey(loaded.Dataset), d); err != nil {
@@ -150,13 +153,51 @@ func (l *Ledger) RepeatLoad(ctx context.Context, repeated dp.Load) error {
 			return errNameTaken()
 		}
 		if !slices.Equal(earlier.Blocks, repeated.Blocks) {
-			return refuse(dp.CodeConflict, "this content was loaded under this name for other blocks: repeat it for the same ones, or give it another name")
+			return refuse(dp.CodeConflict, "this content was loaded before for other blocks: repeat it for the same ones, or give it another name")
 		}
 		if _, _, err := endLoad(t, repeated); err != nil {
 			return err
 		}
 		return bump(t, repeated.Dataset, repeated.Blocks, blockVersionRecord{Repeat: repeated.ID})
 	})
+}
+
+// AbandonLoad ends a load that began and will never be committed: it is no longer pending. Its number is not
+// given again. To abandon a load that has ended changes nothing.
+func (l *Ledger) AbandonLoad(ctx context.Context, abandoned dp.Load) error {
+	return l.write(ctx, func(t *tx) error {
+		key := pendingKey(abandoned.Dataset, abandoned.ID)
+		if _, found, err := load[pendingRecord](t, key); err != nil || !found {
+			return err
+		}
+		t.delete(key)
+		return nil
+	})
+}
+
+// PendingLoads returns the loads that began and have not ended, of one dataset or (empty) of all.
+func (l *Ledger) PendingLoads(ctx context.Context, dataset string) (list []dp.Load, err error) {
+	prefix := []byte{kindPending}
+	if dataset != "" {
+		prefix = makeKey(kindPending, dataset)
+	}
+	err = l.read(ctx, func(v view) error {
+		return v.walk(prefix, nil, ascending, func(key, value []byte) (bool, error) {
+			p, err := decode[pendingRecord](value)
+			list = append(list, dp.Load{ID: numberOf(key), Dataset: partsOf(key)[0], Name: p.Name, Blocks: p.Blocks})
+			return true, err
+		})
+	})
+	return list, err
+}
+
+// LoadNamed returns the committed load of a name, or nil.
+func (l *Ledger) LoadNamed(ctx context.Context, dataset, name string) (named *dp.Load, err error) {
+	err = l.read(ctx, func(v view) error {
+		named, err = loadNamed(v, dataset, name)
+		return err
+	})
+	return named, err
 }
 
 // Loads returns the committed loads of a dataset in the order in which they began.
@@ -246,8 +287,11 @@ func endLoad(t *tx, ended dp.Load) (datasetRecord, pendingRecord, error) {
 	if err != nil {
 		return d, began, err
 	}
-	if !found || began.Name != ended.Name || began.Blocks != nil && !slices.Equal(began.Blocks, ended.Blocks) {
+	if !found || began.Name != "" && began.Name != ended.Name || !slices.Equal(began.Blocks, ended.Blocks) {
 		return d, began, errors.New("a load ends that did not begin, or that began as another")
+	}
+	if ended.Name == "" {
+		return d, began, errors.New("a load ends without a name")
 	}
 	t.delete(key)
 	return d, began, nil
@@ -272,7 +316,7 @@ func checkPolicySince(t *tx, d datasetRecord, dataset string, version uint64) er
 	return nil
 }
 
-// loadNamed returns the committed load of a name, or nil.
+// loadNamed returns the committed load of a name, or nil; none has the empty name.
 func loadNamed(r reader, dataset, name string) (*dp.Load, error) {
 	if name == "" {
 		return nil, nil
@@ -299,6 +343,9 @@ func errNameTaken() error {
 }
 
 func (l *Ledger) checkLoadBlocks(blocks []string) error {
+	if len(blocks) == 0 {
+		return errors.New("a load declares no block")
+	}
 	if len(blocks) > l.limits.LoadBlocks {
 		return refuse(dp.CodeTooLarge, "a load may cover at most %d blocks: split it", l.limits.LoadBlocks)
 	}

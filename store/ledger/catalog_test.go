@@ -9,11 +9,26 @@ import (
 	"github.com/discreet-analytics/discreet/dp"
 )
 
+// begin begins a load under the policy in force.
 func (f *fixture) begin(name string, blocks []string) (dp.Load, *dp.Load) {
 	f.t.Helper()
-	l, earlier, err := f.BeginLoad(ctx, dataset, name, blocks)
+	p, err := f.Policy(ctx, dataset)
+	check(f.t, err)
+	l, earlier, err := f.BeginLoad(ctx, dataset, p.Version, name, blocks)
 	check(f.t, err)
 	return l, earlier
+}
+
+// pending names the loads of a dataset that have not ended.
+func (f *fixture) pending(dataset string) string {
+	f.t.Helper()
+	list, err := f.PendingLoads(ctx, dataset)
+	check(f.t, err)
+	text := ""
+	for _, l := range list {
+		text += fmt.Sprint(l.Dataset, " ", l.ID, " ", l.Name, l.Blocks, "; ")
+	}
+	return text
 }
 
 func (f *fixture) versions(blocks ...string) string {
@@ -51,7 +66,7 @@ func TestCommittedLoadIsVisibleFromItsVersionOn(t *testing.T) {
 		}
 	}
 	f.reopen()
-	if third, _ := f.begin("third", nil); third.ID != 4 {
+	if third, _ := f.begin("third", january); third.ID != 4 {
 		t.Fatalf("after reopening the next number is %d", third.ID)
 	}
 	list, err := f.Loads(ctx, dataset)
@@ -102,23 +117,80 @@ func TestNameOfALoadKeepsItsContent(t *testing.T) {
 	f.unchanged(dp.CodeConflict, func() error { return f.CommitLoad(ctx, b) })
 	f.unchangedBy(func() { check(t, f.CommitLoad(ctx, a)) }) // the reply of the first was lost
 	check(t, f.RepeatLoad(ctx, b))
+}
 
-	// Without a name nothing is repeated.
-	f.load("", 1, january)
-	if _, earlier := f.begin("", january); earlier != nil {
+// A load whose content is not known yet has no name; when it was read, it ends under one, as a commit or a repeat.
+func TestLoadThatBeganWithoutANameEndsUnderOne(t *testing.T) {
+	f := newFixture(t)
+	first, earlier := f.begin("", january)
+	if earlier != nil {
 		t.Fatalf("found %+v without a name", earlier)
+	}
+	if f.CommitLoad(ctx, first) == nil {
+		t.Fatal("a load was committed without a name")
+	}
+	first.Name, first.Digest = "content-1", [32]byte{1}
+	if named, err := f.LoadNamed(ctx, dataset, first.Name); err != nil || named != nil {
+		t.Fatalf("before the commit the name is that of %+v, %v", named, err)
+	}
+	check(t, f.CommitLoad(ctx, first))
+	named, err := f.LoadNamed(ctx, dataset, first.Name)
+	check(t, err)
+	if named == nil || named.ID != first.ID || named.Digest != first.Digest {
+		t.Fatalf("after the commit the name is that of %+v", named)
+	}
+	if named, err := f.LoadNamed(ctx, "other", first.Name); err != nil || named != nil {
+		t.Fatalf("in another dataset the name is that of %+v, %v", named, err)
+	}
+
+	again, earlier := f.begin("", january)
+	if earlier != nil {
+		t.Fatalf("found %+v without a name", earlier)
+	}
+	again.Name, again.Digest = first.Name, first.Digest
+	f.unchanged(dp.CodeConflict, func() error { return f.CommitLoad(ctx, again) })
+	check(t, f.RepeatLoad(ctx, again))
+	if got := f.versions("2026-01") + f.pending(dataset); got != "2 " {
+		t.Fatalf("versions and pending loads are %s", got)
+	}
+
+	renamed, _ := f.begin("mine", january)
+	renamed.Name = "content-2"
+	if f.CommitLoad(ctx, renamed) == nil {
+		t.Fatal("a load was committed under another name than it began with")
 	}
 }
 
-func TestLoadWithoutDeclaredBlocksNamesThemAtItsCommit(t *testing.T) {
+func TestAbandonedLoadIsNoLongerPending(t *testing.T) {
 	f := newFixture(t)
-	l, _ := f.begin("first", nil)
-	l.Blocks = quarter
-	check(t, f.CommitLoad(ctx, l))
-	if got := f.versions(quarter...); got != "1 1 1 " {
-		t.Fatalf("versions are %s", got)
+	first, _ := f.begin("first", january)
+	second, _ := f.begin("", quarter)
+	f.load("third", 3, january)
+	want := "transactions 1 first[2026-01]; transactions 2 [2026-01 2026-02 2026-03]; "
+	if got := f.pending(dataset); got != want || f.pending("") != want || f.pending("trans") != "" {
+		t.Fatalf("pending are %s and of all datasets %s", got, f.pending(""))
 	}
-	declared, _ := f.begin("second", january)
+	check(t, f.AbandonLoad(ctx, first))
+	f.unchangedBy(func() { check(t, f.AbandonLoad(ctx, first)) }) // the first reply was lost
+	if got := f.pending(""); got != "transactions 2 [2026-01 2026-02 2026-03]; " {
+		t.Fatalf("pending are %s", got)
+	}
+	if f.CommitLoad(ctx, first) == nil {
+		t.Fatal("an abandoned load was committed")
+	}
+	f.reopen()
+	check(t, f.AbandonLoad(ctx, second))
+	if got := f.versions(quarter...) + f.pending(""); got != "1 0 0 " {
+		t.Fatalf("versions and pending loads are %s", got)
+	}
+	if next, earlier := f.begin("first", january); next.ID != 4 || earlier != nil {
+		t.Fatalf("the next load is %+v, and %+v had its name", next, earlier)
+	}
+}
+
+func TestLoadEndsAsItBegan(t *testing.T) {
+	f := newFixture(t)
+	declared, _ := f.begin("first", january)
 	declared.Blocks = quarter
 	if f.CommitLoad(ctx, declared) == nil {
 		t.Fatal("a load committed other blocks than it declared")
@@ -126,15 +198,22 @@ func TestLoadWithoutDeclaredBlocksNamesThemAtItsCommit(t *testing.T) {
 	if unknown := (dp.Load{ID: 99, Dataset: dataset, Name: "x", Blocks: january}); f.CommitLoad(ctx, unknown) == nil {
 		t.Fatal("a load was committed that never began")
 	}
-	_, _, err := f.BeginLoad(ctx, "none", "x", january)
+	_, _, err := f.BeginLoad(ctx, "none", 1, "x", january)
 	wantCode(t, dp.CodeNotFound, err)
-	_, _, err = f.BeginLoad(ctx, dataset, string(make([]byte, maxLoadName+1)), january)
+	_, _, err = f.BeginLoad(ctx, dataset, 1, string(make([]byte, maxLoadName+1)), january)
 	wantCode(t, dp.CodeInvalidInput, err)
-	if _, _, err = f.BeginLoad(ctx, dataset, "x", []string{"2026-01", "2026-01"}); err == nil {
-		t.Fatal("a block was declared twice")
-	}
-	_, _, err = f.BeginLoad(ctx, dataset, "x", make([]string, 5000))
+	_, _, err = f.BeginLoad(ctx, dataset, 1, "x", make([]string, 5000))
 	wantCode(t, dp.CodeTooLarge, err)
+	for name, blocks := range map[string][]string{"no block": nil, "a block twice": {"2026-01", "2026-01"}} {
+		if _, _, err = f.BeginLoad(ctx, dataset, 1, "x", blocks); err == nil {
+			t.Fatalf("%s was declared", name)
+		}
+	}
+	for _, version := range []uint64{0, 2} {
+		if _, _, err = f.BeginLoad(ctx, dataset, version, "x", january); err == nil {
+			t.Fatalf("a load began under version %d of a policy of one", version)
+		}
+	}
 }
 
 func TestRowsFixWhatTheirPolicyMadeOfThem(t *testing.T) {
@@ -144,6 +223,11 @@ func TestRowsFixWhatTheirPolicyMadeOfThem(t *testing.T) {
 	during, _ := f.begin("during", january)
 	f.applyPolicy(&one, scale(3)) // nothing is loaded: free to change
 	f.unchanged(dp.CodeConflict, func() error { return f.CommitLoad(ctx, during) })
+
+	// Who read the policy before it changed has read rows by the old one, whenever the load begins.
+	behind, _, err := f.BeginLoad(ctx, dataset, 1, "behind", january)
+	check(t, err)
+	f.unchanged(dp.CodeConflict, func() error { return f.CommitLoad(ctx, behind) })
 
 	f.load("first", 1, january)
 	p, err := f.Policy(ctx, dataset)
@@ -167,7 +251,7 @@ func TestConcurrentLoadsBumpEachBlockOncePerLoad(t *testing.T) {
 	var group sync.WaitGroup
 	for n := range 20 {
 		group.Go(func() {
-			l, _, err := f.BeginLoad(ctx, dataset, fmt.Sprint("load ", n), quarter)
+			l, _, err := f.BeginLoad(ctx, dataset, 1, fmt.Sprint("load ", n), quarter)
 			if err == nil {
 				err = f.CommitLoad(ctx, l)
 			}

@@ -153,8 +153,7 @@ func (f *fixture) publish(c answer.Charged, id, plan string) answer.Outcome {
 // load commits a load of blocks.
 func (f *fixture) load(name string, digest byte, blocks []string) dp.Load {
 	f.t.Helper()
-	l, _, err := f.BeginLoad(ctx, dataset, name, blocks)
-	check(f.t, err)
+	l, _ := f.begin(name, blocks)
 	l.Digest[0] = digest
 	check(f.t, f.CommitLoad(ctx, l))
 	return l

@@ -24,14 +24,14 @@ type datasetRecord struct {
 	PolicyVersion uint64
 	Cap           dp.Budget
 	Loads         uint64 // number of the last load that began
-	LoadedUnder   uint64 // version of the policy under which the first committed load began; 0: none
+	LoadedUnder   uint64 // oldest version of the policy that committed rows were read by; 0: none
 }
 
-// pendingRecord is a load that began.
+// pendingRecord is a load that began and has not ended.
 type pendingRecord struct {
-	Name          string
-	Blocks        []string // nil: not known when it began
-	PolicyVersion uint64
+	Name          string // empty: it will end under a name made of its content
+	Blocks        []string
+	PolicyVersion uint64 // of the policy which its rows are read by
 	At            time.Time
 }
 
