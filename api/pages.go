@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/discreet-analytics/discreet/api/wire"
@@ -53,36 +54,38 @@ func (v *Server) registerPages() error {
 		Summary: "Can the server answer queries", Description: "503 while it cannot.",
 	}, v.readyz)
 
-	var err error
-	if v.openapi, err = v.document(); err != nil {
+	if err := v.exemplify(); err != nil {
 		return err
 	}
-	v.page("/openapi.json", "application/openapi+json", "", string(v.openapi))
+	v.openapi = sync.OnceValue(v.document)
+	v.page("/openapi.json", "application/openapi+json", "", func() string { return string(v.openapi()) })
 	docs := strings.NewReplacer("/*STYLE*/", pageStyle, "/*SCRIPT*/", docsScript, "<!--PROBLEMS-->", problemList()).Replace(docsPage)
-	v.page("/docs", "text/html; charset=utf-8", pagePolicy(pageStyle, docsScript), docs)
+	v.page("/docs", "text/html; charset=utf-8", pagePolicy(pageStyle, docsScript), func() string { return docs })
 	start := strings.NewReplacer("/*STYLE*/", pageStyle).Replace(startPage)
-	v.page("/", "text/html; charset=utf-8", pagePolicy(pageStyle, ""), start)
+	v.page("/", "text/html; charset=utf-8", pagePolicy(pageStyle, ""), func() string { return start })
 	return nil
 }
 
 // page serves a text that never changes while the server runs.
-func (v *Server) page(path, contentType, policy, text string) {
-	sum := sha256.Sum256([]byte(text))
-	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+func (v *Server) page(path, contentType, policy string, text func() string) {
+	tag := sync.OnceValue(func() string {
+		sum := sha256.Sum256([]byte(text()))
+		return `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+	})
 	heads{v.app}.Add(http.MethodGet, path, func(c *fiber.Ctx) error {
 		if r, ok := c.Context().UserValue(requestKey{}).(*request); ok {
 			r.route = path
 		}
-		c.Set("ETag", tag)
+		c.Set("ETag", tag())
 		c.Set("Cache-Control", "no-cache")
 		if policy != "" {
 			c.Set("Content-Security-Policy", policy)
 		}
-		if matches(c.Get("If-None-Match"), tag) {
+		if matches(c.Get("If-None-Match"), tag()) {
 			return c.SendStatus(http.StatusNotModified)
 		}
 		c.Set("Content-Type", contentType)
-		return c.SendString(text)
+		return c.SendString(text())
 	})
 }
 
@@ -113,17 +116,17 @@ func problemList() string {
 	return b.String()
 }
 
-// document is the OpenAPI document, with an example in every body's schema.
-func (v *Server) document() ([]byte, error) {
+// exemplify puts an example into every body's schema, and the last words into the document.
+func (v *Server) exemplify() error {
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(examples, &all); err != nil {
-		return nil, fmt.Errorf("reading the examples: %w", err)
+		return fmt.Errorf("reading the examples: %w", err)
 	}
 	api := v.huma.OpenAPI()
 	for name, example := range all {
 		s, ok := api.Components.Schemas.Map()[name]
 		if !ok {
-			return nil, fmt.Errorf("there is an example of %s, but no such schema", name)
+			return fmt.Errorf("there is an example of %s, but no such schema", name)
 		}
 		s.Examples = []any{example}
 	}
@@ -138,16 +141,22 @@ func (v *Server) document() ([]byte, error) {
 			}
 		}
 	}
+	return nil
+}
+
+// document is the OpenAPI document. It is made of nothing but this program, so that it is always the same or,
+// where a change of the program broke it, fails its test.
+func (v *Server) document() []byte {
 	compact, err := json.Marshal(v.huma.OpenAPI())
 	if err != nil {
-		return nil, fmt.Errorf("writing the OpenAPI document: %w", err)
+		panic(fmt.Errorf("writing the OpenAPI document: %w", err))
 	}
 	var out bytes.Buffer
 	if err := json.Indent(&out, compact, "", "  "); err != nil {
-		return nil, fmt.Errorf("indenting the OpenAPI document: %w", err)
+		panic(fmt.Errorf("indenting the OpenAPI document: %w", err))
 	}
 	out.WriteByte('\n')
-	return out.Bytes(), nil
+	return out.Bytes()
 }
 
 // wordMaps has huma prepare its messages about the values of maps, which it forgets.

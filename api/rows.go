@@ -12,9 +12,9 @@ import (
 
 type loadInput struct {
 	DatasetParam
-	From            string `query:"from" maxLength:"10" doc:"First date that the load covers, included; with to, whole blocks. Without them, the blocks of its rows"`
+	From            string `query:"from" maxLength:"10" doc:"First date that the load covers, included; with to, whole blocks. Both are required unless rows have no time, the block is all, or dry_run is set. Askers can see which blocks were loaded: choose the dates without looking at the rows"`
 	To              string `query:"to" maxLength:"10" doc:"Last date that the load covers, included"`
-	Name            string `query:"name" maxLength:"200" doc:"Names the load: the same content under the same name adds nothing"`
+	Name            string `query:"name" maxLength:"200" doc:"Names the load: the same content under the same name adds nothing. Without a name or an Idempotency-Key, a keyed digest of the content names it"`
 	DryRun          bool   `query:"dry_run" doc:"Read and report, commit nothing"`
 	IdempotencyKey  string `header:"Idempotency-Key" maxLength:"200" pattern:"^[!-~]*$" doc:"Names the load where name does not"`
 	ContentType     string `header:"Content-Type" hidden:"true"`
@@ -83,7 +83,7 @@ func (v *Server) load(ctx context.Context, in *loadInput) (*loadOutput, error) {
 		return nil, err
 	}
 	if (in.From == "") != (in.To == "") {
-		p := newProblem(dp.CodeInvalidInput, "Give both from and to, or neither.")
+		p := newProblem(dp.CodeInvalidInput, "Give from and to together.")
 		p.at("query", "has one of from and to")
 		return nil, p
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -19,8 +20,12 @@ type Server struct {
 	services Services
 	options  Options
 	rules    map[string]rule
-	openapi  []byte
-	requests atomic.Int64 // under way
+	openapi  func() []byte // written when it is first asked for
+	requests atomic.Int64  // under way
+
+	mu       sync.Mutex // of the next two
+	stopped  bool
+	listener net.Listener
 
 	// base ends when the server has shut down; every request's context descends from it.
 	base context.Context
@@ -78,21 +83,47 @@ func (v *Server) fiberConfig() fiber.Config {
 	}
 }
 
-// Serve answers on a listener, which may speak TLS, until Shutdown; then it returns nil.
-func (v *Server) Serve(l net.Listener) error { return v.app.Listener(l) }
+// Serve answers on a listener, which may speak TLS, until Shutdown; then it returns nil. After Shutdown it
+// returns at once. A server serves one listener.
+func (v *Server) Serve(l net.Listener) error {
+	v.mu.Lock()
+	stopped := v.stopped
+	v.listener = l
+	v.mu.Unlock()
+	if stopped {
+		return closeListener(l)
+	}
+	return v.app.Listener(l)
+}
 
 // Shutdown stops accepting and waits for the requests under way until ctx ends. What is still running then is
 // told to end.
 func (v *Server) Shutdown(ctx context.Context) error {
 	defer v.stop()
-	if err := v.app.ShutdownWithContext(ctx); err != nil {
+	v.mu.Lock()
+	v.stopped = true
+	l := v.listener
+	v.mu.Unlock()
+	err := v.app.ShutdownWithContext(ctx)
+	if l != nil {
+		// Fiber closes only what it has begun to listen on, which may be a moment after Serve was called.
+		err = errors.Join(err, closeListener(l))
+	}
+	if err != nil {
 		return fmt.Errorf("waiting for requests under way: %w", err)
 	}
 	return nil
 }
 
+func closeListener(l net.Listener) error {
+	if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("closing the listener: %w", err)
+	}
+	return nil
+}
+
 // OpenAPI is the document that is served at /openapi.json.
-func (v *Server) OpenAPI() []byte { return v.openapi }
+func (v *Server) OpenAPI() []byte { return v.openapi() }
 
 // Test answers one request without a listener.
 func (v *Server) Test(r *http.Request) (*http.Response, error) { return v.app.Test(r, -1) }

@@ -68,6 +68,7 @@ type Catalog interface {
 type Rows interface {
 	// Load reads all of body, calls verify once body has ended, and commits nothing if verify fails: body
 	// may end early and cleanly when an upload was cut. An error of body or of verify is returned as it is.
+	// Rows are read by the policy that is given, whatever is in force by then.
 	Load(ctx context.Context, p dp.VersionedPolicy, s LoadSpec, body io.Reader, verify func() error) (LoadReport, error)
 	// Loads lists the committed loads of a dataset, newest first.
 	Loads(ctx context.Context, dataset string, p Page) (list []dp.Load, next string, err error)
@@ -76,9 +77,9 @@ type Rows interface {
 // LoadSpec says what a body of rows is.
 type LoadSpec struct {
 	By       string // the custodian
-	Name     string // names the load; a repeat of the same content adds nothing. Empty: none was given
+	Name     string // names the load; a repeat of the same content adds nothing. Empty: a digest of the content does
 	Format   Format
-	From, To string // dates, both included: the whole blocks that the load covers. Empty: those of its rows
+	From, To string // dates, both included: the whole blocks that the load covers. Empty: none were given
 	DryRun   bool   // reads and reports, commits nothing
 }
 

@@ -393,6 +393,31 @@ func TestJSONBodyArrivesInWhateverPieces(t *testing.T) {
 	}
 }
 
+func TestShutdownAtAnyMomentEndsServing(t *testing.T) {
+	f := newFakes(t)
+	for i := range 8 {
+		v := newTestServer(t, f)
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- v.Serve(l) }()
+		time.Sleep(time.Duration(i) * 10 * time.Microsecond)
+		if err := v.Shutdown(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatalf("still serving, after %d rounds", i)
+		}
+	}
+}
+
 func TestAllServicesAreNeeded(t *testing.T) {
 	if _, err := New(Services{}, Options{}); err == nil {
 		t.Error("a server without services was made")
