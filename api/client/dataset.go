@@ -50,8 +50,8 @@ type Upload struct {
 	Length   int64  // of Body in bytes; -1: unknown, and a digest is sent after it
 	Format   string // csv or ndjson
 	Gzip     bool   // Body is compressed with gzip
-	From, To string // dates, both included: the whole blocks that the load covers; empty: those of its rows
-	Name     string // names the load; the same content under the same name adds nothing
+	From, To string // dates, both included: the whole blocks that the load covers; empty where there is one block, or in a dry run
+	Name     string // names the load; the same content under the same name adds nothing; empty: a digest of the content does
 	DryRun   bool   // report, commit nothing
 	// IdempotencyKey names the load where Name is empty.
 	IdempotencyKey string
