@@ -155,14 +155,19 @@ func fieldNameFor(words []string, taken map[string]bool) string {
 	return name
 }
 
+// kind looks for what rows of engagement are about before what transactions also have.
 func (c columns) kind() dp.Kind {
-	for _, name := range c.names {
-		switch name {
-		case "amount", "sales_value":
-			return dp.Transactions
-		case "duration", "event", "url", "page":
-			return dp.Engagement
+	said := map[string]bool{}
+	for header := range c.names {
+		for _, word := range words(header) {
+			said[word] = true
 		}
+	}
+	switch {
+	case said["event"] || said["session"] || said["screen"] || said["url"] || said["page"] || said["duration"]:
+		return dp.Engagement
+	case said["merchant"] || said["transaction"] || said["amount"] || said["basket"] || said["payment"]:
+		return dp.Transactions
 	}
 	return dp.Custom
 }
