@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/discreet-analytics/discreet/api/client"
@@ -279,7 +280,7 @@ func lossText(epsilon, delta wire.Decimal) string {
 
 // leftText says what an account still admits, in words that an asker can plan with.
 func leftText(l wire.Left, like string) string {
-	text := fmt.Sprintf("epsilon %s (%s %%) of %s", exactly{l.Epsilon}, rounded(100*l.Share, 100), l.Account)
+	text := fmt.Sprintf("epsilon %s (%s %%) of %s", exactly{l.Epsilon}, percent(l.Share), l.Account)
 	if l.SimilarQueries != nil {
 		text += fmt.Sprintf("; about %d more %s", *l.SimilarQueries, like)
 	}
@@ -287,7 +288,7 @@ func leftText(l wire.Left, like string) string {
 }
 
 func protectionLine(p wire.Privacy, confidence wire.Decimal, mayHide bool) string {
-	line := fmt.Sprintf("protects    %s; intervals hold with %s %%", protected(p.Unit, p.Block), rounded(100*confidence.Float(), 10))
+	line := fmt.Sprintf("protects    %s; intervals hold with %s %%", protected(p.Unit, p.Block), strconv.FormatFloat(100*confidence.Float(), 'g', 6, 64))
 	if mayHide {
 		line += "; small groups may be left out"
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/discreet-analytics/discreet/api/wire"
@@ -88,12 +89,28 @@ func TestFiguresShowTheDigitsThatTheIntervalDeserves(t *testing.T) {
 		{wire.Value{Value: 1234, Low: 1231, High: 1237}, "1234.0", "± 3.0"},
 		{wire.Value{Value: 44.7971, Low: 44.4871, High: 45.1071}, "44.80", "± 0.31"},
 		{wire.Value{Value: 2, Low: 0, High: 9}, "2.0", "0 .. 9.0"},
+		{wire.Value{Value: 470222, Low: 420225, High: 520219}, "470000", "± 50000"},
+		{wire.Value{Value: -6007, Low: -56004, High: 43990}, "-6000", "± 50000"},
+		{wire.Value{Value: 8111, Low: 8011, High: 8211}, "8110", "± 100"},
 		{wire.Value{Value: -0.2, Low: -35.2, High: 34.8}, "0", "± 35"},
 		{wire.Value{Value: 5, Low: 5, High: 5}, "5", "± 0"},
 	} {
 		shown, around := figures(c.value)
 		if shown.String() != c.shown || string(around) != c.around {
 			t.Errorf("%+v is shown as %s %s, want %s %s", c.value, shown, around, c.shown, c.around)
+		}
+	}
+}
+
+func TestSharesAndConfidencesKeepTheirDigits(t *testing.T) {
+	for share, want := range map[float64]string{1: "100", 0.637: "64", 0.0196: "2.0", 0.0027: "0.27", 0: "0"} {
+		if got := percent(share); got != want {
+			t.Errorf("%g is shown as %s %%, want %s %%", share, got, want)
+		}
+	}
+	for confidence, want := range map[wire.Decimal]string{"0.95": " 95 %", "0.999": " 99.9 %"} {
+		if line := protectionLine(wire.Privacy{}, confidence, false); !strings.HasSuffix(line, want) {
+			t.Errorf("%s is shown as %q", confidence, line)
 		}
 	}
 }

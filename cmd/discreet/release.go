@@ -89,7 +89,7 @@ func releaseView(r wire.Release) view {
 	v.lines = append(v.lines, priceLine("price", r.Charge))
 	if l := r.Charge.Left; l != nil {
 		if n := l.SimilarQueries; n != nil && r.Charge.Epsilon.Float() > 0 {
-			v.lines = append(v.lines, fmt.Sprintf("spent       %s %% of what was left; about %d more like this", rounded(100/float64(*n+1), 100/float64(*n+1)), *n))
+			v.lines = append(v.lines, fmt.Sprintf("spent       %s %% of what was left; about %d more like this", percent(1/float64(*n+1)), *n))
 		}
 		v.lines = append(v.lines, "left        "+leftText(wire.Left{Account: l.Account, Epsilon: l.Epsilon, Share: l.Share}, ""))
 	}
@@ -119,12 +119,19 @@ func figures(v wire.Value) (value approximate, around interval) {
 	return value, interval(rounded(v.Low, half) + " .. " + rounded(v.High, half))
 }
 
-// rounded writes x with as many decimals as show two digits of scale, and none where scale is ten or more.
+// percent writes a share with two digits, and 100 where it is all.
+func percent(share float64) string { return rounded(100*share, min(100*share, 99)) }
+
+// rounded writes x with as many digits as show two of scale: 44.80 where scale is 0.31, 470000 where it is 49997.
 func rounded(x, scale float64) string {
 	scale = math.Abs(scale)
 	decimals := 0
-	if scale > 0 && scale < 10 {
+	if scale > 0 && !math.IsInf(scale, 1) {
 		decimals = min(1-int(math.Floor(math.Log10(scale))), 12)
+	}
+	if decimals < 0 {
+		unit := math.Pow10(-decimals)
+		x, decimals = math.Round(x/unit)*unit, 0
 	}
 	text := strconv.FormatFloat(x, 'f', decimals, 64)
 	if strings.Trim(text, "-0.") == "" {
