@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -145,9 +146,17 @@ func explain(err error) string {
 		// What the verb was doing when it met the problem stays in front.
 		return strings.Replace(err.Error(), problem.Error(), explainProblem(problem), 1)
 	}
+	const another = "or name another with --url"
+	var unknown *net.DNSError
+	if errors.As(err, &unknown) {
+		return fmt.Sprintf("there is no machine called %s: check the name, %s", unknown.Name, another)
+	}
 	var refused *net.OpError
-	if errors.As(err, &refused) && refused.Op == "dial" {
-		return fmt.Sprintf("no server answers at %s: start one (discreet demo, discreet serve) or name another with --url", refused.Addr)
+	if errors.As(err, &refused) && refused.Op == "dial" && refused.Addr != nil {
+		return fmt.Sprintf("no server answers at %s: start one (discreet demo, discreet serve) %s", refused.Addr, another)
+	}
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		return "the server speaks http and not https: write http:// in --url if it is on this machine, " + another
 	}
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
@@ -157,9 +166,9 @@ func explain(err error) string {
 
 // explainProblem adds to the server's words what the document holds besides.
 func explainProblem(p *client.Problem) string {
-	text := p.Error()
+	text := said(p)
 	if p.Left != nil {
-		text += fmt.Sprintf("; %s has epsilon %s left", p.Left.Account, p.Left.Epsilon)
+		text += fmt.Sprintf("; %s has epsilon %s left", p.Left.Account, exactly{p.Left.Epsilon})
 	}
 	if dp.Code(p.Code) == dp.CodeInternal && p.Instance != "" {
 		text += " (" + p.Instance + ")"
@@ -172,12 +181,28 @@ func explainProblem(p *client.Problem) string {
 		if i == 0 {
 			lead = "; cheaper: "
 		}
-		text += fmt.Sprintf("%s%s (epsilon %s)", lead, a.Change, a.Epsilon)
+		text += lead + a.Change
+		if !strings.Contains(a.Change, "epsilon") {
+			text += fmt.Sprintf(" (epsilon %s)", exactly{a.Epsilon})
+		}
 	}
 	if p.RetryAfter > 0 {
 		text += fmt.Sprintf("; try again in %d s", p.RetryAfter)
 	}
 	return text
+}
+
+// said is what a problem says, as the asker of a verb sees it: what is wrong with a query says more than that it
+// is wrong, and there is no body where there are flags.
+func said(p *client.Problem) string {
+	if dp.Code(p.Code) != dp.CodeInvalidQuery || len(p.Errors) == 0 {
+		return p.Error()
+	}
+	var places []string
+	for _, e := range p.Errors {
+		places = append(places, strings.TrimPrefix(e.Location, "body.")+": "+e.Message)
+	}
+	return p.Code + ": " + strings.Join(places, "; ")
 }
 
 // oneLine keeps a message from breaking the lines of a log, or from steering the terminal.
