@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/discreet-analytics/discreet/api/client"
 	"github.com/discreet-analytics/discreet/api/wire"
@@ -131,7 +132,7 @@ func (c *allotmentShow) Run(ctx context.Context, t terminal) error {
 		return err
 	}
 	if a == nil {
-		return usagef("%s has no allotment on %s: discreet allotment set gives one", c.Consumer, c.Dataset)
+		return fmt.Errorf("%s has no allotment on %s: discreet allotment set gives one", c.Consumer, c.Dataset)
 	}
 	return c.print(t.stdout, allotmentsView([]wire.Allotment{*a}, a))
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/discreet-analytics/discreet/api/client"
 	"github.com/discreet-analytics/discreet/api/wire"
+	"github.com/discreet-analytics/discreet/dp"
 )
 
 // consumerGroup deals with who may call.
@@ -40,7 +41,11 @@ func (c *consumerAdd) Run(ctx context.Context, t terminal) error {
 		return err
 	}
 	v := consumersView([]wire.Consumer{added}, added)
-	v.lines = []string{"Next: discreet key add " + added.Name + ", and discreet allotment set " + added.Name + " DATASET --epsilon N for who asks."}
+	next := "Next: discreet key add " + added.Name
+	if role := dp.Role(added.Role); role == dp.Product || role == dp.Analyst {
+		next += ", and discreet allotment set " + added.Name + " DATASET --epsilon N, without which it cannot ask"
+	}
+	v.lines = []string{next + "."}
 	return c.print(t.stdout, v)
 }
 
@@ -127,6 +132,9 @@ type consumerSet struct {
 
 // Run changes what is given.
 func (c *consumerSet) Run(ctx context.Context, t terminal) error {
+	if c.Role == nil && c.Organisation == nil && c.Audience == nil && c.Purposes == nil {
+		return usagef("say what to change: --role, --organisation, --audience or --purposes")
+	}
 	server, err := c.client()
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/discreet-analytics/discreet/api/policyfile"
 	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/rows"
 )
 
 // datasetGroup deals with policies.
@@ -113,7 +114,7 @@ func (c *datasetShow) Run(ctx context.Context, t terminal) error {
 	return c.print(t.stdout, datasetView(dataset))
 }
 
-// datasetView lists what can be asked: metrics first, then keys with their values.
+// datasetView lists what can be asked: metrics first, then keys with their values and measures with their clamps.
 func datasetView(d wire.Dataset) view {
 	v := view{body: d, columns: []string{"metric", "aggregate", "measure", "lower", "upper"}}
 	for _, m := range d.Metrics {
@@ -135,6 +136,10 @@ func datasetView(d wire.Dataset) view {
 		}
 		v.lines = append(v.lines, fmt.Sprintf("%-17s %s", dimension.Name, values))
 	}
+	for _, m := range p.Measures {
+		clamp := rows.FormatDecimal(m.Lower, m.Scale) + " to " + rows.FormatDecimal(m.Upper, m.Scale)
+		v.lines = append(v.lines, fmt.Sprintf("%-17s measure: a row counts as %s", m.Name, clamp))
+	}
 	others := slices.DeleteFunc(slices.Clone(d.Keys), func(key string) bool { return described[key] })
 	if len(others) > 0 {
 		v.lines = append(v.lines, "by time           "+strings.Join(others, " "))
@@ -142,6 +147,7 @@ func datasetView(d wire.Dataset) view {
 	v.lines = append(v.lines,
 		fmt.Sprintf("purposes          %s; audiences %s", strings.Join(p.Purposes, ", "), strings.Trim(fmt.Sprint(p.Audiences), "[]")),
 		"protects          "+protected(p.Unit.Column, string(p.Unit.Block)),
+		fmt.Sprintf("bounds            one customer counts in at most %d groups of a block, with at most %d rows in each", p.Bounds.MaxPartitions, p.Bounds.MaxRows),
 		"cap               "+budgetText(p.Cap)+" on each block, over all consumers",
 		"default           "+budgetText(p.Default)+" for a question that names no price")
 	return v

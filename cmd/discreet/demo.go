@@ -22,10 +22,10 @@ import (
 // demoCommand shows Discreet on a bank that does not exist, with a ledger of its own: trying costs no real
 // budget.
 type demoCommand struct {
-	Customers int    `help:"How many customers." default:"20000" placeholder:"N"`
-	Days      int    `help:"How many days at least; whole months are made." default:"120" placeholder:"N"`
-	Until     string `help:"Last month, by its last day; fixed, so that the same command makes the same data on every day." default:"2026-03-31" placeholder:"DATE"`
-	Seed      uint64 `help:"Another seed makes another bank." default:"1" placeholder:"N"`
+	Customers int    `help:"How many customers; ${default} when absent." default:"20000" placeholder:"N"`
+	Days      int    `help:"How many days at least, ${default} when absent; whole months are made." default:"120" placeholder:"N"`
+	Until     string `help:"Last month, by its last day, ${default} when absent; fixed, so that the same command makes the same data on every day." default:"2026-03-31" placeholder:"DATE"`
+	Seed      uint64 `help:"Another seed makes another bank; ${default} when absent." default:"1" placeholder:"N"`
 	Listen    string `help:"Address to listen on; 127.0.0.1:8080, or another port where that is taken." placeholder:"HOST:PORT"`
 	Data      string `help:"Directory to keep everything in, empty or new; without it, a temporary one that is removed at the end." placeholder:"DIR"`
 	Exit      bool   `help:"Print one answer with its interval and price, and end."`

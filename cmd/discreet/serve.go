@@ -13,7 +13,7 @@ import (
 // serveCommand serves a data directory.
 type serveCommand struct {
 	Data     string `help:"Directory of everything that is kept; made where there is none." required:"" placeholder:"DIR"`
-	Listen   string `help:"Address to listen on." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	Listen   string `help:"Address to listen on; ${default} when absent." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
 	TLSCert  string `help:"Certificate chain (PEM)." placeholder:"FILE"`
 	TLSKey   string `help:"Private key of the certificate (PEM)." placeholder:"FILE"`
 	Insecure bool   `help:"Listen beyond this machine without TLS, because something in front of it speaks TLS."`
@@ -52,7 +52,7 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 	}
 	fmt.Fprintf(t.stdout, "discreet serves %s on %s://%s\n", c.Data, scheme, listener.Addr())
 	if secret != "" {
-		fmt.Fprintf(t.stdout, "First start. The officer's key, shown this once and stored nowhere:\n  %s\n", secret)
+		fmt.Fprintf(t.stdout, "First start. The officer's key, shown this once and stored nowhere:\n  %s\nNext, as the officer: discreet dataset draft, dataset apply, consumer add.\n", secret)
 	}
 	return errors.Join(s.serve(ctx, listener), s.close())
 }
