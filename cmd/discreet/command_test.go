@@ -189,9 +189,12 @@ func TestExitCodesAndErrorsTellWhatToDo(t *testing.T) {
 		{"no key", "", ask("--purpose", "product-analytics"), exitUsage, "DISCREET_KEY"},
 		{"bad address", team, ask("--purpose", "product-analytics", "--url", "nowhere"), exitUsage, "http://"},
 		{"nobody there", team, ask("--purpose", "product-analytics", "--url", "http://127.0.0.1:1"), exitFailed, "discreet serve"},
+		{"no such machine", team, ask("--purpose", "product-analytics", "--url", "http://nowhere.invalid"), exitFailed, "nowhere.invalid"},
+		{"https to http", team, ask("--purpose", "product-analytics", "--url", strings.Replace(h.url, "http:", "https:", 1)), exitFailed, "http://"},
+		{"no key at all", "secret", ask("--purpose", "product-analytics"), exitUsage, "dk_"},
 		{"unknown key", "dk_unknown", ask("--purpose", "product-analytics"), exitFailed, "unauthenticated"},
 		{"not a number", team, ask("--purpose", "product-analytics", "--epsilon", "x"), exitUsage, "--epsilon"},
-		{"unknown metric", team, []string{"query", "shop", "profit", "--from", "2026-01-01", "--to", "2026-01-31", "--purpose", "product-analytics"}, exitUsage, "metrics"},
+		{"unknown metric", team, []string{"query", "shop", "profit", "--from", "2026-01-01", "--to", "2026-01-31", "--purpose", "product-analytics"}, exitUsage, "invalid-query: metrics[0]: is not a metric"},
 		{"unknown dataset", team, []string{"query", "shops", "customers", "--from", "2026-01-01", "--to", "2026-01-31", "--purpose", "product-analytics"}, exitFailed, "not-found"},
 		{"purpose not allowed", team, ask("--purpose", "advertising"), exitRefused, "purpose"},
 		{"budget exhausted", team, ask("--purpose", "product-analytics", "--epsilon", "3.5"), exitRefused, "left"},
@@ -204,6 +207,8 @@ func TestExitCodesAndErrorsTellWhatToDo(t *testing.T) {
 		{"stale version", h.officer, []string{"dataset", "apply", h.file("same.yaml", strings.Replace(shopPolicy, "epsilon: 6", "epsilon: 5", 1)), "--reason", "x", "--if-version", "7"}, exitFailed, "read it again"},
 		{"network without TLS", "", []string{"serve", "--data", t.TempDir(), "--listen", "0.0.0.0:0"}, exitUsage, "--insecure"},
 		{"directory in use", "", []string{"serve", "--data", h.dir, "--listen", "127.0.0.1:0"}, exitFailed, "another discreet"},
+		{"nothing to change", h.officer, []string{"consumer", "set", "warehouse"}, exitUsage, "--purposes"},
+		{"no such allotment", h.officer, []string{"allotment", "show", "warehouse", "shop"}, exitFailed, "allotment set"},
 		{"allotment without epsilon", h.officer, []string{"allotment", "set", "warehouse", "shop"}, exitUsage, "--epsilon"},
 	} {
 		r := h.run(c.key, c.args...)
@@ -213,8 +218,20 @@ func TestExitCodesAndErrorsTellWhatToDo(t *testing.T) {
 		if !strings.Contains(r.stderr, c.says) || strings.Count(r.stderr, "\n") != 1 || !strings.HasPrefix(r.stderr, "discreet: ") {
 			t.Errorf("%s: want one line that says %q, got %q", c.name, c.says, r.stderr)
 		}
+		if strings.Contains(r.stderr, "secret") || strings.Contains(r.stderr, "%!") {
+			t.Errorf("%s: prints %q", c.name, r.stderr)
+		}
 		if r.stdout != "" {
 			t.Errorf("%s: prints %q", c.name, r.stdout)
+		}
+	}
+}
+
+func TestEmptyListsAreListsInJSON(t *testing.T) {
+	h := newHarness(t, exact{})
+	for _, args := range [][]string{{"dataset", "list"}, {"allotment", "list", "officer"}, {"release", "list"}, {"budget"}} {
+		if text := h.must(h.officer, append(args, "--format", "json")...); strings.Contains(text, "null") {
+			t.Errorf("%v prints %s", args, text)
 		}
 	}
 }
