@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/discreet-analytics/discreet/api/client"
 	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/mechanism"
@@ -97,55 +96,6 @@ func TestQuestionIsAnsweredFromEmptyDirectoryToPriceAndWhatIsLeft(t *testing.T) 
 	}
 	if text := h.must(h.officer, "budget", "shop", "--all"); !strings.Contains(text, "(cap)") || !strings.Contains(text, "team") {
 		t.Errorf("the officer sees\n%s", text)
-	}
-}
-
-func TestSameFileTwiceAddsNothing(t *testing.T) {
-	h, team, custodian := newShop(t, exact{})
-	for i, name := range []string{"first.csv", "again.csv"} {
-		var reports []wire.LoadReport
-		h.mustJSON(&reports, custodian, "load", "shop", h.file(name, shopRows), "--from", "2026-01-01", "--to", "2026-02-28")
-		if reports[0].Repeat != (i == 1) {
-			t.Errorf("load %d reports repeat %v", i+1, reports[0].Repeat)
-		}
-	}
-	var release wire.Release
-	h.mustJSON(&release, team, "query", "shop", "rows", "--from", "2026-01-01", "--to", "2026-02-28", "--purpose", "product-analytics")
-	if rows := release.Groups[0].Values["rows"].Value; rows != 5 {
-		t.Errorf("there are %v rows, want 5", rows)
-	}
-}
-
-func TestLoadListsRejectsAndDryRunLoadsNothing(t *testing.T) {
-	h, _, custodian := newShop(t, exact{})
-	rejects := filepath.Join(t.TempDir(), "rejects.csv")
-	rowsFile := h.file("shop.csv", shopRows)
-	out := h.must(custodian, "load", "shop", rowsFile, "--rejects", rejects, "--dry-run")
-	if !strings.Contains(out, "dry run") {
-		t.Errorf("a dry run prints\n%s", out)
-	}
-	f, err := os.Open(rejects)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	records, err := csv.NewReader(f).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(records) != 3 || records[1][1] != "6" || records[2][1] != "7" {
-		t.Errorf("rejects are %v, want lines 6 and 7", records)
-	}
-	loads, err := h.client(custodian).Loads(t.Context(), "shop", client.Page{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(loads.Items) != 0 {
-		t.Errorf("a dry run loaded %v", loads.Items)
-	}
-	r := h.runWith(custodian, shopRows, "load", "shop", "-", "--from", "2026-01-01", "--to", "2026-02-28", "--name", "piped")
-	if r.code != exitDone || !strings.Contains(r.stdout, "loaded") {
-		t.Errorf("standard input: exit %d, %s%s", r.code, r.stdout, r.stderr)
 	}
 }
 

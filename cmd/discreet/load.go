@@ -2,14 +2,13 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/csv"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,11 +26,11 @@ import (
 // loadCommand delivers rows.
 type loadCommand struct {
 	Dataset string   `arg:"" help:"Which dataset."`
-	Files   []string `arg:"" name:"file" help:"CSV or NDJSON files, also as .gz; - for standard input, which needs --from and --to."`
+	Files   []string `arg:"" name:"file" help:"CSV or NDJSON files, also as .gz; - for standard input."`
 
-	From    string `help:"First date that the files cover, included; whole blocks are loaded. Without it, the first of the file's rows." placeholder:"DATE"`
-	To      string `help:"Last date that the files cover, included." placeholder:"DATE"`
-	Name    string `help:"Name of the load: the same content under the same name adds nothing. Without it, the digest of each file." placeholder:"NAME"`
+	From    string `help:"First date that the files cover, included; whole blocks are loaded, and whoever asks can see which. Without it, the first date of each file's rows, which becomes public." placeholder:"DATE"`
+	To      string `help:"Last date that the files cover, included. Without it, the last date of each file's rows." placeholder:"DATE"`
+	Name    string `help:"Name of the load: the same content under the same name adds nothing. Without it, the server names the load after its content." placeholder:"NAME"`
 	Type    string `help:"csv or ndjson; without it, what the file's name ends in." enum:"csv,ndjson," default:"" placeholder:"TYPE"`
 	Rejects string `help:"Write rejected lines and reasons to this file." placeholder:"FILE"`
 	DryRun  bool   `help:"Read and report; load nothing."`
@@ -48,10 +47,8 @@ func (c *loadCommand) Run(ctx context.Context, t terminal) error {
 	if c.Name != "" && len(c.Files) > 1 {
 		return usagef("--name names one load: give one file, or leave it out")
 	}
-	for _, file := range c.Files {
-		if file == "-" && (c.From == "" || len(c.Files) > 1) {
-			return usagef("standard input needs --from and --to, and no other file beside it")
-		}
+	if len(c.Files) > 1 && slices.Contains(c.Files, "-") {
+		return usagef("standard input allows no other file beside it")
 	}
 	server, err := c.client()
 	if err != nil {
@@ -64,6 +61,9 @@ func (c *loadCommand) Run(ctx context.Context, t terminal) error {
 	policy, err := policyfile.Parse(known.Policy, policyfile.DefaultLimits())
 	if err != nil {
 		return fmt.Errorf("reading the dataset's policy: %w", err)
+	}
+	if c.Files[0] == "-" && c.lacksDays(&policy) {
+		return usagef("standard input needs --from and --to")
 	}
 	var rejects *rejectsFile
 	if c.Rejects != "" {
@@ -90,6 +90,11 @@ func (c *loadCommand) Run(ctx context.Context, t terminal) error {
 		return err
 	}
 	return c.print(t.stdout, v)
+}
+
+// lacksDays tells whether days must be declared that were not given.
+func (c *loadCommand) lacksDays(p *dp.Policy) bool {
+	return c.From == "" && p.Time != nil && p.Unit.Block != dp.All
 }
 
 func loadRow(file string, r wire.LoadReport) []any {
@@ -148,8 +153,11 @@ func (c *loadCommand) load(ctx context.Context, t terminal, server *client.Clien
 		if !info.Mode().IsRegular() {
 			return wire.LoadReport{}, usagef("it is no regular file: pipe it in, and write - with --from and --to")
 		}
-		if err := describe(&up, policy, f); err != nil {
-			return wire.LoadReport{}, err
+		if c.lacksDays(policy) {
+			if err := declareDays(&up, policy, f); err != nil {
+				return wire.LoadReport{}, err
+			}
+			c.sayDays(t.stderr, file, up)
 		}
 		up.Body, up.Length = f, info.Size()
 	}
@@ -177,33 +185,29 @@ func (c *loadCommand) formatOf(file string) (load.Format, error) {
 	return format, nil
 }
 
-// describe fills in what the file itself tells: its name, from its content, so that the same file twice is the
-// same load whatever it is called; and the days that it covers. It goes back to the file's beginning.
-func describe(up *client.Upload, policy *dp.Policy, f *os.File) error {
-	if up.From == "" && policy.Time != nil {
-		first, last, counts, err := load.Span(policy, f, load.Source{Format: load.Format(up.Format), Gzip: up.Gzip})
-		if err != nil {
-			return err
-		}
-		if counts.Accepted == 0 {
-			return usagef("none of its %d rows can be loaded: compare it with the policy, or give --from and --to to see the reasons", counts.Rejected)
-		}
-		up.From, up.To = first.String(), last.String()
+// declareDays takes the days that a load covers from the file itself. It goes back to the file's beginning.
+func declareDays(up *client.Upload, policy *dp.Policy, f *os.File) error {
+	first, last, counts, err := load.Span(policy, f, load.Source{Format: load.Format(up.Format), Gzip: up.Gzip})
+	if err != nil {
+		return err
 	}
-	if up.Name == "" {
-		if _, err := f.Seek(0, io.SeekStart); err != nil {
-			return fmt.Errorf("reading the file again: %w", fileError(err))
-		}
-		digest := sha256.New()
-		if _, err := io.Copy(digest, f); err != nil {
-			return fmt.Errorf("reading the file: %w", fileError(err))
-		}
-		up.Name = "sha256-" + hex.EncodeToString(digest.Sum(nil)[:16])
+	if counts.Accepted == 0 {
+		return usagef("none of its %d rows can be loaded: compare it with the policy, or give --from and --to to see the reasons", counts.Rejected)
 	}
+	up.From, up.To = first.String(), last.String()
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("reading the file again: %w", fileError(err))
 	}
 	return nil
+}
+
+// sayDays tells, before anything is sent, which days are declared for want of others.
+func (c *loadCommand) sayDays(w io.Writer, file string, up client.Upload) {
+	become := "they become public"
+	if c.DryRun {
+		become = "without --dry-run they become public"
+	}
+	fmt.Fprintf(w, "%s: declares %s to %s, the first and the last date of its rows: %s; --from and --to declare others\n", oneLine(file), up.From, up.To, become)
 }
 
 // progress draws a bar on a terminal; elsewhere there is none.
