@@ -49,7 +49,7 @@ type Releases interface {
 	// Find returns the draws of a plan that matter to a consumer, over the current versions of the blocks.
 	Find(ctx context.Context, consumer, plan, dataset string, blocks []string) (Found, error)
 	// Publish joins the outcome to its charge in one durable transaction and returns the outcome that stands:
-	// an earlier one if another attempt published first.
+	// an earlier one if another attempt published first. A release that is larger than it keeps is CodeTooLarge.
 	Publish(ctx context.Context, charge string, attempt int, o Outcome) (Outcome, error)
 	// Abandon says that an attempt has ended without an outcome, so that the next one need not wait for its
 	// lease.

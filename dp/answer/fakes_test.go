@@ -28,7 +28,8 @@ type memory struct {
 	releases []dp.Release
 	holders  map[string][]string // release -> consumers
 	journal  []string
-	changes  int // how many charges still meet a changed policy
+	changes  int  // how many charges still meet a changed policy
+	tiny     bool // no release is small enough
 }
 
 type record struct {
@@ -42,7 +43,12 @@ func newMemory(p dp.VersionedPolicy, b dp.Budget) *memory {
 
 func (m *memory) note(step string) { m.journal = append(m.journal, step) }
 
-func (m *memory) Policy(context.Context, string) (dp.VersionedPolicy, error) { return m.policy, nil }
+func (m *memory) Policy(_ context.Context, dataset string) (dp.VersionedPolicy, error) {
+	if dataset != m.policy.Name {
+		return dp.VersionedPolicy{}, &dp.Error{Code: dp.CodeNotFound, Message: "no such dataset here"}
+	}
+	return m.policy, nil
+}
 
 func (m *memory) Allotment(context.Context, string, string) (dp.Allotment, error) {
 	return dp.Allotment{Budget: m.budget}, nil
@@ -143,10 +149,16 @@ func (m *memory) Find(_ context.Context, consumer, plan, _ string, _ []string) (
 	return f, nil
 }
 
-func (m *memory) Publish(_ context.Context, charge string, attempt int, o answer.Outcome) (answer.Outcome, error) {
+func (m *memory) Publish(ctx context.Context, charge string, attempt int, o answer.Outcome) (answer.Outcome, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("publish")
+	if err := ctx.Err(); err != nil {
+		return answer.Outcome{}, err
+	}
+	if m.tiny && o.Release != nil {
+		return answer.Outcome{}, &dp.Error{Code: dp.CodeTooLarge, Message: "too large"}
+	}
 	r := m.charges[charge]
 	if r.charged.Outcome != nil {
 		return *r.charged.Outcome, nil

@@ -75,11 +75,8 @@ func (s *Service) Ask(ctx context.Context, asker dp.Consumer, q dp.Query, key st
 
 // ask walks one query. Every step of the walk is here, in order.
 func (s *Service) ask(ctx context.Context, asker dp.Consumer, q dp.Query, key string) (Answer, error) {
-	policy, err := s.policies.Policy(ctx, q.Dataset)
+	policy, err := s.policyFor(ctx, asker, q)
 	if err != nil {
-		return Answer{}, err
-	}
-	if err := authorise(asker, policy.Policy, q.Purpose); err != nil {
 		return Answer{}, err
 	}
 
@@ -93,7 +90,7 @@ func (s *Service) ask(ctx context.Context, asker dp.Consumer, q dp.Query, key st
 		return Answer{}, err
 	}
 	if charged.Outcome != nil {
-		return finished(charged, false)
+		return s.replay(ctx, asker, policy, q, charged)
 	}
 
 	// A plan is free: it reads no row.
@@ -135,11 +132,26 @@ func (s *Service) ask(ctx context.Context, asker dp.Consumer, q dp.Query, key st
 			return Answer{}, err
 		}
 	}
-	answer, err := finished(charged, found.Other != "")
+	answer, err := finished(charged)
 	if err == nil {
 		answer.Release = shown(p, answer.Release)
+		answer.Reused = answer.Reused || found.Other != ""
 	}
 	return answer, err
+}
+
+// policyFor finds the policy that a question is asked under, and holds the asker to it. Nobody can tell a dataset
+// that they may not ask from one that does not exist.
+func (s *Service) policyFor(ctx context.Context, asker dp.Consumer, q dp.Query) (dp.VersionedPolicy, error) {
+	policy, err := s.policies.Policy(ctx, q.Dataset)
+	var refused *dp.Error
+	if errors.As(err, &refused) && refused.Code == dp.CodeNotFound {
+		return dp.VersionedPolicy{}, errNoDataset()
+	}
+	if err != nil {
+		return dp.VersionedPolicy{}, err
+	}
+	return policy, authorise(asker, policy.Policy, q.Purpose)
 }
 
 // recall finds what an idempotency key was charged for.
@@ -163,21 +175,33 @@ func flightOf(asker dp.Consumer, p *plan.Plan, q dp.Query, key string) string {
 	}
 }
 
-// finished is the answer that a charge's outcome gives, which may be a failure.
-func finished(c Charged, reused bool) (Answer, error) {
+// finished is the answer that a charge's outcome gives, which may be a failure. Where the caps paid nothing, the
+// draw was another consumer's.
+func finished(c Charged) (Answer, error) {
 	if c.Outcome.Failure != nil {
 		return Answer{}, c.Outcome.Failure
 	}
-	return Answer{Release: *c.Outcome.Release, Reused: reused, Charge: c.Charge, Left: c.Left}, nil
+	return Answer{Release: *c.Outcome.Release, Reused: c.Charge.CapLoss == dp.Loss{}, Charge: c.Charge, Left: c.Left}, nil
+}
+
+// replay is the answer that an idempotency key led to. The draw of another consumer is stored with the intervals
+// that they asked for: while the policy still prices the question alike, they are drawn as the first answer's were.
+func (s *Service) replay(ctx context.Context, asker dp.Consumer, policy dp.VersionedPolicy, q dp.Query, c Charged) (Answer, error) {
+	answer, err := finished(c)
+	if err != nil || !answer.Reused {
+		return answer, err
+	}
+	if p, err := s.price(ctx, asker, policy, q); err == nil && p.ID == answer.Release.Plan {
+		answer.Release = shown(p, answer.Release)
+	}
+	return answer, nil
 }
 
 // attempt computes the outcome of a charge and publishes it. It runs to its end even when the caller leaves,
 // since the charge stands. An engine that cannot be reached leaves the charge without an outcome, so that
 // another attempt under the same key may follow; every other failure is itself the outcome.
 func (s *Service) attempt(ctx context.Context, p *plan.Plan, c Charged) (*Outcome, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.Deadline)
-	defer cancel()
-
+	ctx = context.WithoutCancel(ctx)
 	outcome := Outcome{}
 	release, err := s.draw(ctx, p, c)
 	switch {
@@ -193,18 +217,30 @@ func (s *Service) attempt(ctx context.Context, p *plan.Plan, c Charged) (*Outcom
 		s.options.Log.Error("attempt failed", "charge", c.Charge.ID, "attempt", c.Attempt, "error", err)
 		outcome.Failure = &dp.Error{Code: dp.CodeInternal, Message: "the answer failed after it was charged, and nothing of it was published; report the charge to the operator: " + c.Charge.ID}
 	}
+	return s.publish(ctx, c, outcome)
+}
 
-	// Only what is durable leaves; where another attempt was faster, its outcome stands.
-	published, err := s.releases.Publish(ctx, c.Charge.ID, c.Attempt, outcome)
+// publish makes an outcome durable: only then may it leave, and where another attempt was faster, its outcome
+// stands. The deadline of the attempt does not bind it: that it passed is an outcome, too. An answer that is too
+// large to be kept ends its charge: that it was says something of its draw, so that no further one may follow.
+func (s *Service) publish(ctx context.Context, c Charged, o Outcome) (*Outcome, error) {
+	published, err := s.releases.Publish(ctx, c.Charge.ID, c.Attempt, o)
+	var refused *dp.Error
+	if o.Release != nil && errors.As(err, &refused) && refused.Code == dp.CodeTooLarge {
+		failure := &dp.Error{Code: dp.CodeTooLarge, Message: "the answer is larger than can be kept, and the charge stands: ask for fewer groups"}
+		published, err = s.releases.Publish(ctx, c.Charge.ID, c.Attempt, Outcome{Failure: failure})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("publishing the outcome of charge %s: %w", c.Charge.ID, err)
 	}
 	return &published, nil
 }
 
-// draw computes the exact integers of an admitted charge and adds noise to them. The integers exist only
-// within this call.
+// draw computes the exact integers of an admitted charge and adds noise to them, within the deadline. The integers
+// exist only within this call.
 func (s *Service) draw(ctx context.Context, p *plan.Plan, c Charged) (*dp.Release, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.options.Deadline)
+	defer cancel()
 	exact, err := s.aggregator.Aggregate(ctx, p, c.Snapshot)
 	if err != nil {
 		return nil, fmt.Errorf("aggregating: %w", err)
@@ -222,11 +258,8 @@ func (s *Service) draw(ctx context.Context, p *plan.Plan, c Charged) (*dp.Releas
 
 // Plan prices a query without asking it: what it costs, how exact it is, what answers it free.
 func (s *Service) Plan(ctx context.Context, asker dp.Consumer, q dp.Query) (Quote, error) {
-	policy, err := s.policies.Policy(ctx, q.Dataset)
+	policy, err := s.policyFor(ctx, asker, q)
 	if err != nil {
-		return Quote{}, err
-	}
-	if err := authorise(asker, policy.Policy, q.Purpose); err != nil {
 		return Quote{}, err
 	}
 	p, err := s.price(ctx, asker, policy, q)
@@ -267,7 +300,7 @@ func (s *Service) price(ctx context.Context, asker dp.Consumer, policy dp.Versio
 // policy does not list may not learn that the dataset exists.
 func authorise(asker dp.Consumer, policy dp.Policy, purpose string) error {
 	if !slices.Contains(policy.Audiences, asker.Audience) {
-		return &dp.Error{Code: dp.CodeNotFound, Message: "there is no such dataset: list the datasets that you may ask"}
+		return errNoDataset()
 	}
 	if purpose == "" {
 		return nil // the plan says that it is missing, along with whatever else is
@@ -279,6 +312,10 @@ func authorise(asker dp.Consumer, policy dp.Policy, purpose string) error {
 		return &dp.Error{Code: dp.CodePurposeNotAllowed, Message: "you do not hold this purpose: state one that you hold, or ask an officer for it"}
 	}
 	return nil
+}
+
+func errNoDataset() error {
+	return &dp.Error{Code: dp.CodeNotFound, Message: "there is no such dataset: list the datasets that you may ask"}
 }
 
 // reread hands out a release that the asker holds.

@@ -211,6 +211,41 @@ func TestAFailureAfterTheChargeIsItsOutcomeAndIsReplayed(t *testing.T) {
 	}
 }
 
+func TestAnAttemptThatPassesItsDeadlineFailsForGood(t *testing.T) {
+	m, e := newShop(shop().Cap)
+	e.delay = 20 * time.Millisecond
+	s := answer.New(m, m, m, e, exact{}, answer.Options{
+		Limits: plan.DefaultLimits(), Deadline: time.Millisecond, Clock: time.Now,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	_, first := s.Ask(context.Background(), ann, byCategory(), "key")
+	e.delay = 0
+	_, second := s.Ask(context.Background(), ann, byCategory(), "key")
+	if code(first) != dp.CodeInternal || code(second) != dp.CodeInternal {
+		t.Fatalf("first %v, then %v", first, second)
+	}
+	if want := []string{"charge", "aggregate", "publish"}; !reflect.DeepEqual(m.journal, want) {
+		t.Fatalf("the walk was %v, want %v", m.journal, want)
+	}
+}
+
+// That a draw was too large to be kept is told to the asker. A second draw under the same charge would be one
+// more than was paid for.
+func TestAnAnswerThatIsTooLargeIsNotDrawnAgain(t *testing.T) {
+	m, e := newShop(shop().Cap)
+	m.tiny = true
+	s := newService(m, e, exact{})
+	_, first := s.Ask(context.Background(), ann, byCategory(), "key")
+	m.tiny = false
+	_, second := s.Ask(context.Background(), ann, byCategory(), "key")
+	if code(first) != dp.CodeTooLarge || code(second) != dp.CodeTooLarge {
+		t.Fatalf("first %v, then %v", first, second)
+	}
+	if drawn := strings.Count(strings.Join(m.journal, " "), "aggregate"); drawn != 1 || len(m.releases) != 0 {
+		t.Fatalf("rows were read %d times for one charge, %d releases", drawn, len(m.releases))
+	}
+}
+
 func TestAnEngineThatIsAwayLeavesTheChargeOpenForAnotherAttempt(t *testing.T) {
 	m, e := newShop(shop().Cap)
 	e.err = &dp.Error{Code: dp.CodeUnavailable, Message: "shard 3"}
@@ -246,6 +281,19 @@ func TestAKeyStandsForOneQuestionAndItsOutcome(t *testing.T) {
 	}
 }
 
+func TestAHandedOutAnswerIsReplayedAsItWas(t *testing.T) {
+	m, e := newShop(shop().Cap)
+	s := newService(m, e, mechanism.Secure())
+	ask(t, s, ann, byCategory(), "")
+	q := byCategory()
+	q.Confidence = "0.5"
+	first := ask(t, s, bob, q, "key")
+	second := ask(t, s, bob, q, "key")
+	if first.Release.Confidence != "0.5" || !first.Reused || !second.Reused || !reflect.DeepEqual(first.Release, second.Release) {
+		t.Fatalf("first %+v, then %+v", first, second)
+	}
+}
+
 func TestAChangedPolicyIsPricedAgain(t *testing.T) {
 	m, e := newShop(shop().Cap)
 	m.changes = 2
@@ -276,6 +324,15 @@ func TestPurposeAndAudienceAreHeld(t *testing.T) {
 	vendor.Audience = dp.ThirdParty
 	if _, err := s.Ask(context.Background(), vendor, byCategory(), ""); code(err) != dp.CodeNotFound {
 		t.Errorf("an audience that the policy does not list: %v", err)
+	}
+	_, hidden := s.Ask(context.Background(), vendor, byCategory(), "")
+	absent := byCategory()
+	absent.Dataset = "other"
+	if _, err := s.Ask(context.Background(), vendor, absent, ""); err == nil || err.Error() != hidden.Error() {
+		t.Errorf("a dataset that does not exist is %v, one that may not be asked %v", err, hidden)
+	}
+	if _, err := s.Plan(context.Background(), vendor, absent); err == nil || err.Error() != hidden.Error() {
+		t.Errorf("planning on a dataset that does not exist: %v", err)
 	}
 	if len(m.journal) != 0 {
 		t.Errorf("a refusal touched %v", m.journal)
