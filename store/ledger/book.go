@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 
@@ -13,6 +12,7 @@ import (
 // Change implements office.Book. The record of the change is part of its transaction; a decision that writes
 // nothing leaves none.
 func (l *Ledger) Change(ctx context.Context, c office.Change, decide func(office.Tx) error) error {
+	defer l.changes.Add(1) // once what was decided is durable, no key is admitted by what stood before
 	return l.write(ctx, func(t *tx) error {
 		b := &bookTx{tx: t}
 		if err := decide(b); err != nil {
@@ -135,31 +135,4 @@ func (b *bookTx) PutAllotment(a dp.Allotment) error {
 
 func errOutOfOrder(of string) error {
 	return fmt.Errorf("the versions of a %s count up by one", of)
-}
-
-// Authenticate returns the consumer of a key that is in force at the ledger's time, and the key, given the
-// SHA-256 of the whole secret. Unknown, expired and revoked keys are refused alike, with CodeUnauthenticated.
-func (l *Ledger) Authenticate(ctx context.Context, hash [32]byte) (c dp.Consumer, k dp.Key, err error) {
-	now := l.clock()
-	err = l.read(ctx, func(v view) error {
-		id, err := v.get(keyHashKey(hash))
-		if err != nil {
-			return err
-		}
-		if id != nil {
-			if k, err = mustLoad[dp.Key](v, keyKey(string(id))); err != nil {
-				return err
-			}
-		}
-		same := subtle.ConstantTimeCompare(k.Hash[:], hash[:]) == 1
-		if id == nil || !same || !k.Revoked.IsZero() || !k.Expires.IsZero() && !now.Before(k.Expires) {
-			return refuse(dp.CodeUnauthenticated, "this key is not in force: check that it is complete, or ask an officer for a new one")
-		}
-		c, err = mustLoad[dp.Consumer](v, consumerKey(k.Consumer))
-		return err
-	})
-	if err != nil {
-		return dp.Consumer{}, dp.Key{}, err
-	}
-	return c, k, nil
 }

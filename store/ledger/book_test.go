@@ -115,7 +115,7 @@ func TestOneOfManyConcurrentChangesWins(t *testing.T) {
 
 func TestKeyAuthenticatesWhileItIsInForce(t *testing.T) {
 	f := newFixture(t)
-	secret, key, err := f.office.IssueKey(ctx, "root", alice, firstDay.Add(time.Hour))
+	secret, key, err := f.office.IssueKey(ctx, "root", alice, firstDay.Add(time.Hour), "")
 	check(t, err)
 	c, k, err := f.Authenticate(ctx, office.HashKey(secret))
 	check(t, err)
@@ -138,11 +138,21 @@ func TestKeyAuthenticatesWhileItIsInForce(t *testing.T) {
 	if expired := refusal(office.HashKey(secret)); expired != unknown {
 		t.Fatalf("an expired key is told apart: %s", expired)
 	}
-	secret, key, err = f.office.IssueKey(ctx, "root", alice, time.Time{})
+	secret, key, err = f.office.IssueKey(ctx, "root", alice, time.Time{}, "")
 	check(t, err)
-	_, err = f.office.RevokeKey(ctx, "root", bob, key.ID)
+	for range 2 { // the second time it is remembered
+		_, _, err = f.Authenticate(ctx, office.HashKey(secret))
+		check(t, err)
+	}
+	audience := dp.ThirdParty
+	_, err = f.office.PatchConsumer(ctx, "root", alice, office.ConsumerPatch{Audience: &audience}, nil, "a test")
+	check(t, err)
+	if c, _, err = f.Authenticate(ctx, office.HashKey(secret)); err != nil || c.Audience != dp.ThirdParty {
+		t.Fatalf("a changed consumer is admitted as %+v, %v", c, err)
+	}
+	_, err = f.office.RevokeKey(ctx, "root", bob, key.ID, "")
 	wantCode(t, dp.CodeNotFound, err)
-	_, err = f.office.RevokeKey(ctx, "root", alice, key.ID)
+	_, err = f.office.RevokeKey(ctx, "root", alice, key.ID, "")
 	check(t, err)
 	if revoked := refusal(office.HashKey(secret)); revoked != unknown {
 		t.Fatalf("a revoked key is told apart: %s", revoked)

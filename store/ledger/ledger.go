@@ -46,6 +46,9 @@ type Ledger struct {
 	durable sync.RWMutex
 	// broken is set once a commit failed: what is on disk is then unknown until the directory is opened again.
 	broken atomic.Bool
+	// changes counts what office changed; admitted remembers keys that were in force after so many.
+	changes  atomic.Uint64
+	admitted sync.Map // SHA-256 of a secret -> admission
 	// open is held by readers, so that Close waits for them.
 	open   sync.RWMutex
 	closed bool
@@ -217,6 +220,7 @@ func (l *Ledger) Close() error {
 		return nil
 	}
 	l.closed = true
+	l.changes.Add(1)
 	close(l.quit)
 	<-l.done
 	if err := l.db.Close(); err != nil {

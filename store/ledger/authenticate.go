@@ -1,0 +1,58 @@
+package ledger
+
+import (
+	"context"
+	"crypto/subtle"
+	"time"
+
+	"github.com/discreet-analytics/discreet/dp"
+)
+
+// admission is a key that was found to be in force, and its consumer, as they stood after so many changes.
+type admission struct {
+	changes  uint64
+	consumer dp.Consumer
+	key      dp.Key
+}
+
+// Authenticate returns the consumer of a key that is in force at the ledger's time, and the key, given the
+// SHA-256 of the whole secret. Unknown, expired and revoked keys are refused alike, with CodeUnauthenticated.
+//
+// A key that was admitted is remembered until anything about consumers and keys changes, so that a reading
+// costs no search of the database. Keys that are refused are not: there is no end of them.
+func (l *Ledger) Authenticate(ctx context.Context, hash [32]byte) (dp.Consumer, dp.Key, error) {
+	now := l.clock()
+	if known, ok := l.admitted.Load(hash); ok {
+		if a := known.(admission); a.changes == l.changes.Load() && inForce(a.key, now) && !l.broken.Load() {
+			return a.consumer, a.key, nil
+		}
+	}
+	a := admission{changes: l.changes.Load()} // before reading: what changes meanwhile makes this one stale
+	err := l.read(ctx, func(v view) error {
+		id, err := v.get(keyHashKey(hash))
+		if err != nil {
+			return err
+		}
+		if id != nil {
+			if a.key, err = mustLoad[dp.Key](v, keyKey(string(id))); err != nil {
+				return err
+			}
+		}
+		same := subtle.ConstantTimeCompare(a.key.Hash[:], hash[:]) == 1
+		if id == nil || !same || !inForce(a.key, now) {
+			return refuse(dp.CodeUnauthenticated, "this key is not in force: check that it is complete, or ask an officer for a new one")
+		}
+		a.consumer, err = mustLoad[dp.Consumer](v, consumerKey(a.key.Consumer))
+		return err
+	})
+	if err != nil {
+		l.admitted.Delete(hash)
+		return dp.Consumer{}, dp.Key{}, err
+	}
+	l.admitted.Store(hash, a)
+	return a.consumer, a.key, nil
+}
+
+func inForce(k dp.Key, now time.Time) bool {
+	return k.Revoked.IsZero() && (k.Expires.IsZero() || now.Before(k.Expires))
+}
