@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -52,6 +53,10 @@ func Make(q dp.Query, policy dp.VersionedPolicy, ceilings []dp.Budget, limits Li
 	p.Notes = notes(p)
 	if err := p.identify(question); err != nil {
 		return nil, fmt.Errorf("naming a plan of dataset %s: %w", policy.Name, err)
+	}
+	if len(p.Canonical) > limits.Text {
+		r.refuse("where", "makes a question of more than %d bytes: use fewer or shorter values, or several queries", limits.Text)
+		return nil, r.refusal()
 	}
 	return p, nil
 }
@@ -114,9 +119,9 @@ func (m Metric) bounds(linf int64) []int64 {
 	case dp.Rows:
 		return []int64{linf}
 	case dp.Sum:
-		return []int64{max(abs(m.Lower), abs(m.Upper))}
+		return []int64{max(difference(m.Upper, 0), difference(0, m.Upper), difference(m.Lower, 0), difference(0, m.Lower))}
 	default: // mean: the centred sum and the count; a midpoint rounds to no noise
-		return []int64{linf * (m.Upper - m.Lower), linf}
+		return []int64{product(linf, difference(m.Upper, m.Lower)), linf}
 	}
 }
 
@@ -181,9 +186,22 @@ func notes(p *Plan) []string {
 	return lines
 }
 
-func abs(v int64) int64 {
-	if v < 0 {
-		return -v
+// difference and product stay at the largest number where they do not fit, for which dp/mechanism makes no noise: a
+// bound that wrapped would be noised too little.
+func difference(a, b int64) int64 {
+	if b < 0 && a > math.MaxInt64+b {
+		return math.MaxInt64
 	}
-	return v
+	if b > 0 && a < math.MinInt64+b {
+		return math.MinInt64
+	}
+	return a - b
+}
+
+// product is of numbers of which the first is positive.
+func product(a, b int64) int64 {
+	if b > math.MaxInt64/a {
+		return math.MaxInt64
+	}
+	return a * max(b, 0)
 }

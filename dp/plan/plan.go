@@ -65,9 +65,10 @@ type Limits struct {
 	Values     int // of one condition
 	Blocks     int
 	Groups     int // public partitions of one answer
+	Text       int // bytes of the canonical question, which every release of it is kept with
 }
 
 // DefaultLimits are those of a server that configures none.
 func DefaultLimits() Limits {
-	return Limits{Metrics: 20, Keys: 6, Conditions: 30, Values: 1000, Blocks: 400, Groups: 100_000}
+	return Limits{Metrics: 20, Keys: 6, Conditions: 30, Values: 1000, Blocks: 400, Groups: 100_000, Text: 64 << 10}
 }

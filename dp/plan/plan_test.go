@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"errors"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -313,6 +314,44 @@ func TestWrongQueriesAreRefusedWithTheirLocation(t *testing.T) {
 		}
 		if strings.Contains(err.Error(), secret) {
 			t.Errorf("%s: the refusal echoes the input: %v", c.name, err)
+		}
+	}
+}
+
+// Every release is kept with its question: one that cannot be kept must be refused before it is charged.
+func TestAQuestionThatIsTooLongToKeepIsRefused(t *testing.T) {
+	q := question()
+	values := make([]string, 100)
+	for i := range values {
+		values[i] = strings.Repeat("x", 400) + string(rune('a'+i%26)) + string(rune('a'+i/26))
+	}
+	q.Where = []dp.Condition{{Field: "city", In: values}}
+	mustMake(t, q)
+	for i := range values {
+		values[i] = strings.Repeat("<", 110) + values[i] // six bytes each in JSON
+	}
+	_, err := plan.Make(q, cards(), nil, plan.DefaultLimits())
+	var refused *dp.Error
+	if !errors.As(err, &refused) || refused.Code != dp.CodeInvalidQuery || refused.Locations[0].Path != "where" {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// Whoever wrote the policy: a bound that wraps around would be noised as a small one.
+func TestBoundsThatDoNotFitAreRefused(t *testing.T) {
+	extremes := []int64{math.MinInt64, -1 << 62, 0, 1 << 62, math.MaxInt64}
+	for _, aggregate := range []dp.Aggregate{dp.Sum, dp.Mean} {
+		for i, lower := range extremes {
+			for _, upper := range extremes[i+1:] {
+				p := cards()
+				p.Bounds.MaxRows = 4
+				p.Metrics = []dp.Metric{{Name: "m", Aggregate: aggregate, Measure: "amount", Lower: &lower, Upper: &upper}}
+				q := question()
+				q.Metrics = []string{"m"}
+				if _, err := plan.Make(q, p, nil, plan.DefaultLimits()); err == nil {
+					t.Errorf("%s within %d and %d was priced", aggregate, lower, upper)
+				}
+			}
 		}
 	}
 }
