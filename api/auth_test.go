@@ -130,7 +130,7 @@ func TestDatasetsOfOtherAudiencesDoNotExist(t *testing.T) {
 	}
 	hidden := refused(t, send(t, v, "partner", "GET", "/v1/datasets/transactions", ""), 404, "not-found")
 	none := refused(t, send(t, v, "partner", "GET", "/v1/datasets/nothing", ""), 404, "not-found")
-	if hidden.Title != none.Title {
+	if hidden.Title != none.Title || hidden.Detail != none.Detail {
 		t.Error("a hidden dataset is refused in other words than one that does not exist")
 	}
 	if list := read[wire.DatasetList](t, send(t, v, string(dp.Auditor), "GET", "/v1/datasets", ""), 200); len(list.Items) != 1 {

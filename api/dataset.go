@@ -155,14 +155,16 @@ func (v *Server) listDatasets(ctx context.Context, in *datasetsInput) (*datasets
 	return out, nil
 }
 
-// policy finds a policy that the caller may know of.
+// policy finds a policy that the caller may know of. One that they may not know of is not there, in the same words.
 func (v *Server) policy(ctx context.Context, dataset string) (dp.VersionedPolicy, error) {
 	p, err := v.services.Catalog.Policy(ctx, dataset)
-	if err != nil {
+	var refused *dp.Error
+	absent := errors.As(err, &refused) && refused.Code == dp.CodeNotFound
+	if err != nil && !absent {
 		return dp.VersionedPolicy{}, err
 	}
-	if !mayAsk(callerOf(ctx).Consumer, p.Policy) {
-		return dp.VersionedPolicy{}, &dp.Error{Code: dp.CodeNotFound, Message: "There is no such dataset: list the datasets that you may ask."}
+	if absent || !mayAsk(callerOf(ctx).Consumer, p.Policy) {
+		return dp.VersionedPolicy{}, &dp.Error{Code: dp.CodeNotFound, Message: "There is no such dataset: list the datasets that you may see."}
 	}
 	return p, nil
 }
