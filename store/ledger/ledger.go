@@ -44,6 +44,10 @@ type Ledger struct {
 
 	// durable is held while a batch is committed, so that no reader sees what is not yet on disk.
 	durable sync.RWMutex
+	// room refuses writes while the disk is nearly full. What opening writes is not asked for: a ledger must open
+	// on a full disk, and the disk watch holds back what that takes.
+	room   func() error
+	opened atomic.Bool
 	// broken is set once a commit failed: what is on disk is then unknown until the directory is opened again.
 	broken atomic.Bool
 	// changes counts what office changed; admitted remembers keys that were in force after so many.
@@ -68,6 +72,9 @@ type Options struct {
 	// Lease is how long an attempt to answer may run before another one may take over; default 2 minutes.
 	Lease  time.Duration
 	Limits Limits
+	// Room refuses, with an error for the caller, whatever would be written while the disk has too little room.
+	// It is asked for every batch and must be quick. Default: there is always room.
+	Room func() error
 }
 
 // Limits are the sizes beyond which the ledger refuses. Zero values mean the defaults.
@@ -87,6 +94,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Room == nil {
+		o.Room = func() error { return nil }
 	}
 	orDefault(&o.Lease, defaultLease)
 	orDefault(&o.Limits.Waiting, 1024)
@@ -114,7 +124,7 @@ func Open(dir string, o Options) (*Ledger, error) {
 		return nil, fmt.Errorf("opening the ledger's database: %w", err)
 	}
 	l := &Ledger{
-		db: db, dir: &directory{path: dir}, clock: o.Clock, log: o.Log, lease: o.Lease, limits: o.Limits,
+		db: db, dir: &directory{path: dir}, clock: o.Clock, log: o.Log, lease: o.Lease, limits: o.Limits, room: o.Room,
 		queue: make(chan *request, o.Limits.Waiting), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := l.dir.sync(); err != nil {
@@ -124,6 +134,7 @@ func Open(dir string, o Options) (*Ledger, error) {
 	if err := l.begin(context.Background()); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
+	l.opened.Store(true)
 	return l, nil
 }
 

@@ -115,11 +115,16 @@ type batch struct {
 	now      time.Time
 	requests []*request
 	bytes    int
+	full     error // why nothing may be written
 	err      error // a failure that concerns the whole batch
 }
 
 func (l *Ledger) newBatch() *batch {
-	return &batch{txn: l.db.NewTransaction(true), now: l.clock().UTC().Round(0)}
+	b := &batch{txn: l.db.NewTransaction(true), now: l.clock().UTC().Round(0)}
+	if l.opened.Load() {
+		b.full = l.room()
+	}
+	return b
 }
 
 // decide runs a request over the batch so far. What it writes is kept aside until it has succeeded.
@@ -138,6 +143,9 @@ func (l *Ledger) decide(b *batch, r *request) (staged *tx, err error) {
 	}
 	if staged.bytes > maxRequest || staged.long {
 		return staged, errTooLarge()
+	}
+	if b.full != nil && len(staged.staged) > 0 { // what writes nothing, such as a repeat or a refusal, goes on
+		return staged, b.full
 	}
 	return staged, nil
 }
