@@ -135,7 +135,8 @@ type keysOutput struct {
 
 type issueKeyInput struct {
 	ConsumerParam
-	Body *wire.NewKey
+	Reason string `header:"Discreet-Reason" maxLength:"1000" doc:"Why; kept for auditors"`
+	Body   *wire.NewKey
 }
 
 type issuedKeyOutput struct {
@@ -144,7 +145,8 @@ type issuedKeyOutput struct {
 
 type revokeKeyInput struct {
 	ConsumerParam
-	Key string `path:"key" pattern:"^[A-Za-z0-9_-]{1,100}$" example:"key_01k3x8"`
+	Key    string `path:"key" pattern:"^[A-Za-z0-9_-]{1,100}$" example:"key_01k3x8"`
+	Reason string `header:"Discreet-Reason" maxLength:"1000" doc:"Why; kept for auditors"`
 }
 
 func (v *Server) registerKeys() {
@@ -189,7 +191,7 @@ func (v *Server) issueKey(ctx context.Context, in *issueKeyInput) (*issuedKeyOut
 	if in.Body != nil && in.Body.Expires != nil {
 		expires = *in.Body.Expires
 	}
-	text, key, err := v.services.Office.IssueKey(ctx, callerOf(ctx).Name, in.Consumer, expires)
+	text, key, err := v.services.Office.IssueKey(ctx, callerOf(ctx).Name, in.Consumer, expires, in.Reason)
 	if err != nil {
 		return nil, err
 	}
@@ -197,6 +199,6 @@ func (v *Server) issueKey(ctx context.Context, in *issueKeyInput) (*issuedKeyOut
 }
 
 func (v *Server) revokeKey(ctx context.Context, in *revokeKeyInput) (*struct{}, error) {
-	_, err := v.services.Office.RevokeKey(ctx, callerOf(ctx).Name, in.Consumer, in.Key)
+	_, err := v.services.Office.RevokeKey(ctx, callerOf(ctx).Name, in.Consumer, in.Key, in.Reason)
 	return nil, err
 }

@@ -348,13 +348,13 @@ func (f *fakes) PatchConsumer(_ context.Context, actor, name string, patch offic
 	return dp.Consumer{Name: name, Role: dp.Analyst, Audience: dp.Internal, Version: 3}, err
 }
 
-func (f *fakes) IssueKey(_ context.Context, actor, consumer string, expires time.Time) (string, dp.Key, error) {
-	err := f.decide(change{what: "key", actor: actor, on: consumer})
+func (f *fakes) IssueKey(_ context.Context, actor, consumer string, expires time.Time, reason string) (string, dp.Key, error) {
+	err := f.decide(change{what: "key", actor: actor, on: consumer, reason: reason})
 	return "dk_new", dp.Key{ID: "key_new", Consumer: consumer, Created: day(3), Expires: expires}, err
 }
 
-func (f *fakes) RevokeKey(_ context.Context, actor, consumer, id string) (dp.Key, error) {
-	return dp.Key{ID: id}, f.decide(change{what: "revoke", actor: actor, on: consumer + "/" + id})
+func (f *fakes) RevokeKey(_ context.Context, actor, consumer, id, reason string) (dp.Key, error) {
+	return dp.Key{ID: id}, f.decide(change{what: "revoke", actor: actor, on: consumer + "/" + id, reason: reason})
 }
 
 func (f *fakes) SetAllotment(_ context.Context, actor string, a dp.Allotment, ifMatch *uint64, reason string) (dp.Allotment, bool, error) {

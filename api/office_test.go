@@ -166,10 +166,10 @@ func TestKeysAreShownOnceAndRevoked(t *testing.T) {
 	if strings.Contains(text, "dk_") || strings.Index(text, "key_a") > strings.Index(text, "key_b") || !strings.Contains(text, `"revoked":"2026-01-04T12:00:00Z"`) {
 		t.Errorf("got %s", text)
 	}
-	if resp := send(t, v, "officer", "DELETE", "/v1/consumers/product/keys/key_a", ""); resp.StatusCode != 204 || bodyOf(t, resp) != "" {
+	if resp := send(t, v, "officer", "DELETE", "/v1/consumers/product/keys/key_a", "", "Discreet-Reason", "it leaked"); resp.StatusCode != 204 || bodyOf(t, resp) != "" {
 		t.Errorf("status %d", resp.StatusCode)
 	}
-	if c := f.changes[len(f.changes)-1]; c.what != "revoke" || c.on != "product/key_a" || c.actor != "officer" {
+	if c := f.changes[len(f.changes)-1]; c.what != "revoke" || c.on != "product/key_a" || c.actor != "officer" || c.reason != "it leaked" {
 		t.Errorf("changed %+v", c)
 	}
 	if strings.Contains(f.logged(), "dk_") {

@@ -139,7 +139,7 @@ type Office interface {
 	CreateConsumer(ctx context.Context, actor string, c dp.Consumer, reason string) (dp.Consumer, error)
 	PatchConsumer(ctx context.Context, actor, name string, patch office.ConsumerPatch, ifMatch *uint64, reason string) (dp.Consumer, error)
 	// IssueKey makes a key, whose text is returned here once and kept nowhere.
-	IssueKey(ctx context.Context, actor, consumer string, expires time.Time) (text string, k dp.Key, err error)
-	RevokeKey(ctx context.Context, actor, consumer, id string) (dp.Key, error)
+	IssueKey(ctx context.Context, actor, consumer string, expires time.Time, reason string) (text string, k dp.Key, err error)
+	RevokeKey(ctx context.Context, actor, consumer, id, reason string) (dp.Key, error)
 	SetAllotment(ctx context.Context, actor string, a dp.Allotment, ifMatch *uint64, reason string) (set dp.Allotment, created bool, err error)
 }

@@ -24,8 +24,8 @@ func HashKey(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
 // again. A zero expires means never.
 //
 // Errors: CodeNotFound; CodeInvalidInput where expires is past.
-func (o *Office) IssueKey(ctx context.Context, actor, consumer string, expires time.Time) (secret string, key dp.Key, err error) {
-	err = o.change(ctx, actor, "", func(tx Tx, now time.Time) error {
+func (o *Office) IssueKey(ctx context.Context, actor, consumer string, expires time.Time, reason string) (secret string, key dp.Key, err error) {
+	err = o.change(ctx, actor, reason, func(tx Tx, now time.Time) error {
 		_, ok, err := tx.Consumer(consumer)
 		if err != nil {
 			return err
@@ -48,9 +48,9 @@ func (o *Office) IssueKey(ctx context.Context, actor, consumer string, expires t
 // RevokeKey ends a key at once. A key that is revoked already stays as it is.
 //
 // Errors: CodeNotFound, also for a key of another consumer.
-func (o *Office) RevokeKey(ctx context.Context, actor, consumer, id string) (dp.Key, error) {
+func (o *Office) RevokeKey(ctx context.Context, actor, consumer, id, reason string) (dp.Key, error) {
 	var revoked dp.Key
-	err := o.change(ctx, actor, "", func(tx Tx, now time.Time) error {
+	err := o.change(ctx, actor, reason, func(tx Tx, now time.Time) error {
 		key, ok, err := tx.Key(id)
 		if err != nil {
 			return err

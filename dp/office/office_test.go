@@ -328,28 +328,31 @@ func TestKeysAreShownOnceAndKeptHashed(t *testing.T) {
 	o, m := newOffice()
 	_, err := o.CreateConsumer(ctx, "officer", dp.Consumer{Name: "team", Role: dp.Product, Audience: dp.Internal}, "")
 	check(t, err)
-	secret, key, err := o.IssueKey(ctx, "officer", "team", now.Add(time.Hour))
+	secret, key, err := o.IssueKey(ctx, "officer", "team", now.Add(time.Hour), "a new service")
 	check(t, err)
 	if !strings.HasPrefix(secret, "dk_") || len(secret) != 3+43 || key.Hash != HashKey(secret) || key.Consumer != "team" {
 		t.Fatalf("issued %d characters for %+v", len(secret), key)
 	}
-	if other, _, err := o.IssueKey(ctx, "officer", "team", time.Time{}); err != nil || other == secret {
+	if other, _, err := o.IssueKey(ctx, "officer", "team", time.Time{}, ""); err != nil || other == secret {
 		t.Fatal("two keys share a secret")
 	}
 	issue := func(consumer string, expires time.Time) func() error {
-		return func() error { _, _, err := o.IssueKey(ctx, "officer", consumer, expires); return err }
+		return func() error { _, _, err := o.IssueKey(ctx, "officer", consumer, expires, ""); return err }
 	}
 	refused(t, m, dp.CodeInvalidInput, "future", issue("team", now))
 	refused(t, m, dp.CodeNotFound, "consumer", issue("nobody", time.Time{}))
 
 	revoke := func(consumer, id string) func() error {
-		return func() error { _, err := o.RevokeKey(ctx, "officer", consumer, id); return err }
+		return func() error { _, err := o.RevokeKey(ctx, "officer", consumer, id, "it leaked"); return err }
 	}
 	refused(t, m, dp.CodeNotFound, "key", revoke("nobody", key.ID))
 	refused(t, m, dp.CodeNotFound, "key", revoke("team", "key_unknown"))
 	check(t, revoke("team", key.ID)())
 	recorded := len(m.log)
 	check(t, revoke("team", key.ID)())
+	if last := m.log[recorded-1]; last.Reason != "it leaked" || last.Actor != "officer" {
+		t.Errorf("the revocation is recorded as %+v", last)
+	}
 	if !m.keys[key.ID].Revoked.Equal(now) || len(m.log) != recorded {
 		t.Fatal("a revoked key was revoked again")
 	}
@@ -399,7 +402,7 @@ func TestRefusalNeverEchoesWhatWasTyped(t *testing.T) {
 	p.Purposes = []string{typed}
 	_, _, policy := o.ApplyPolicy(ctx, "officer", p, nil, "")
 	_, consumer := o.CreateConsumer(ctx, "officer", dp.Consumer{Name: typed}, "")
-	_, _, key := o.IssueKey(ctx, "officer", typed, time.Time{})
+	_, _, key := o.IssueKey(ctx, "officer", typed, time.Time{}, "")
 	_, _, allotment := o.SetAllotment(ctx, "officer", dp.Allotment{Consumer: typed, Dataset: typed}, nil, typed+"\n")
 	for _, err := range []error{policy, consumer, key, allotment} {
 		if err == nil || strings.Contains(err.Error(), typed) {
