@@ -16,6 +16,10 @@ type askInput struct {
 	Body           wire.Query
 }
 
+type askOutput struct {
+	Body func(huma.Context)
+}
+
 type planInput struct {
 	Body wire.Query
 }
@@ -43,7 +47,7 @@ func (v *Server) registerAsk() {
 	}, v.plan)
 }
 
-func (v *Server) ask(ctx context.Context, in *askInput) (*releaseOutput, error) {
+func (v *Server) ask(ctx context.Context, in *askInput) (*askOutput, error) {
 	a, err := v.services.Asker.Ask(ctx, callerOf(ctx).Consumer, queryOf(in.Body), in.IdempotencyKey)
 	if err != nil {
 		return nil, err
@@ -51,7 +55,7 @@ func (v *Server) ask(ctx context.Context, in *askInput) (*releaseOutput, error) 
 	head := headOf(a.Release)
 	head.Reused, head.Stale = &a.Reused, &a.Stale
 	head.Charge = chargeOf(a.Charge, &a.Left)
-	return &releaseOutput{Body: v.body(jsonType, len(a.Release.Groups), jsonRelease(head, a.Release))}, nil
+	return &askOutput{Body: v.body(jsonType, len(a.Release.Groups), jsonRelease(head, a.Release))}, nil
 }
 
 func (v *Server) plan(ctx context.Context, in *planInput) (*planOutput, error) {

@@ -75,7 +75,7 @@ func (v *Server) admit(ctx context.Context, r rule, header string) (caller, erro
 	scheme, key, _ := strings.Cut(header, " ")
 	key = strings.TrimSpace(key)
 	if !strings.EqualFold(scheme, "Bearer") || !strings.HasPrefix(key, "dk_") {
-		return caller{}, &dp.Error{Code: dp.CodeUnauthenticated, Message: "Send your key as the header Authorization: Bearer dk_…"}
+		return caller{}, &dp.Error{Code: dp.CodeUnauthenticated, Message: "Send your key, which begins with dk_, as the header Authorization: Bearer dk_…"}
 	}
 	// Looking up a digest keeps the comparison's timing from telling anything of a key.
 	consumer, id, err := v.services.Directory.Authenticate(ctx, sha256.Sum256([]byte(key)))

@@ -93,10 +93,11 @@ type putDatasetInput struct {
 	DatasetParam
 	ChangeHeaders
 	ContentType string `header:"Content-Type" hidden:"true"`
-	RawBody     []byte
+	RawBody     []byte `contentType:"application/yaml"`
 }
 
 func (v *Server) registerDatasets() {
+	body := &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{jsonType: {Schema: v.schema(reflect.TypeFor[policyfile.Document]())}}}
 	register(v, huma.Operation{
 		OperationID: "list-datasets", Method: http.MethodGet, Path: "/v1/datasets", Tags: []string{"Datasets"},
 		Summary: "List the datasets", Description: "Who asks questions sees those whose answers they may receive.",
@@ -108,27 +109,25 @@ func (v *Server) registerDatasets() {
 		Metadata:    map[string]any{produces: []string{jsonType, yamlType}},
 		Responses: map[string]*huma.Response{"200": {Description: "The dataset", Content: map[string]*huma.MediaType{
 			jsonType: {Schema: v.schema(reflect.TypeFor[wire.Dataset]())},
-			yamlType: {Schema: &huma.Schema{Type: huma.TypeString, Description: "A policy file"}},
+			yamlType: {Schema: v.policyFile()},
 		}}},
 		Errors: []int{404},
 	}, v.getDataset)
 	register(v, huma.Operation{
 		OperationID: "put-dataset", Method: http.MethodPut, Path: "/v1/datasets/{dataset}", Tags: []string{"Datasets"},
-		Summary:     "Create a dataset or change its policy",
-		Description: "The body is a policy file, as JSON or as YAML. Errors name lines and columns.",
-		Metadata:    map[string]any{invalidCode: dp.CodeInvalidPolicy},
-		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
-			jsonType: {Schema: v.schema(reflect.TypeFor[policyfile.Document]())},
-			yamlType: {Schema: &huma.Schema{Type: huma.TypeString, Description: "A policy file"}},
-		}},
+		Summary:          "Create a dataset or change its policy",
+		Description:      "The body is a policy file, as JSON or as YAML. Errors name lines and columns.",
+		Metadata:         map[string]any{invalidCode: dp.CodeInvalidPolicy},
+		RequestBody:      body,
 		Responses:        map[string]*huma.Response{"201": {Description: "Created", Content: map[string]*huma.MediaType{jsonType: {Schema: v.schema(reflect.TypeFor[wire.Dataset]())}}}},
 		SkipValidateBody: true, // policyfile does, with lines and columns
 		Errors:           []int{404, 409, 412, 428},
 	}, v.putDataset)
+	body.Content[yamlType].Schema = v.policyFile() // huma takes a raw body for bytes
 }
 
-func (v *Server) schema(t reflect.Type) *huma.Schema {
-	return v.huma.OpenAPI().Components.Schemas.Schema(t, true, "")
+func (v *Server) policyFile() *huma.Schema {
+	return v.textSchema("PolicyFile", "A policy as a YAML file, in the shape of Document")
 }
 
 func (v *Server) listDatasets(ctx context.Context, in *datasetsInput) (*datasetsOutput, error) {

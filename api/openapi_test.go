@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/discreet-analytics/discreet/api/policyfile"
 )
 
 var update = flag.Bool("update", false, "write api/openapi.json")
@@ -47,9 +48,7 @@ func TestEveryBodyIsANamedSchemaWithAnExampleThatFits(t *testing.T) {
 	v := newTestServer(t, newFakes(t))
 	check := func(where, media string, m *huma.MediaType) {
 		if m.Schema.Ref == "" {
-			if media == jsonType {
-				t.Errorf("%s: its %s body has no named schema", where, media)
-			}
+			t.Errorf("%s: its %s body has no named schema", where, media)
 			return
 		}
 		name, s := resolve(t, v, m.Schema)
@@ -129,6 +128,47 @@ func TestParametersAreDocumented(t *testing.T) {
 			if !have[p] {
 				t.Errorf("%s: %s is not documented", id, p)
 			}
+		}
+	}
+}
+
+// What is documented of headers and formats is what is sent.
+func TestDocumentTellsNothingThatIsNotSent(t *testing.T) {
+	all := operations(newTestServer(t, newFakes(t)))
+	for _, c := range []struct {
+		operation, status, header string
+		want                      bool
+	}{
+		{"ask", "200", "ETag", false}, {"get-release", "200", "ETag", true}, {"put-dataset", "201", "ETag", true}, {"set-allotment", "201", "ETag", true},
+		{"get-me", "401", "WWW-Authenticate", true}, {"ask", "503", "Retry-After", true},
+	} {
+		r := all[c.operation].Responses[c.status]
+		if r == nil || (r.Headers[c.header] != nil) != c.want {
+			t.Errorf("%s %s documents %s: %v", c.operation, c.status, c.header, !c.want)
+		}
+	}
+	if all["get-release"].Responses["304"] == nil {
+		t.Error("nothing tells that a release answers 304")
+	}
+	if content := all["put-dataset"].RequestBody.Content; len(content) != 2 || content[jsonType] == nil || content[yamlType] == nil {
+		t.Errorf("a policy is said to come in %d formats", len(content))
+	}
+}
+
+func TestExamplesOfPoliciesCanBeApplied(t *testing.T) {
+	v := newTestServer(t, newFakes(t))
+	for _, name := range []string{"PolicyFile", "Document"} {
+		example := v.huma.OpenAPI().Components.Schemas.Map()[name].Examples[0].(json.RawMessage)
+		text := []byte(example)
+		if name == "PolicyFile" {
+			var file string
+			if err := json.Unmarshal(example, &file); err != nil {
+				t.Fatal(err)
+			}
+			text = []byte(file)
+		}
+		if _, err := policyfile.Parse(text, policyfile.DefaultLimits()); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

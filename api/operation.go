@@ -198,6 +198,17 @@ func register[I, O any](v *Server, op huma.Operation, handle func(context.Contex
 	})
 }
 
+// schema is a reference to the schema of a type.
+func (v *Server) schema(t reflect.Type) *huma.Schema {
+	return v.huma.OpenAPI().Components.Schemas.Schema(t, true, "")
+}
+
+// textSchema is a reference to the schema of a body that is no JSON.
+func (v *Server) textSchema(name, description string) *huma.Schema {
+	v.huma.OpenAPI().Components.Schemas.Map()[name] = &huma.Schema{Type: huma.TypeString, Description: description}
+	return &huma.Schema{Ref: "#/components/schemas/" + name}
+}
+
 func whoMay(r rule) string {
 	if len(r.roles) == 0 {
 		return "For every role."

@@ -136,9 +136,13 @@ func (v *Server) exemplify() error {
 	for _, path := range api.Paths {
 		for _, op := range []*huma.Operation{path.Get, path.Put, path.Post, path.Delete, path.Patch} {
 			// huma promises 422 for what does not fit the schema; here that is 400.
-			if op != nil && op.Metadata[invalidCode] != dp.CodeInvalidQuery {
+			if op == nil {
+				continue
+			}
+			if op.Metadata[invalidCode] != dp.CodeInvalidQuery {
 				delete(op.Responses, "422")
 			}
+			tellHeaders(op.Responses)
 		}
 	}
 	return nil
@@ -157,6 +161,21 @@ func (v *Server) document() []byte {
 	}
 	out.WriteByte('\n')
 	return out.Bytes()
+}
+
+// tellHeaders documents the headers of responses that no output type describes.
+func tellHeaders(responses map[string]*huma.Response) {
+	for status, header := range map[string]struct{ name, description string }{
+		"401": {"WWW-Authenticate", "Bearer"},
+		"503": {"Retry-After", "Seconds after which to try again"},
+	} {
+		if r := responses[status]; r != nil {
+			r.Headers = map[string]*huma.Param{header.name: {Description: header.description, Schema: &huma.Schema{Type: huma.TypeString}}}
+		}
+	}
+	if made, changed := responses["201"], responses["200"]; made != nil && changed != nil {
+		made.Headers = changed.Headers
+	}
 }
 
 // wordMaps has huma prepare its messages about the values of maps, which it forgets.

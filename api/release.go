@@ -51,6 +51,8 @@ type releasesOutput struct {
 }
 
 func (v *Server) registerReleases() {
+	responses := v.releaseResponse("The release; as NDJSON, a line per group", jsonType, csvType, ndjsonType)
+	responses["304"] = &huma.Response{Description: "It is the one that If-None-Match names"}
 	register(v, huma.Operation{
 		OperationID: "list-releases", Method: http.MethodGet, Path: "/v1/releases", Tags: []string{"Ask"},
 		Summary: "List the releases that you hold", Description: "Newest first, without their groups.",
@@ -59,7 +61,7 @@ func (v *Server) registerReleases() {
 		OperationID: "get-release", Method: http.MethodGet, Path: "/v1/releases/{id}", Tags: []string{"Ask"},
 		Summary: "Read a release", Description: "Free, as often as you like. A release never changes.",
 		Metadata:  map[string]any{produces: []string{jsonType, csvType, ndjsonType}},
-		Responses: v.releaseResponse("The release", jsonType, csvType, ndjsonType),
+		Responses: responses,
 		Errors:    []int{404},
 	}, v.getRelease)
 }
@@ -70,11 +72,11 @@ func (v *Server) releaseResponse(description string, types ...string) map[string
 	for _, t := range types {
 		switch t {
 		case jsonType:
-			r.Content[t] = &huma.MediaType{Schema: v.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[wire.Release](), true, "")}
+			r.Content[t] = &huma.MediaType{Schema: v.schema(reflect.TypeFor[wire.Release]())}
 		case csvType:
-			r.Content[t] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Description: "A column per part of the key; of each metric four: its value, _low, _high and _sd"}}
+			r.Content[t] = &huma.MediaType{Schema: v.textSchema("ReleaseCSV", "A column per part of the key; of each metric four: its value, _low, _high and _sd")}
 		case ndjsonType:
-			r.Content[t] = &huma.MediaType{Schema: v.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[wire.Group](), true, "")}
+			r.Content[t] = &huma.MediaType{Schema: v.schema(reflect.TypeFor[wire.Group]())}
 		}
 	}
 	return map[string]*huma.Response{"200": r}

@@ -48,22 +48,20 @@ type loadsOutput struct {
 }
 
 func (v *Server) registerRows() {
-	text := func(description string) *huma.MediaType {
-		return &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Description: description}}
-	}
-	csv := text("A header line, then a row per line. Columns that the policy does not name are ignored and never stored")
-	csv.Example = "customer_id,booked_at,merchant_category,amount\nc-1,2026-01-05T12:00:00Z,grocery,12.30\n"
-	ndjson := text("A row per line, each a flat JSON object")
-	ndjson.Example = `{"customer_id":"c-1","booked_at":"2026-01-05T12:00:00Z","merchant_category":"grocery","amount":12.30}` + "\n"
+	body := &huma.RequestBody{Required: true}
+	csv := v.textSchema("RowsCSV", "A header line, then a row per line. Columns that the policy does not name are ignored and never stored")
+	ndjson := v.textSchema("RowsNDJSON", "A row per line, each a flat JSON object")
 	register(v, huma.Operation{
 		OperationID: "load-rows", Method: http.MethodPost, Path: "/v1/datasets/{dataset}/rows", Tags: []string{"Datasets"},
 		Summary: "Load rows",
 		Description: "Streams rows in and commits them all at once when the body is complete; a body that was cut commits nothing. " +
 			"Rows that do not fit the policy are rejected one by one, with line and reason.",
-		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{csvType: csv, ndjsonType: ndjson}},
+		RequestBody: body,
 		Metadata:    map[string]any{uploads: true},
 		Errors:      []int{404, 409, 411},
 	}, v.load)
+	// Only now, because huma would read the body to validate it.
+	body.Content = map[string]*huma.MediaType{csvType: {Schema: csv}, ndjsonType: {Schema: ndjson}}
 	register(v, huma.Operation{
 		OperationID: "list-loads", Method: http.MethodGet, Path: "/v1/datasets/{dataset}/loads", Tags: []string{"Datasets"},
 		Summary: "List the loads", Description: "Newest first.", Errors: []int{404},

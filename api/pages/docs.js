@@ -67,7 +67,7 @@ const render = (doc) => {
   const list = document.getElementById("schemalist");
   for (const [name, s] of Object.entries(doc.components.schemas)) {
     const required = new Set(s.required || []);
-    const inside = make("div", {}, table(Object.entries(s.properties || {}).map(([field, f]) => [
+    const inside = make("div", {}, make("p", { textContent: s.description || "" }), table(Object.entries(s.properties || {}).map(([field, f]) => [
       make("code", { textContent: field }), required.has(field) ? "required" : "", typeOf(f), f.description || "",
     ])));
     if (s.examples) inside.append(make("h3", { textContent: "Example" }), example(s.examples[0]));
