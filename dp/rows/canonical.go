@@ -3,7 +3,6 @@ package rows
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -34,9 +33,6 @@ func ParseKey(key []byte) ([]string, error) {
 	}
 	return parts, nil
 }
-
-// CompareKeys orders keys part by part, each by its bytes. It is the order in which groups are answered.
-func CompareKeys(a, b []string) int { return slices.Compare(a, b) }
 
 // AppendRow appends the canonical bytes of a row of a dataset with policy p: its dimensions, then its
 // measures in policy order, then its event time. A value is a netstring (of the raw text, of the decimal

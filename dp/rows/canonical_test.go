@@ -51,17 +51,6 @@ func FuzzKeysOfDifferentPartsNeverShareBytes(f *testing.F) {
 	})
 }
 
-func TestKeysAreOrderedPartByPart(t *testing.T) {
-	ordered := [][]string{{}, {""}, {"a"}, {"a", ""}, {"a", "b"}, {"aa"}, {"b"}}
-	for i := range ordered {
-		for j := range ordered {
-			if got := rows.CompareKeys(ordered[i], ordered[j]); (got < 0) != (i < j) || (got > 0) != (i > j) {
-				t.Errorf("%q against %q: %d", ordered[i], ordered[j], got)
-			}
-		}
-	}
-}
-
 func TestRowsHaveCanonicalBytesInPolicyOrder(t *testing.T) {
 	p := &dp.Policy{Dimensions: make([]dp.Dimension, 2), Measures: make([]dp.Measure, 2)}
 	row := rows.Row{

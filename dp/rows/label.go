@@ -2,7 +2,6 @@ package rows
 
 import (
 	"math"
-	"slices"
 	"strconv"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -32,18 +31,7 @@ func NewLabeler(d *dp.Dimension) *Labeler {
 // Other, else nothing; a private one has the value itself. An absent value has Missing, else Other, else
 // nothing.
 func (l *Labeler) Label(raw Text) (label string, ok bool) {
-	return labelOf(l.dimension, raw, func(value string) bool {
-		_, found := l.domain[value]
-		return found
-	})
-}
-
-// Label is Labeler.Label for a single value.
-func Label(d *dp.Dimension, raw Text) (label string, ok bool) {
-	return labelOf(d, raw, func(value string) bool { return slices.Contains(d.Values, value) })
-}
-
-func labelOf(d *dp.Dimension, raw Text, inDomain func(string) bool) (label string, ok bool) {
+	d := l.dimension
 	if !raw.Valid {
 		if d.Missing != "" {
 			return d.Missing, true
@@ -51,7 +39,7 @@ func labelOf(d *dp.Dimension, raw Text, inDomain func(string) bool) (label strin
 		return d.Other, d.Other != ""
 	}
 	value, ok := binned(d, raw.Value)
-	if ok && (d.Private || inDomain(value)) {
+	if _, declared := l.domain[value]; ok && (d.Private || declared) {
 		return value, true
 	}
 	return d.Other, d.Other != ""

@@ -41,14 +41,8 @@ func TestRawValuesAreMappedToTheDomain(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			compiled := rows.NewLabeler(&test.dimension)
-			for _, label := range []func(rows.Text) (string, bool){
-				compiled.Label,
-				func(raw rows.Text) (string, bool) { return rows.Label(&test.dimension, raw) },
-			} {
-				if got, ok := label(test.raw); got != test.want || ok != test.ok {
-					t.Errorf("got %q, %v; want %q, %v", got, ok, test.want, test.ok)
-				}
+			if got, ok := rows.NewLabeler(&test.dimension).Label(test.raw); got != test.want || ok != test.ok {
+				t.Errorf("got %q, %v; want %q, %v", got, ok, test.want, test.ok)
 			}
 		})
 	}

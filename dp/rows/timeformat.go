@@ -38,15 +38,6 @@ type layoutPart struct {
 	literal string
 }
 
-// ParseTime reads a time; see CompileTimeFormat and TimeFormat.Parse, which do its two halves.
-func ParseTime(text, format string, loc *time.Location) (ms int64, err error) {
-	f, err := CompileTimeFormat(format)
-	if err != nil {
-		return 0, err
-	}
-	return f.Parse(text, loc)
-}
-
 // CompileTimeFormat understands rfc3339, date, unix (seconds since 1970 UTC), unix_ms, and layouts: text
 // in which YYYY MM DD hh mm ss stand for fields of that many digits and everything else for itself. A
 // layout needs the three parts of the date; hh, mm and ss are optional from the right. Other letters than

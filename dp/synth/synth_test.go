@@ -55,6 +55,10 @@ func TestDaysMadeAloneEqualTheSameDaysOfTheWhole(t *testing.T) {
 
 func TestRowsAreWellFormed(t *testing.T) {
 	bank := newBank(t, Size{Seed: 3, Customers: 400, First: rows.Date{Year: 2025, Month: time.October, Day: 20}, Days: 40})
+	written, err := rows.CompileTimeFormat(rows.RFC3339Format)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, table := range bank.Tables() {
 		zone, err := rows.LoadZone(timezone)
 		if err != nil {
@@ -65,7 +69,7 @@ func TestRowsAreWellFormed(t *testing.T) {
 			if len(record) != len(table.Header) {
 				t.Fatalf("%s: %d fields under a header of %d", table.Name, len(record), len(table.Header))
 			}
-			ms, err := rows.ParseTime(record[1], "rfc3339", zone)
+			ms, err := written.Parse(record[1], zone)
 			if err != nil {
 				t.Fatalf("%s: time of a row: %v", table.Name, err)
 			}
