@@ -17,6 +17,7 @@ import (
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/rows"
 	"github.com/discreet-analytics/discreet/dp/synth"
+	"github.com/discreet-analytics/discreet/store/disk"
 )
 
 // demoCommand shows Discreet on a bank that does not exist, with a ledger of its own: trying costs no real
@@ -50,7 +51,7 @@ func (c *demoCommand) Run(ctx context.Context, t terminal, from surroundings) (e
 
 	// Only what goes wrong is logged: the demo's terminal is for its reader.
 	log := slog.New(slog.NewTextHandler(t.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	s, err := openService(ctx, dir, from, log)
+	s, err := openService(ctx, storage{dir: dir, disk: demoDisk()}, from, log)
 	if err != nil {
 		return err
 	}
@@ -83,6 +84,9 @@ func (c *demoCommand) Run(ctx context.Context, t terminal, from surroundings) (e
 	}
 	return <-ended
 }
+
+// demoDisk keeps less room than a server that is in earnest: a demo writes little.
+func demoDisk() disk.Options { return disk.Options{Keep: 256 << 20, Reserve: 64 << 20} }
 
 // bank sizes the bank to whole months, because a load covers whole blocks.
 func (c *demoCommand) bank() (*synth.Bank, rows.Date, error) {

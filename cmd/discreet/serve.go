@@ -8,12 +8,16 @@ import (
 	"log/slog"
 	"net"
 	"os"
+
+	"github.com/discreet-analytics/discreet/store/disk"
 )
 
 // serveCommand serves a data directory.
 type serveCommand struct {
 	Data     string `help:"Directory of everything that is kept; made where there is none." required:"" placeholder:"DIR"`
 	Listen   string `help:"Address to listen on; ${default} when absent." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	KeepFree size   `help:"Room that loads leave free on the disk of --data; questions go on down to an eighth of it." default:"1GiB" placeholder:"SIZE"`
+	Reserve  size   `help:"Room kept in --data for closing and starting again while the disk is full." default:"256MiB" placeholder:"SIZE"`
 	TLSCert  string `help:"Certificate chain (PEM)." placeholder:"FILE"`
 	TLSKey   string `help:"Private key of the certificate (PEM)." placeholder:"FILE"`
 	Insecure bool   `help:"Listen beyond this machine without TLS, because something in front of it speaks TLS."`
@@ -38,7 +42,7 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12})
 	}
 
-	s, err := openService(ctx, c.Data, from, slog.New(slog.NewTextHandler(t.stderr, nil)))
+	s, err := openService(ctx, storage{dir: c.Data, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}}, from, slog.New(slog.NewTextHandler(t.stderr, nil)))
 	if err != nil {
 		return err
 	}

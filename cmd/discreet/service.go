@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/discreet-analytics/discreet/api"
@@ -17,6 +18,7 @@ import (
 	"github.com/discreet-analytics/discreet/dp/office"
 	"github.com/discreet-analytics/discreet/dp/plan"
 	"github.com/discreet-analytics/discreet/store/columnar"
+	"github.com/discreet-analytics/discreet/store/disk"
 	"github.com/discreet-analytics/discreet/store/ledger"
 	"github.com/discreet-analytics/discreet/store/secrets"
 )
@@ -26,8 +28,15 @@ type service struct {
 	office *office.Office
 	server *api.Server
 
+	disk   *disk.Watch
 	ledger *ledger.Ledger
 	rows   *columnar.Store
+}
+
+// storage is where a service keeps everything, and how much room it leaves there.
+type storage struct {
+	dir  string
+	disk disk.Options
 }
 
 // surroundings are what the service takes from outside of itself, and what tests replace.
@@ -53,9 +62,10 @@ const (
 //	DIR/ledger   accounts, charges, releases, policies, consumers
 //	DIR/data     rows
 //	DIR/secrets  the key of pseudonyms
+//	DIR/reserve  room for the hour in which the disk is full
 //
 // The caller closes the service.
-func openService(ctx context.Context, dir string, from surroundings, log *slog.Logger) (s *service, err error) {
+func openService(ctx context.Context, in storage, from surroundings, log *slog.Logger) (s *service, err error) {
 	s = &service{}
 	defer func() {
 		if err != nil {
@@ -64,11 +74,17 @@ func openService(ctx context.Context, dir string, from surroundings, log *slog.L
 		}
 	}()
 
+	dir := in.dir
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return s, fmt.Errorf("making the data directory: %w", err)
 	}
+	// The disk is watched before any file is written.
+	in.disk.Log = log
+	if s.disk, err = disk.Open(dir, in.disk); err != nil {
+		return s, err
+	}
 	// The ledger comes first: it holds the directory against other processes.
-	if s.ledger, err = ledger.Open(filepath.Join(dir, "ledger"), ledger.Options{Clock: from.clock, Log: log, Lease: attemptLease}); err != nil {
+	if s.ledger, err = ledger.Open(filepath.Join(dir, "ledger"), ledger.Options{Clock: from.clock, Log: log, Lease: attemptLease, Room: s.disk.Ledger().Room}); err != nil {
 		return s, explainOpen(dir, err)
 	}
 	keys, err := secrets.Open(filepath.Join(dir, "secrets"))
@@ -79,8 +95,10 @@ func openService(ctx context.Context, dir string, from surroundings, log *slog.L
 		return s, err
 	}
 
-	if s.rows, err = columnar.Open(filepath.Join(dir, "data"), s.ledger, keys, columnar.DefaultOptions()); err != nil {
-		return s, err
+	sizes := columnar.DefaultOptions()
+	sizes.Room = s.disk.Rows().Room
+	if s.rows, err = columnar.Open(filepath.Join(dir, "data"), s.ledger, keys, sizes); err != nil {
+		return s, explainOpen(dir, err)
 	}
 
 	asker := answer.New(s.ledger, s.ledger, s.ledger, s.rows, from.noise,
@@ -103,8 +121,11 @@ func openService(ctx context.Context, dir string, from surroundings, log *slog.L
 	return s, nil
 }
 
-// explainOpen says who else holds the directory. Badger tells only in words.
+// explainOpen says who else holds the directory, or that there is no room. Badger tells only in words.
 func explainOpen(dir string, err error) error {
+	if strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+		return fmt.Errorf("the disk of %s is full, and the reserve is used up: free space on it and start again; nothing that was acknowledged is lost: %w", dir, err)
+	}
 	if strings.Contains(err.Error(), "Cannot acquire directory lock") {
 		return fmt.Errorf("another discreet serves %s: stop it, or name another directory with --data", dir)
 	}
@@ -146,11 +167,17 @@ func (s *service) serve(ctx context.Context, l net.Listener) error {
 // close closes what was opened, in reverse.
 func (s *service) close() error {
 	var errs []error
+	if s.disk != nil {
+		s.disk.EaseSmallWrites()
+	}
 	if s.rows != nil {
 		errs = append(errs, s.rows.Close())
 	}
 	if s.ledger != nil {
 		errs = append(errs, s.ledger.Close())
+	}
+	if s.disk != nil {
+		errs = append(errs, s.disk.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -112,6 +112,9 @@ func (d *delivery) load(ctx context.Context, in io.Reader, verify func() error) 
 
 // begin removes what failed loads left, and tells the catalog that this one begins.
 func (d *delivery) begin(ctx context.Context) (err error) {
+	if err := d.store.room(); err != nil {
+		return err
+	}
 	if err := d.store.sweep(ctx, d.policy.Name); err != nil {
 		return err
 	}

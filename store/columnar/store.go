@@ -80,6 +80,10 @@ type Options struct {
 	Limits      load.Limits
 
 	MemTable, BlockCache, IndexCache int64 // bytes that Badger may use
+
+	// Room refuses loads, with an error for who loads, while the disk has too little room. It is asked before
+	// anything of a load is written and must be quick. Nil: there is always room.
+	Room func() error
 }
 
 // DefaultOptions suit a small server: about 300 MB at rest, and 50 MB for each load at once.
@@ -122,7 +126,22 @@ func (s *Store) start() error {
 	if err := s.readLayout(); err != nil {
 		return err
 	}
-	return s.sweep(context.Background(), "")
+	err := s.sweep(context.Background(), "")
+	var refused *dp.Error
+	if errors.As(err, &refused) && refused.Code == dp.CodeUnavailable {
+		// The catalog writes nothing at the moment. What failed loads left is invisible and can wait for the next
+		// load or opening; what can be asked must not.
+		return nil
+	}
+	return err
+}
+
+// room refuses while nothing may be written.
+func (s *Store) room() error {
+	if s.options.Room == nil {
+		return nil
+	}
+	return s.options.Room()
 }
 
 // syncDir makes the names of Badger's files durable. Badger syncs what it writes into a new file, but not the
@@ -195,5 +214,5 @@ func badgerOptions(dir string, o Options) badger.Options {
 		WithCompression(options.ZSTD).
 		WithZSTDCompressionLevel(1).
 		WithValueThreshold(valueThreshold).
-		WithValueLogFileSize(64 << 20)
+		WithValueLogFileSize(2 << 20) // nothing is kept there, and the disk watch allocates it
 }

@@ -58,6 +58,9 @@ func (w *writer) flush(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("loading rows: %w", context.Cause(ctx))
 	}
+	if err := w.store.room(); err != nil {
+		return err
+	}
 	if w.buffer.len() == 0 {
 		return nil
 	}
