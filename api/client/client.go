@@ -119,6 +119,9 @@ func (c *Client) do(ctx context.Context, k call) (*http.Response, error) {
 	if k.contentType != "" {
 		req.Header.Set("Content-Type", k.contentType)
 		req.ContentLength = k.length
+		if k.length == 0 {
+			req.Body = http.NoBody // or net/http would take the length for unknown
+		}
 		req.Trailer = k.trailer
 	}
 	if req.Header.Get("Accept") == "" {

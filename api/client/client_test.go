@@ -60,6 +60,17 @@ func TestAnswersThatAreNoProblemDocumentsAreProblemsAllTheSame(t *testing.T) {
 	}
 }
 
+func TestEmptyUploadIsAnnouncedAsEmpty(t *testing.T) {
+	var length int64
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		length = r.ContentLength
+		_, _ = io.WriteString(w, "{}")
+	})
+	if _, err := c.Load(context.Background(), "visits", Upload{Body: strings.NewReader(""), Length: 0, Format: "csv"}); err != nil || length != 0 {
+		t.Errorf("%v, a length of %d", err, length)
+	}
+}
+
 func TestKeyDoesNotFollowARedirect(t *testing.T) {
 	reached := false
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
