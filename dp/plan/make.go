@@ -44,6 +44,10 @@ func Make(q dp.Query, policy dp.VersionedPolicy, ceilings []dp.Budget, limits Li
 	}
 	p.Tree = tree(question, shape, location)
 	p.addMetrics(question)
+	if draws := times(shape.groups, p.draws()); draws > int64(limits.Draws) {
+		r.refuse("metrics", "give %d figures in all groups, a mean counting twice, more than the %d of one answer: ask for fewer metrics or groups", draws, limits.Draws)
+		return nil, r.refusal()
+	}
 	if err := p.price(question, ceilings); err != nil {
 		return nil, err
 	}
@@ -97,6 +101,14 @@ func (p *Plan) addMetrics(q question) {
 	if p.GroupsMayBeHidden {
 		p.selectionColumn = p.column(Column{Count: CountCustomers})
 	}
+}
+
+// draws is how many integers of each group are noised.
+func (p *Plan) draws() (n int64) {
+	for _, m := range p.Metrics {
+		n += int64(len(m.Columns))
+	}
+	return n
 }
 
 // column returns the position of a column, adding it where no metric asked for it before.

@@ -65,10 +65,11 @@ type Limits struct {
 	Values     int // of one condition
 	Blocks     int
 	Groups     int // public partitions of one answer
+	Draws      int // noised integers of all public partitions: they take time and room after they are charged
 	Text       int // bytes of the canonical question, which every release of it is kept with
 }
 
 // DefaultLimits are those of a server that configures none.
 func DefaultLimits() Limits {
-	return Limits{Metrics: 20, Keys: 6, Conditions: 30, Values: 1000, Blocks: 400, Groups: 100_000, Text: 64 << 10}
+	return Limits{Metrics: 20, Keys: 6, Conditions: 30, Values: 1000, Blocks: 400, Groups: 100_000, Draws: 1_000_000, Text: 64 << 10}
 }

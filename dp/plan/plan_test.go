@@ -337,6 +337,31 @@ func TestAQuestionThatIsTooLongToKeepIsRefused(t *testing.T) {
 	}
 }
 
+// What an answer takes after it is charged is bounded by what is declared, before it is charged.
+func TestMoreFiguresThanOneAnswerHoldsAreRefused(t *testing.T) {
+	q := question()
+	q.From, q.To, q.By = "2001-01-01", "2026-12-31", []string{"time.day", "category"}
+	q.Metrics = []string{"spend"}
+	mustMake(t, q)
+	for _, name := range []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r"} {
+		q.Metrics = append(q.Metrics, name)
+		q.Define = append(q.Define, dp.Definition{Name: name, Aggregate: dp.Mean, Measure: "amount"})
+	}
+	q.Epsilon, q.Delta = "5", "0"
+	mustMake(t, withMetrics(q, 18)) // 28,488 groups of 35 figures
+	_, err := plan.Make(q, cards(), nil, plan.DefaultLimits())
+	var refused *dp.Error
+	if !errors.As(err, &refused) || refused.Code != dp.CodeInvalidQuery || refused.Locations[0].Path != "metrics" {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// withMetrics keeps the first n metrics of a query.
+func withMetrics(q dp.Query, n int) dp.Query {
+	q.Metrics, q.Define = q.Metrics[:n], q.Define[:n-1]
+	return q
+}
+
 // Whoever wrote the policy: a bound that wraps around would be noised as a small one.
 func TestBoundsThatDoNotFitAreRefused(t *testing.T) {
 	const third = 1<<64/6 + 1 // three times twice that many wrap around to 2
