@@ -51,6 +51,9 @@ type Releases interface {
 	// Publish joins the outcome to its charge in one durable transaction and returns the outcome that stands:
 	// an earlier one if another attempt published first. A release that is larger than it keeps is CodeTooLarge.
 	Publish(ctx context.Context, charge string, attempt int, o Outcome) (Outcome, error)
+	// Renew gives a running attempt more time before the next one may begin. ErrAttemptLost says that another
+	// one has begun, or that the charge has an outcome: this one cannot publish any more.
+	Renew(ctx context.Context, charge string, attempt int) error
 	// Abandon says that an attempt has ended without an outcome, so that the next one need not wait for its
 	// lease.
 	Abandon(ctx context.Context, charge string, attempt int) error
@@ -98,6 +101,9 @@ type Outcome struct {
 	Release *dp.Release
 	Failure *dp.Error
 }
+
+// ErrAttemptLost says that an attempt is not the newest of its charge any more, or that its charge has ended.
+var ErrAttemptLost = errors.New("another attempt at this question has begun, or ended it")
 
 // ErrPolicyChanged says that a charge was priced under a policy version that is no longer in force: plan again.
 var ErrPolicyChanged = errors.New("the policy changed since the query was priced")

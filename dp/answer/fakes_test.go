@@ -30,6 +30,8 @@ type memory struct {
 	journal  []string
 	changes  int  // how many charges still meet a changed policy
 	tiny     bool // no release is small enough
+	renewals int
+	lost     bool // another attempt has begun
 }
 
 type record struct {
@@ -115,6 +117,16 @@ func (m *memory) Recall(_ context.Context, consumer, key string, body [32]byte) 
 	return m.charges[id].charged, true, nil
 }
 
+func (m *memory) Renew(_ context.Context, charge string, attempt int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.renewals++
+	if m.lost {
+		return answer.ErrAttemptLost
+	}
+	return nil
+}
+
 func (m *memory) Abandon(_ context.Context, charge string, attempt int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -191,6 +203,7 @@ type engine struct {
 	partitions []bounding.Partition
 	err        error
 	delay      time.Duration
+	untilDone  bool // aggregates until its context ends
 }
 
 func (e *engine) Aggregate(ctx context.Context, p *plan.Plan, _ dp.Snapshot) ([]bounding.Partition, error) {
@@ -198,6 +211,10 @@ func (e *engine) Aggregate(ctx context.Context, p *plan.Plan, _ dp.Snapshot) ([]
 	e.m.note("aggregate")
 	e.m.mu.Unlock()
 	time.Sleep(e.delay)
+	if e.untilDone {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	copied := make([]bounding.Partition, len(e.partitions))
 	for i, part := range e.partitions {
 		copied[i] = bounding.Partition{Key: part.Key, Totals: slices.Clone(part.Totals)}

@@ -29,11 +29,13 @@ type Service struct {
 // Options are the service's limits and its surroundings.
 type Options struct {
 	Limits plan.Limits
-	// Deadline bounds aggregation and noise of one attempt, counted from its charge. It must stay below the
-	// ledger's lease of an attempt.
+	// Deadline bounds aggregation and noise of one attempt, counted from its charge.
 	Deadline time.Duration
-	Clock    func() time.Time
-	Log      *slog.Logger // gets failures after a charge, never what a query read
+	// Renew is how often a running attempt renews its lease: a third of the lease, so that two renewals may
+	// fail. 0 never renews; Deadline must then stay below the lease.
+	Renew time.Duration
+	Clock func() time.Time
+	Log   *slog.Logger // gets failures after a charge, never what a query read
 }
 
 // New wires a service.
@@ -202,11 +204,15 @@ func (s *Service) replay(ctx context.Context, asker dp.Consumer, policy dp.Versi
 // another attempt under the same key may follow; every other failure is itself the outcome.
 func (s *Service) attempt(ctx context.Context, p *plan.Plan, c Charged) (*Outcome, error) {
 	ctx = context.WithoutCancel(ctx)
+	working, end := s.renewing(ctx, c)
+	defer end()
 	outcome := Outcome{}
-	release, err := s.draw(ctx, p, c)
+	release, err := s.draw(working, p, c)
 	switch {
 	case err == nil:
 		outcome.Release = release
+	case errors.Is(context.Cause(working), ErrAttemptLost):
+		return nil, &dp.Error{Code: dp.CodeUnavailable, Message: "another attempt at this question has begun: ask again with the same Idempotency-Key, which costs nothing more", RetryAfter: time.Second, Err: err}
 	case unavailable(err):
 		s.options.Log.Warn("attempt without outcome", "charge", c.Charge.ID, "attempt", c.Attempt, "error", err)
 		if err := s.releases.Abandon(ctx, c.Charge.ID, c.Attempt); err != nil {
@@ -218,6 +224,35 @@ func (s *Service) attempt(ctx context.Context, p *plan.Plan, c Charged) (*Outcom
 		outcome.Failure = &dp.Error{Code: dp.CodeInternal, Message: "the answer failed after it was charged, and nothing of it was published; report the charge to the operator: " + c.Charge.ID}
 	}
 	return s.publish(ctx, c, outcome)
+}
+
+// renewing renews the lease of an attempt until end is called. Its context ends once the attempt is lost: what it
+// computes cannot be published any more, which is the ledger's to hold, whatever happens here.
+func (s *Service) renewing(ctx context.Context, c Charged) (working context.Context, end func()) {
+	working, cancel := context.WithCancelCause(ctx)
+	end = func() { cancel(nil) }
+	if s.options.Renew <= 0 {
+		return working, end
+	}
+	go func() {
+		tick := time.NewTicker(s.options.Renew)
+		defer tick.Stop()
+		for {
+			select {
+			case <-working.Done():
+				return
+			case <-tick.C:
+			}
+			err := s.releases.Renew(working, c.Charge.ID, c.Attempt)
+			switch {
+			case errors.Is(err, ErrAttemptLost):
+				cancel(ErrAttemptLost)
+			case err != nil && working.Err() == nil:
+				s.options.Log.Warn("a lease was not renewed", "charge", c.Charge.ID, "attempt", c.Attempt, "error", err)
+			}
+		}
+	}()
+	return working, end
 }
 
 // publish makes an outcome durable: only then may it leave, and where another attempt was faster, its outcome

@@ -246,6 +246,40 @@ func TestAnAnswerThatIsTooLargeIsNotDrawnAgain(t *testing.T) {
 	}
 }
 
+func TestARunningAttemptRenewsItsLease(t *testing.T) {
+	m, e := newShop(shop().Cap)
+	e.delay = 100 * time.Millisecond
+	s := newRenewing(m, e)
+	ask(t, s, ann, byCategory(), "key")
+	m.mu.Lock()
+	renewed := m.renewals
+	m.mu.Unlock()
+	if renewed == 0 {
+		t.Fatal("the lease was never renewed")
+	}
+}
+
+// Once another attempt has begun, this one neither goes on, nor gives up a lease that is not its own, nor ends
+// the charge.
+func TestAnAttemptThatLostItsLeaseLeavesTheChargeToTheNext(t *testing.T) {
+	m, e := newShop(shop().Cap)
+	m.lost, e.untilDone = true, true
+	s := newRenewing(m, e)
+	if _, err := s.Ask(context.Background(), ann, byCategory(), "key"); code(err) != dp.CodeUnavailable {
+		t.Fatalf("got %v", err)
+	}
+	if want := []string{"charge", "aggregate"}; !reflect.DeepEqual(m.journal, want) {
+		t.Fatalf("the walk was %v, want %v", m.journal, want)
+	}
+}
+
+func newRenewing(m *memory, e *engine) *answer.Service {
+	return answer.New(m, m, m, e, exact{}, answer.Options{
+		Limits: plan.DefaultLimits(), Deadline: time.Minute, Renew: time.Millisecond, Clock: time.Now,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+}
+
 func TestAnEngineThatIsAwayLeavesTheChargeOpenForAnotherAttempt(t *testing.T) {
 	m, e := newShop(shop().Cap)
 	e.err = &dp.Error{Code: dp.CodeUnavailable, Message: "shard 3"}

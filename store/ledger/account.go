@@ -14,7 +14,27 @@ type account struct {
 	owner  string // consumer; empty for a cap
 	block  string
 	budget dp.Budget
+	base   dp.Loss // written off
 	before accountRecord
+}
+
+// spent is all that counts against the budget.
+func (a account) spent() dp.Loss { return accounting.Add(a.base, a.before.Spent) }
+
+// writtenOff is what was written off in an account of a block, of a cap or else of an allotment. An account
+// that was never charged has it too: what it was charged may be what was lost.
+func (d datasetRecord) writtenOff(block string, ofCap bool) dp.Loss {
+	var sum dp.Loss
+	for _, w := range d.WrittenOff {
+		switch {
+		case block > w.Through: // names of blocks sort by calendar
+		case ofCap:
+			sum = accounting.Add(sum, w.Cap)
+		default:
+			sum = accounting.Add(sum, w.Allotments)
+		}
+	}
+	return sum
 }
 
 func (a account) name(dataset string) string { return accountName(a.owner, dataset, a.block) }
@@ -39,6 +59,7 @@ func touch(r reader, d datasetRecord, allotment dp.Allotment, blocks []string, w
 	for i := range accounts {
 		a := &accounts[i]
 		a.key = accountKey(allotment.Dataset, a.block, a.owner)
+		a.base = d.writtenOff(a.block, a.owner == "")
 		var err error
 		if a.before, err = loadAccount(r, a.key); err != nil {
 			return nil, fmt.Errorf("reading an account: %w", err)
@@ -58,7 +79,7 @@ type standing struct {
 func admitted(accounts []account, loss dp.Loss) bool {
 	judged := map[standing]bool{}
 	for _, a := range accounts {
-		s := standing{a.budget, a.before.Spent}
+		s := standing{a.budget, a.spent()}
 		if judged[s] {
 			continue
 		}
@@ -95,7 +116,7 @@ func left(dataset string, accounts []account, loss dp.Loss) dp.Left {
 	least := -1
 	var room dp.Epsilon
 	for i, a := range accounts {
-		s := standing{a.budget, a.before.Spent}
+		s := standing{a.budget, a.spent()}
 		r, ok := rooms[s]
 		if !ok {
 			r = accounting.Room(s.budget, s.spent)
@@ -122,7 +143,7 @@ func fewestSimilar(accounts []account, loss dp.Loss) int64 {
 	fewest := int64(maxSimilar)
 	counted := map[standing]bool{}
 	for _, a := range accounts {
-		s := standing{a.budget, a.before.Spent}
+		s := standing{a.budget, a.spent()}
 		if counted[s] {
 			continue
 		}

@@ -45,6 +45,7 @@ func (l *Ledger) writeRelease(ctx context.Context, r *dp.Release) (blob, error) 
 	b.stored = true
 	for i := range b.pieces {
 		err := l.write(ctx, func(t *tx) error {
+			t.kind = entryPiece
 			t.put(blobKey(b.name, uint64(i)), b.piece(i))
 			return save(t, unfinishedKey(b.name), unfinishedRecord{Blob: b.name, Pieces: i + 1})
 		})
@@ -93,7 +94,7 @@ func (l *Ledger) sweep(ctx context.Context) error {
 		return err
 	}
 	for _, b := range unfinished {
-		if err := l.write(ctx, func(t *tx) error { b.remove(t); return nil }); err != nil {
+		if err := l.write(ctx, func(t *tx) error { t.kind = entryClear; b.remove(t); return nil }); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 func (l *Ledger) Change(ctx context.Context, c office.Change, decide func(office.Tx) error) error {
 	defer l.changes.Add(1) // once what was decided is durable, no key is admitted by what stood before
 	return l.write(ctx, func(t *tx) error {
+		t.kind = entryChange
 		b := &bookTx{tx: t}
 		if err := decide(b); err != nil {
 			return err

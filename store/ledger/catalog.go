@@ -59,6 +59,7 @@ func (l *Ledger) BeginLoad(ctx context.Context, dataset string, policyVersion ui
 		return begun, nil, err
 	}
 	err = l.write(ctx, func(t *tx) error {
+		t.kind = entryLoadBegin
 		d, found, err := load[datasetRecord](t, datasetKey(dataset))
 		if err != nil {
 			return err
@@ -95,6 +96,7 @@ func (l *Ledger) CommitLoad(ctx context.Context, loaded dp.Load) error {
 		return err
 	}
 	return l.write(ctx, func(t *tx) error {
+		t.kind = entryLoadCommit
 		if done, found, err := load[dp.Load](t, loadKey(loaded.Dataset, loaded.ID)); err != nil {
 			return err
 		} else if found {
@@ -142,6 +144,7 @@ func (l *Ledger) RepeatLoad(ctx context.Context, repeated dp.Load) error {
 		return err
 	}
 	return l.write(ctx, func(t *tx) error {
+		t.kind = entryLoadRepeat
 		earlier, err := loadNamed(t, repeated.Dataset, repeated.Name)
 		if err != nil {
 			return err
@@ -166,6 +169,7 @@ func (l *Ledger) RepeatLoad(ctx context.Context, repeated dp.Load) error {
 // given again. To abandon a load that has ended changes nothing.
 func (l *Ledger) AbandonLoad(ctx context.Context, abandoned dp.Load) error {
 	return l.write(ctx, func(t *tx) error {
+		t.kind = entryLoadEnd
 		key := pendingKey(abandoned.Dataset, abandoned.ID)
 		if _, found, err := load[pendingRecord](t, key); err != nil || !found {
 			return err

@@ -62,6 +62,7 @@ type decision struct {
 
 // decideCharge admits a charge or refuses it.
 func (l *Ledger) decideCharge(t *tx, r answer.ChargeRequest) (decision, error) {
+	t.kind = entryCharge
 	if r.Key != "" {
 		earlier, found, err := load[idempotencyRecord](t, idempotencyKey(r.Consumer, r.Key))
 		if err != nil {
@@ -213,6 +214,7 @@ func (l *Ledger) repeat(t *tx, r answer.ChargeRequest, earlier idempotencyRecord
 		return decision{}, err
 	}
 	if !c.ended() {
+		t.kind = entryAttempt
 		if err := l.nextAttempt(t, r, &c); err != nil {
 			return decision{}, err
 		}
@@ -227,18 +229,18 @@ func (l *Ledger) repeat(t *tx, r answer.ChargeRequest, earlier idempotencyRecord
 // answered any more. An attempt is dead when its lease has ended, or when it began in an earlier opening of
 // the ledger: one process at a time holds it.
 func (l *Ledger) nextAttempt(t *tx, r answer.ChargeRequest, c *chargeRecord) error {
-	if c.Opening == l.opening && t.now.Before(c.Lease) {
+	if l.alive(c, t.now) {
 		return &dp.Error{Code: dp.CodeUnavailable, RetryAfter: c.Lease.Sub(t.now),
 			Message: "this question is being answered: ask again with the same Idempotency-Key, which costs nothing more"}
+	}
+	if c.Failure = l.settled(c, t.now); c.Failure != nil {
+		return nil
 	}
 	switch {
 	case c.Plan != r.Plan:
 		// What was charged was another draw: its noise and its price were those of an earlier policy.
 		c.Failure = &dp.Error{Code: dp.CodeUnavailable,
 			Message: "the question was not answered before its dataset's policy changed, and the charge stands: ask again with a new Idempotency-Key, which is charged anew"}
-	case c.Attempts >= maxAttempts:
-		c.Failure = &dp.Error{Code: dp.CodeUnavailable,
-			Message: fmt.Sprintf("the question could not be answered in %d attempts, and the charge stands: ask again with a new Idempotency-Key, which is charged anew", maxAttempts)}
 	default:
 		c.Attempts++
 		c.Lease, c.Opening = t.now.Add(l.lease), l.opening
@@ -280,10 +282,20 @@ func withAccounts(r reader, c chargeRecord) (decision, error) {
 	return decision{c, accounts}, err
 }
 
-// saveCharge writes a charge and asserts that it ended at most once.
+// saveCharge writes a charge, lists it while it is open, and asserts that it ended at most once.
 func saveCharge(t *tx, c *chargeRecord) error {
 	if c.Release != "" && c.Failure != nil || c.Attempts < 1 || c.Attempts > maxAttempts || len(c.Charge.Blocks) != len(c.Snapshot.Blocks) {
 		return errors.New("a charge contradicts itself and is not written")
+	}
+	open, err := t.get(openKey(c.Number))
+	if err != nil {
+		return err
+	}
+	switch {
+	case open == nil && !c.ended():
+		t.put(openKey(c.Number), []byte(c.Charge.ID))
+	case open != nil && c.ended():
+		t.delete(openKey(c.Number))
 	}
 	return save(t, chargeKey(c.Charge.ID), *c)
 }

@@ -9,11 +9,12 @@ import (
 )
 
 // format is the version of keys and records that this package reads and writes.
-const format = 1
+const format = 2
 
 // The kinds of key: the first byte. store/FORMAT.md describes each.
 const (
 	kindMeta         = 'V'
+	kindEntry        = 'E'
 	kindNumber       = 'Q'
 	kindDataset      = 'D'
 	kindPolicy       = 'P'
@@ -26,6 +27,7 @@ const (
 	kindAccountOf    = 'a'
 	kindCharge       = 'C'
 	kindChargeOf     = 'c'
+	kindOpen         = 'o'
 	kindIdempotency  = 'I'
 	kindRelease      = 'R'
 	kindBlob         = 'b'
@@ -40,6 +42,7 @@ const (
 	kindKeyHash      = 'W'
 	kindAllotment    = 'M'
 	kindChange       = 'X'
+	kindWriteOff     = 'O'
 )
 
 const (
@@ -88,6 +91,7 @@ func numbered(key []byte, n uint64) []byte { return binary.BigEndian.AppendUint6
 func numberOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-numberBytes:]) }
 
 func metaKey() []byte                  { return makeKey(kindMeta) }
+func entryKey(number uint64) []byte    { return numbered(makeKey(kindEntry), number) }
 func numberKey() []byte                { return makeKey(kindNumber) }
 func datasetKey(dataset string) []byte { return makeKey(kindDataset, dataset) }
 func policyKey(dataset string, version uint64) []byte {
@@ -118,6 +122,9 @@ func chargeKey(id string) []byte { return makeKey(kindCharge, id) }
 func chargeOfKey(consumer string, number uint64) []byte {
 	return numbered(makeKey(kindChargeOf, consumer), number)
 }
+
+// openKey lists the charges without an outcome.
+func openKey(number uint64) []byte { return numbered(makeKey(kindOpen), number) }
 
 // idempotencyKey hashes the caller's key, whose length and bytes are the caller's choice.
 func idempotencyKey(consumer, key string) []byte {
@@ -157,7 +164,8 @@ func keyHashKey(hash [digestBytes]byte) []byte { return append(makeKey(kindKeyHa
 func allotmentKey(consumer, dataset string) []byte {
 	return makeKey(kindAllotment, consumer, dataset)
 }
-func changeKey(number uint64) []byte { return numbered(makeKey(kindChange), number) }
+func changeKey(number uint64) []byte   { return numbered(makeKey(kindChange), number) }
+func writeOffKey(number uint64) []byte { return numbered(makeKey(kindWriteOff), number) }
 
 // digestVersions identifies the rows of a set of blocks as they stood.
 func digestVersions(versions []dp.BlockVersion) [digestBytes]byte {

@@ -44,7 +44,7 @@ var (
 )
 
 func newFixture(t testing.TB) *fixture {
-	f := &fixture{t: t, dir: t.TempDir(), now: new(atomic.Int64)}
+	f := &fixture{t: t, dir: filepath.Join(t.TempDir(), "ledger"), now: new(atomic.Int64)}
 	f.now.Store(firstDay.UnixNano())
 	f.reopen()
 	f.applyPolicy(nil, func(*dp.Policy) {})
@@ -189,6 +189,14 @@ func (f *fixture) dump() map[string]string {
 	return all
 }
 
+// state is a dump without what every opening adds: the count of openings and entries.
+func state(dump map[string]string) map[string]string {
+	rest := maps.Clone(dump)
+	delete(rest, string(metaKey()))
+	maps.DeleteFunc(rest, func(key, _ string) bool { return key[0] == kindEntry })
+	return rest
+}
+
 // unchanged runs what is to be refused, and checks the code and that not a byte of the ledger changed.
 func (f *fixture) unchanged(code dp.Code, refused func() error) *dp.Error {
 	f.t.Helper()
@@ -224,9 +232,7 @@ func TestReopenedLedgerHoldsAllThatWasAcknowledged(t *testing.T) {
 	before := f.dump()
 	f.reopen()
 	after := f.dump()
-	delete(before, string(metaKey())) // counts openings
-	delete(after, string(metaKey()))
-	if len(before) < 15 || !maps.Equal(before, after) {
+	if len(state(before)) < 15 || !maps.Equal(state(before), state(after)) {
 		t.Fatalf("%d records before, %d after", len(before), len(after))
 	}
 }
@@ -239,6 +245,7 @@ func TestAcknowledgedChargeSurvivesTheProcess(t *testing.T) {
 		f.publish(c, fmt.Sprint("rel_", n), fmt.Sprint("plan ", n))
 		copied := filepath.Join(t.TempDir(), "copy")
 		copyDir(t, f.dir, copied)
+		copyFile(t, f.dir+".witness", copied+".witness")
 		g := &fixture{t: t, Ledger: openAt(t, copied, f.clock)}
 		if got, want := g.spent(alice, "2026-01"), f.spent(alice, "2026-01"); got != want || got.Epsilon != dp.Epsilon(n+1)*dp.EpsilonOne/10 {
 			t.Fatalf("after %d charges the copy holds %v, the ledger %v", n+1, got, want)
@@ -250,19 +257,25 @@ func TestAcknowledgedChargeSurvivesTheProcess(t *testing.T) {
 	}
 }
 
-func copyDir(t *testing.T, from, to string) {
+func copyDir(t testing.TB, from, to string) {
+	t.Helper()
 	t.Helper()
 	check(t, os.Mkdir(to, 0o700))
 	entries, err := os.ReadDir(from)
 	check(t, err)
 	for _, e := range entries {
-		in, err := os.Open(filepath.Join(from, e.Name()))
-		check(t, err)
-		out, err := os.Create(filepath.Join(to, e.Name()))
-		check(t, err)
-		_, err = io.Copy(out, in)
-		check(t, errors.Join(err, in.Close(), out.Close()))
+		copyFile(t, filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
 	}
+}
+
+func copyFile(t testing.TB, from, to string) {
+	t.Helper()
+	in, err := os.Open(from)
+	check(t, err)
+	out, err := os.Create(to)
+	check(t, err)
+	_, err = io.Copy(out, in)
+	check(t, errors.Join(err, in.Close(), out.Close()))
 }
 
 func TestDirectoryIsHeldByOneLedger(t *testing.T) {
@@ -274,7 +287,10 @@ func TestDirectoryIsHeldByOneLedger(t *testing.T) {
 
 func TestLedgerOfAnotherFormatIsNotOpened(t *testing.T) {
 	f := newFixture(t)
-	check(t, f.write(ctx, func(t *tx) error { return save(t, metaKey(), metaRecord{Format: format + 1}) }))
+	check(t, f.write(ctx, func(t *tx) error {
+		t.kind = entryChange
+		return save(t, metaKey(), metaRecord{Format: format + 1})
+	}))
 	check(t, f.Ledger.Close())
 	if l, err := Open(f.dir, Options{}); err == nil {
 		t.Fatal("opened a format of the future", l.Close())

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/accounting"
 )
 
 // Consumer returns a consumer, or CodeNotFound.
@@ -97,11 +98,14 @@ func accountOf(v view, dataset, block, consumer string) (dp.Account, error) {
 	if err != nil {
 		return a, err
 	}
-	a.Spent = record.Spent
-	if consumer == "" {
-		d, err := mustLoad[datasetRecord](v, datasetKey(dataset))
-		a.Budget = d.Cap
+	d, err := mustLoad[datasetRecord](v, datasetKey(dataset))
+	if err != nil {
 		return a, err
+	}
+	a.Spent = accounting.Add(d.writtenOff(block, consumer == ""), record.Spent)
+	if consumer == "" {
+		a.Budget = d.Cap
+		return a, nil
 	}
 	allotment, err := allotmentOf(v, consumer, dataset)
 	a.Budget = allotment.Budget

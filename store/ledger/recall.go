@@ -47,7 +47,7 @@ func (l *Ledger) Abandon(ctx context.Context, charge string, attempt int) error 
 		if err != nil || c.ended() || c.Attempts != attempt {
 			return err
 		}
-		c.Lease = t.now
+		t.kind, c.Lease = entryAbandon, t.now
 		return saveCharge(t, &c)
 	})
 }

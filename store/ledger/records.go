@@ -15,6 +15,7 @@ import (
 // metaRecord is about the ledger as a whole.
 type metaRecord struct {
 	Format   int
+	ID       string // of the ledger, 32 hexadecimal digits
 	Openings uint64
 	Secrets  []byte // fingerprint of the secrets that the data was written with; empty while unknown
 }
@@ -25,6 +26,14 @@ type datasetRecord struct {
 	Cap           dp.Budget
 	Loads         uint64 // number of the last load that began
 	LoadedUnder   uint64 // oldest version of the policy that committed rows were read by; 0: none
+	WrittenOff    []writtenOff
+}
+
+// writtenOff counts as spent in every account of a dataset up to a block (WriteOff).
+type writtenOff struct {
+	Through    string // block
+	Cap        dp.Loss
+	Allotments dp.Loss
 }
 
 // pendingRecord is a load that began and has not ended.
@@ -116,12 +125,29 @@ type changedObject struct {
 	Version uint64 // that it has now; 0 for keys
 }
 
+// writeOffRecord says what was written off and why.
+type writeOffRecord struct {
+	At            time.Time
+	Actor         string
+	Reason        string
+	State         State     // of the ledger before
+	Cause         string    // of that
+	Amount        dp.Budget // that the officer gave
+	WitnessLength uint64    // what the witness said before; zeros where there was none
+	WitnessHead   []byte
+	Length        uint64 // what the ledger held before
+	Head          []byte
+}
+
 // recordVersion begins every record.
 const recordVersion = 1
 
 // errDamaged says that a record is not what this package writes. It is never expected, and never repaired
 // here: verify and restore are the operator's.
 var errDamaged = errors.New("a record of the ledger is damaged or was written by another version of discreet: stop, and restore the ledger")
+
+// errLost says that the chain of entries and what the database holds do not fit.
+var errLost = errors.New("the ledger is damaged: restore it from a backup, without its witness, and have an officer write off what the backup lacks")
 
 // save writes a record as its version and JSON.
 func save[T any](t *tx, key []byte, record T) error {

@@ -21,8 +21,13 @@ func TestRecordsKeepTheirBytes(t *testing.T) {
 		record func() ([]byte, error)
 		want   string
 	}{
-		"meta":    {func() ([]byte, error) { return encode(metaRecord{1, 2, []byte{3}}) }, `{"Format":1,"Openings":2,"Secrets":"Aw=="}`},
-		"dataset": {func() ([]byte, error) { return encode(datasetRecord{1, dp.Budget{Epsilon: 2, Delta: 3}, 4, 5}) }, `{"PolicyVersion":1,"Cap":{"Epsilon":2,"Delta":3},"Loads":4,"LoadedUnder":5}`},
+		"meta":    {func() ([]byte, error) { return encode(metaRecord{1, "i", 2, []byte{3}}) }, `{"Format":1,"ID":"i","Openings":2,"Secrets":"Aw=="}`},
+		"dataset": {func() ([]byte, error) { return encode(datasetRecord{1, dp.Budget{Epsilon: 2, Delta: 3}, 4, 5, nil}) }, `{"PolicyVersion":1,"Cap":{"Epsilon":2,"Delta":3},"Loads":4,"LoadedUnder":5,"WrittenOff":null}`},
+		"written off": {func() ([]byte, error) { return encode(writtenOff{"b", loss, dp.Loss{Epsilon: 5}}) },
+			`{"Through":"b","Cap":{"Epsilon":1,"Delta":2,"Rho":3,"DeltaZ":4},"Allotments":{"Epsilon":5,"Delta":0,"Rho":0,"DeltaZ":0}}`},
+		"write-off": {func() ([]byte, error) {
+			return encode(writeOffRecord{at, "a", "r", StateFork, "c", dp.Budget{Epsilon: 1, Delta: 2}, 3, []byte{4}, 5, []byte{6}})
+		}, `{"At":"2026-01-02T03:04:05.000000006Z","Actor":"a","Reason":"r","State":"fork","Cause":"c","Amount":{"Epsilon":1,"Delta":2},"WitnessLength":3,"WitnessHead":"BA==","Length":5,"Head":"Bg=="}`},
 		"policy": {func() ([]byte, error) {
 			return encode(dp.VersionedPolicy{Version: 1, Policy: dp.Policy{
 				Name: "d", Kind: dp.Custom, Population: 2, Unit: dp.Unit{Column: "c", Block: dp.Month}, Time: &dp.TimeColumn{Column: "t", Timezone: "UTC", Format: "date"},
@@ -93,7 +98,10 @@ func TestAccountNeverShrinks(t *testing.T) {
 	f := newFixture(t)
 	key := accountKey("d", "b", "")
 	before := accountRecord{Spent: dp.Loss{Epsilon: 5, Delta: 6, Rho: dp.RhoUnknown, DeltaZ: 8}, Charges: 1}
-	check(t, f.write(ctx, func(t *tx) error { return saveAccount(t, key, accountRecord{}, before) }))
+	check(t, f.write(ctx, func(t *tx) error {
+		t.kind = entryCharge
+		return saveAccount(t, key, accountRecord{}, before)
+	}))
 	check(t, f.read(ctx, func(v view) error {
 		got, err := loadAccount(v, key)
 		if got != before {

@@ -32,6 +32,11 @@ func errClosed() error {
 		Message: "the ledger is closing: ask again once the service is back"}
 }
 
+func errBusy() error {
+	return &dp.Error{Code: dp.CodeUnavailable, RetryAfter: time.Second,
+		Message: "more is being written to the ledger than its disk takes, and nothing of this was written: ask again in a moment"}
+}
+
 func errBroken() error {
 	return &dp.Error{Code: dp.CodeUnavailable, RetryAfter: time.Minute,
 		Message: "the ledger could not write to its disk and stopped, so that nothing is promised that is not kept: free space or replace the disk, then restart the service"}

@@ -32,6 +32,7 @@ func (l *Ledger) Publish(ctx context.Context, charge string, attempt int, o answ
 	var c chargeRecord
 	published := false
 	err := l.write(ctx, func(t *tx) (err error) {
+		t.kind = entryOutcome
 		c, published, err = decideOutcome(t, charge, attempt, o, content)
 		return err
 	})

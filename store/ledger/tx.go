@@ -19,6 +19,7 @@ type reader interface {
 type tx struct {
 	txn    *badger.Txn
 	now    time.Time
+	kind   entryKind         // what the request is, for the chain
 	staged map[string][]byte // nil: deleted
 	bytes  int               // what staged takes in a transaction, at most
 	long   bool              // a key is longer than any that is meant
@@ -45,10 +46,17 @@ const maxKey = 4096
 func (t *tx) stage(key, value []byte) {
 	t.long = t.long || len(key) > maxKey
 	if old, ok := t.staged[string(key)]; ok {
-		t.bytes -= len(key) + len(old) + entryOverhead
+		t.bytes -= stagedBytes(key, old)
+	} else if len(t.staged) == 0 {
+		t.bytes = 1 + numberBytes + entryHead + entryOverhead // the entry itself
 	}
 	t.staged[string(key)] = value
-	t.bytes += len(key) + len(value) + entryOverhead
+	t.bytes += stagedBytes(key, value)
+}
+
+// stagedBytes is what a write takes in a transaction, in the entry too.
+func stagedBytes(key, value []byte) int {
+	return len(key) + len(value) + entryOverhead + entryWriteBytes(key, value)
 }
 
 // view reads the committed state of one moment.

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
@@ -12,10 +13,11 @@ import (
 
 // request is one write that waits for the writer.
 type request struct {
-	decide func(*tx) error
-	state  atomic.Int32 // waiting, then taken or withdrawn
-	done   chan struct{}
-	err    error // valid once done is closed
+	decide  func(*tx) error
+	despite bool         // is decided even while the ledger refuses
+	state   atomic.Int32 // waiting, then taken or withdrawn
+	done    chan struct{}
+	err     error // valid once done is closed
 }
 
 const (
@@ -27,23 +29,33 @@ const (
 // write has the writer run decide over the state that all earlier writes left, and returns once what it wrote
 // is durable. If decide fails, nothing is written and its error is returned. If ctx ends first, the write is
 // withdrawn and nothing is written; once the writer has taken it, it stands whatever becomes of ctx. Decide
-// runs once, must be quick, and must not call the ledger.
+// runs once, names what it writes, must be quick, and must not call the ledger.
+//
+// A write that the writer has not taken after Limits.Wait is refused, so that it lasts at most that long and
+// the time of two commits: of the batch that is being synced, and of its own.
 func (l *Ledger) write(ctx context.Context, decide func(*tx) error) error {
+	return l.submit(ctx, &request{decide: decide, done: make(chan struct{})})
+}
+
+func (l *Ledger) submit(ctx context.Context, r *request) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r := &request{decide: decide, done: make(chan struct{})}
 	select {
 	case <-l.quit:
 		return errClosed()
 	default:
 	}
+	late := time.NewTimer(l.limits.Wait)
+	defer late.Stop()
 	select {
 	case l.queue <- r:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-l.quit:
 		return errClosed()
+	case <-late.C:
+		return errBusy()
 	}
 	select {
 	case <-r.done:
@@ -51,6 +63,10 @@ func (l *Ledger) write(ctx context.Context, decide func(*tx) error) error {
 	case <-ctx.Done():
 		if r.state.CompareAndSwap(waiting, withdrawn) {
 			return ctx.Err()
+		}
+	case <-late.C:
+		if r.state.CompareAndSwap(waiting, withdrawn) {
+			return errBusy()
 		}
 	case <-l.done:
 		// The writer may have ended before this request reached it.
@@ -113,14 +129,16 @@ const maxGroup = 1024
 type batch struct {
 	txn      *badger.Txn
 	now      time.Time
+	head     head // of the chain, with the entries of this batch
 	requests []*request
 	bytes    int
+	anew     bool  // holds a write-off: the witness is set anew
 	full     error // why nothing may be written
 	err      error // a failure that concerns the whole batch
 }
 
 func (l *Ledger) newBatch() *batch {
-	b := &batch{txn: l.db.NewTransaction(true), now: l.clock().UTC().Round(0)}
+	b := &batch{txn: l.db.NewTransaction(true), now: l.clock().UTC().Round(0), head: l.head}
 	if l.opened.Load() {
 		b.full = l.room()
 	}
@@ -128,18 +146,24 @@ func (l *Ledger) newBatch() *batch {
 }
 
 // decide runs a request over the batch so far. What it writes is kept aside until it has succeeded.
-func (l *Ledger) decide(b *batch, r *request) (staged *tx, err error) {
+func (l *Ledger) decide(b *batch, req *request) (staged *tx, err error) {
 	staged = &tx{txn: b.txn, now: b.now, staged: map[string][]byte{}}
 	if l.broken.Load() || b.err != nil {
 		return staged, errBroken()
+	}
+	if r := l.refusal.Load(); r != nil && !req.despite {
+		return staged, r.err()
 	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("deciding a write: %v\n%s", p, debug.Stack())
 		}
 	}()
-	if err := r.decide(staged); err != nil {
+	if err := req.decide(staged); err != nil {
 		return staged, err
+	}
+	if len(staged.staged) > 0 && staged.kind == "" {
+		return staged, errors.New("a write does not say what it is")
 	}
 	if staged.bytes > maxRequest || staged.long {
 		return staged, errTooLarge()
@@ -154,9 +178,12 @@ func (l *Ledger) decide(b *batch, r *request) (staged *tx, err error) {
 func (b *batch) add(r *request, staged *tx, err error) {
 	r.err = err
 	b.requests = append(b.requests, r)
-	if err != nil || b.err != nil {
+	if err != nil || b.err != nil || len(staged.staged) == 0 {
 		return
 	}
+	entry := encodeEntry(b.head, b.now, staged.kind, staged.staged)
+	b.head = b.head.after(entry)
+	staged.staged[string(entryKey(b.head.length))] = entry
 	for key, value := range staged.staged {
 		if value == nil {
 			err = b.txn.Delete([]byte(key))
@@ -169,27 +196,17 @@ func (b *batch) add(r *request, staged *tx, err error) {
 		}
 	}
 	b.bytes += staged.bytes
+	b.anew = b.anew || staged.kind == entryWriteOff
 }
 
-// finish commits a batch and then answers its requests. A failed commit may or may not be on disk: the ledger
-// stops, and opening it again shows what stands.
+// finish commits a batch and then answers its requests.
 func (l *Ledger) finish(b *batch) {
 	defer b.txn.Discard()
 	if b.err == nil && l.broken.Load() { // what was decided rests on a batch that may not be on disk
 		b.err = errBroken()
 	}
 	if b.err == nil && b.bytes > 0 {
-		l.durable.Lock()
-		b.err = b.txn.Commit()
-		if b.err == nil {
-			b.err = l.dir.sync()
-		}
-		if b.err != nil {
-			l.broken.Store(true)
-			l.log.Error("ledger: a commit failed, no further ones are made", "error", b.err)
-			b.err = errBroken()
-		}
-		l.durable.Unlock()
+		b.err = l.commit(b)
 	}
 	for _, r := range b.requests {
 		if b.err != nil {
@@ -197,4 +214,46 @@ func (l *Ledger) finish(b *batch) {
 		}
 		close(r.done)
 	}
+}
+
+// commit makes a batch durable: the database, then the names of its files, then the witness. Only after that
+// may anybody hear of it, so that what the witness has not seen was never acknowledged. A commit that failed may
+// or may not be on disk: the ledger stops, and opening it again shows what stands.
+func (l *Ledger) commit(b *batch) error {
+	if err := l.checkWitness(b); err != nil {
+		return err
+	}
+	l.durable.Lock()
+	defer l.durable.Unlock()
+	err := b.txn.Commit()
+	if err == nil {
+		err = l.dir.sync()
+	}
+	if err == nil {
+		err = l.witness.write(l.id, b.head, b.now)
+	}
+	if err != nil {
+		l.broken.Store(true)
+		l.log.Error("ledger: a commit failed, no further ones are made", "error", err)
+		return errBroken()
+	}
+	l.head = b.head
+	if b.anew {
+		l.refusal.Store(nil)
+	}
+	return nil
+}
+
+// checkWitness makes sure, before anything is committed, that the witness is this process's to write.
+func (l *Ledger) checkWitness(b *batch) error {
+	if b.anew {
+		return l.takeWitness()
+	}
+	err := l.witness.still()
+	if err != nil {
+		r := &refusal{state: StateMoved, cause: fmt.Sprintf("the witness %s cannot be relied on: %v", l.witnessPath, err)}
+		l.refuseWrites(r)
+		return r.err()
+	}
+	return nil
 }

@@ -56,6 +56,7 @@ func TestTakenWriteStandsWhateverBecomesOfItsCaller(t *testing.T) {
 	limited, cancel := context.WithCancel(ctx)
 	err := f.write(limited, func(t *tx) error {
 		cancel()
+		t.kind = entryChange
 		return save(t, consumerKey("late"), dp.Consumer{Name: "late"})
 	})
 	check(t, err)
@@ -100,6 +101,7 @@ func TestRefusalWithinABatchLeavesItsNeighboursAlone(t *testing.T) {
 		group.Go(func() {
 			name := fmt.Sprint("consumer-", n)
 			err := f.write(ctx, func(t *tx) error {
+				t.kind = entryChange
 				if err := save(t, consumerKey(name), dp.Consumer{Name: name}); err != nil {
 					return err
 				}
@@ -136,6 +138,7 @@ func TestBatchLargerThanATransactionIsSplit(t *testing.T) {
 	for n := range 12 {
 		group.Go(func() {
 			err := f.write(ctx, func(t *tx) error {
+				t.kind = entryPiece
 				t.put(blobKey("large", uint64(n)), make([]byte, 500<<10))
 				return nil
 			})
@@ -155,10 +158,18 @@ func TestBatchLargerThanATransactionIsSplit(t *testing.T) {
 		}
 	}
 	f.unchanged(dp.CodeTooLarge, func() error {
-		return f.write(ctx, func(t *tx) error { t.put(blobKey("huge", 0), make([]byte, maxRequest)); return nil })
+		return f.write(ctx, func(t *tx) error {
+			t.kind = entryPiece
+			t.put(blobKey("huge", 0), make([]byte, maxRequest))
+			return nil
+		})
 	})
 	f.unchanged(dp.CodeTooLarge, func() error {
-		return f.write(ctx, func(t *tx) error { t.put(make([]byte, 70_000), []byte{1}); return nil })
+		return f.write(ctx, func(t *tx) error {
+			t.kind = entryPiece
+			t.put(make([]byte, 70_000), []byte{1})
+			return nil
+		})
 	})
 }
 

@@ -1,0 +1,423 @@
+package ledger
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/discreet-analytics/discreet/dp"
+)
+
+// State is what a ledger's witness makes of it.
+type State string
+
+// The states. In every one but StateOK the ledger takes no write but a write-off, and can be read.
+const (
+	StateOK      State = "ok"
+	StateBehind  State = "behind"  // the ledger is shorter than it was: entries were lost or an older copy was restored
+	StateFork    State = "fork"    // the ledger is not the one that the witness saw: two copies were written to
+	StateMissing State = "missing" // there is no witness
+	StateDamaged State = "damaged" // the witness cannot be read
+	StateMoved   State = "moved"   // something else wrote or replaced the witness while the ledger was open
+)
+
+// Status is what a ledger says of itself.
+type Status struct {
+	State   State
+	Reason  string // why it refuses and the way out; empty for StateOK
+	ID      string
+	Length  uint64            // number of the last durable entry
+	Head    [sha256.Size]byte // hash of that
+	Witness string            // path
+}
+
+// Status returns the ledger's state and the head of its chain.
+func (l *Ledger) Status() Status {
+	l.durable.RLock()
+	defer l.durable.RUnlock()
+	s := Status{State: StateOK, ID: l.id.String(), Length: l.head.length, Head: l.head.hash, Witness: l.witnessPath}
+	if r := l.refusal.Load(); r != nil {
+		s.State, s.Reason = r.state, r.message()
+	}
+	return s
+}
+
+// Ready returns nil while the ledger takes writes, else a dp.Error with CodeUnavailable that says why not.
+func (l *Ledger) Ready(ctx context.Context) error {
+	if r := l.refusal.Load(); r != nil {
+		return r.err()
+	}
+	return l.read(ctx, func(view) error { return nil })
+}
+
+// refusal is why the ledger takes no writes.
+type refusal struct {
+	state State
+	cause string
+	saw   testimony // of the witness; zero where it said nothing
+}
+
+func (r *refusal) message() string {
+	const writeOff = "an officer writes off as spent what may be missing (discreet budget write-off)"
+	out := "restore the newest copy of the ledger, or if there is none, " + writeOff
+	switch r.state {
+	case StateMissing:
+		out = "bring it back or say where it is (--witness), or if it is lost, " + writeOff
+	case StateDamaged:
+		out = writeOff
+	case StateMoved:
+		out = "stop whatever uses a copy of this ledger, and start the service again"
+	}
+	return "the ledger takes no charges and no changes: " + r.cause + ": " + out
+}
+
+func (r *refusal) err() error {
+	return &dp.Error{Code: dp.CodeUnavailable, RetryAfter: 10 * time.Minute, Message: r.message()}
+}
+
+// refuseWrites puts the ledger in a state in which it takes no writes.
+func (l *Ledger) refuseWrites(r *refusal) {
+	l.refusal.Store(r)
+	l.log.Error("ledger: " + r.message())
+}
+
+// Open opens the ledger in dir, and makes it where there is none. It reads all of it, and compares it with its
+// witness: a ledger that fits its witness or is ahead of it is opened; one that is not takes no writes until
+// somebody writes off what may be missing (Status, WriteOff).
+//
+// It fails where another process holds dir or the witness, where the witness is another ledger's, and where what
+// the directory holds does not fit together.
+func Open(dir string, o Options) (*Ledger, error) {
+	o = o.withDefaults()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the ledger's directory: %w", err)
+	}
+	db, err := openEngine(dir, o)
+	if err != nil {
+		return nil, fmt.Errorf("opening the ledger's database: %w", err)
+	}
+	l := &Ledger{
+		db: db, dir: &directory{path: dir}, clock: o.Clock, log: o.Log, lease: o.Lease, settleAfter: o.SettleAfter, limits: o.Limits, room: o.Room,
+		queue: make(chan *request, o.Limits.Waiting), quit: make(chan struct{}), done: make(chan struct{}),
+	}
+	if err := l.establish(o); err != nil {
+		err = errors.Join(err, db.Close())
+		if l.witness != nil {
+			err = errors.Join(err, l.witness.close())
+		}
+		return nil, err
+	}
+	go l.run()
+	go l.settleOpen()
+	if l.refusal.Load() == nil {
+		if err := l.begin(context.Background()); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
+	l.opened.Store(true)
+	return l, nil
+}
+
+// openEngine opens the database. Badger panics over some damages.
+func openEngine(dir string, o Options) (db *badger.DB, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v: %w", p, errLost)
+		}
+	}()
+	return badger.Open(engineOptions(dir, o.Log))
+}
+
+// establish finds out which ledger this is and whether it is whole, before anything is written.
+func (l *Ledger) establish(o Options) error {
+	if err := l.dir.sync(); err != nil {
+		return fmt.Errorf("syncing the ledger's directory: %w", err)
+	}
+	known, err := readCreated(l.dir.path)
+	if err != nil {
+		return err
+	}
+	r, err := l.inspect()
+	if err != nil {
+		return fmt.Errorf("checking the ledger: %w", err)
+	}
+	l.head, l.latest = r.head, r.latest
+	if r.head.length == 0 {
+		if known != "" {
+			return fmt.Errorf("every entry of the ledger %s is gone: %w", known, errLost)
+		}
+		return l.found(o)
+	}
+	if known != "" && known != l.id.String() {
+		return fmt.Errorf("the file %s names another ledger than the entries do: %w", createdName, errLost)
+	}
+	l.witnessPath = o.witnessOf(l.dir.path, l.id)
+	if err := l.hear(r); err != nil {
+		return err
+	}
+	return l.markCreated(known)
+}
+
+// inspect replays the chain and reads the ledger's id.
+func (l *Ledger) inspect() (r replayed, err error) {
+	defer func() {
+		if p := recover(); p != nil { // Badger's, over damaged tables
+			err = fmt.Errorf("%v: %w", p, errLost)
+		}
+	}()
+	txn := l.db.NewTransaction(false)
+	defer txn.Discard()
+	m, found, err := load[metaRecord](view{txn}, metaKey())
+	if err != nil {
+		return r, err
+	}
+	if found && m.Format != format {
+		return r, fmt.Errorf("it has format %d and this version of discreet reads %d: run the version that wrote it", m.Format, format)
+	}
+	if r, err = replay(txn); err != nil || r.head.length == 0 {
+		return r, err
+	}
+	if l.id, err = parseID(m.ID); err != nil {
+		return r, fmt.Errorf("reading the ledger's id: %w", errLost)
+	}
+	return r, nil
+}
+
+// found begins a new ledger. Its witness comes first: if the process ends in between, the next one takes over
+// both.
+func (l *Ledger) found(o Options) error {
+	if _, err := rand.Read(l.id[:]); err != nil {
+		return fmt.Errorf("naming the ledger: %w", err)
+	}
+	l.witnessPath = o.witnessOf(l.dir.path, l.id)
+	var err error
+	if l.witness, err = openWitness(l.witnessPath); err == nil {
+		saw, ok := l.witness.newest()
+		if !ok || saw.head.length != 0 {
+			return fmt.Errorf("the ledger is empty and its witness %s is not: restore the ledger, or to begin a new one name another witness (--witness)", l.witnessPath)
+		}
+		l.id = saw.id
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if l.witness, err = newWitness(l.witnessPath); err != nil {
+		return err
+	}
+	return l.witness.write(l.id, head{}, l.clock())
+}
+
+// hear compares the ledger with what its witness says.
+func (l *Ledger) hear(r replayed) error {
+	w, err := openWitness(l.witnessPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		l.refuseWrites(&refusal{state: StateMissing, cause: "there is no witness at " + l.witnessPath + ", so that entries may be missing"})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	l.witness = w
+	saw, ok := w.newest()
+	if !ok {
+		l.refuseWrites(&refusal{state: StateDamaged, cause: "the witness " + l.witnessPath + " is damaged, so that entries may be missing"})
+		return nil
+	}
+	if saw.id != l.id {
+		return fmt.Errorf("the witness %s is that of the ledger %s, and this is the ledger %s: name its own (--witness)", l.witnessPath, saw.id, l.id)
+	}
+	txn := l.db.NewTransaction(false)
+	defer txn.Discard()
+	if answered, err := writtenOffSince(txn, r, saw.head); err != nil || answered {
+		return err
+	}
+	if saw.head.length > l.head.length {
+		l.refuseWrites(&refusal{state: StateBehind, saw: saw,
+			cause: fmt.Sprintf("it has %d entries and its witness saw %d, so that entries were lost or an older copy was restored", l.head.length, saw.head.length)})
+		return nil
+	}
+	hash, err := hashAt(txn, saw.head.length)
+	if err != nil {
+		return err
+	}
+	if hash != saw.head.hash {
+		l.refuseWrites(&refusal{state: StateFork, saw: saw,
+			cause: fmt.Sprintf("its entry %d is not the one that its witness saw, so that two copies of the ledger were written to", saw.head.length)})
+	}
+	return nil
+}
+
+// takeWitness holds the witness, making it where there is none, so that it can be set anew.
+func (l *Ledger) takeWitness() error {
+	if l.witness != nil && l.witness.still() == nil {
+		return nil
+	}
+	if l.witness != nil {
+		old := l.witness
+		l.witness = nil
+		if err := old.close(); err != nil {
+			l.log.Warn("ledger: letting go of the old witness", "error", err)
+		}
+	}
+	w, err := openWitness(l.witnessPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		w, err = newWitness(l.witnessPath)
+	}
+	if err != nil {
+		return fmt.Errorf("setting the witness anew: %w", err)
+	}
+	if saw, ok := w.newest(); ok && saw.id != l.id {
+		return errors.Join(refuse(dp.CodeConflict, "the witness %s is another ledger's: name this one's own (--witness)", l.witnessPath), w.close())
+	}
+	l.witness = w
+	return nil
+}
+
+// begin counts this opening and removes what an ended process left behind.
+func (l *Ledger) begin(ctx context.Context) error {
+	created := l.head.length == 0
+	err := l.write(ctx, func(tx *tx) error {
+		tx.kind = entryOpen
+		if created {
+			tx.kind = entryCreate
+		}
+		return l.countOpening(tx)
+	})
+	if err != nil {
+		return fmt.Errorf("opening the ledger: %w", err)
+	}
+	if created {
+		if err := l.markCreated(""); err != nil {
+			return err
+		}
+	}
+	return l.tidy(ctx)
+}
+
+// countOpening makes every attempt of earlier openings a dead one.
+func (l *Ledger) countOpening(tx *tx) error {
+	m, _, err := load[metaRecord](tx, metaKey())
+	if err != nil {
+		return err
+	}
+	m.Format, m.ID = format, l.id.String()
+	m.Openings++
+	l.opening = m.Openings
+	return save(tx, metaKey(), m)
+}
+
+// tidy ends what earlier processes began.
+func (l *Ledger) tidy(ctx context.Context) error {
+	if err := l.sweep(ctx); err != nil {
+		return fmt.Errorf("removing unfinished releases: %w", err)
+	}
+	return l.settle(ctx)
+}
+
+// Pair binds the ledger to the secrets that its data was written with, by their fingerprint: the first call
+// keeps it, and later ones fail under another, for the same customer would then count twice.
+func (l *Ledger) Pair(ctx context.Context, fingerprint [32]byte) error {
+	var m metaRecord
+	err := l.read(ctx, func(v view) (err error) {
+		m, _, err = load[metaRecord](v, metaKey())
+		return err
+	})
+	if err == nil && len(m.Secrets) == 0 {
+		err = l.write(ctx, func(t *tx) error {
+			t.kind = entryPair
+			if m, _, err = load[metaRecord](t, metaKey()); err != nil || len(m.Secrets) > 0 {
+				return err
+			}
+			m.Secrets = fingerprint[:]
+			return save(t, metaKey(), m)
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("binding the ledger to its secrets: %w", err)
+	}
+	if string(m.Secrets) != string(fingerprint[:]) {
+		return errors.New("the secrets file is not the one that this ledger's data was written with: restore it from the backup of this installation")
+	}
+	return nil
+}
+
+// ledgerID tells one ledger from another: 128 random bits.
+type ledgerID [16]byte
+
+func (id ledgerID) String() string { return hex.EncodeToString(id[:]) }
+
+func parseID(text string) (id ledgerID, err error) {
+	if len(text) != hex.EncodedLen(len(id)) {
+		return id, errDamaged
+	}
+	_, err = hex.Decode(id[:], []byte(text))
+	return id, err
+}
+
+func (o Options) witnessOf(dir string, id ledgerID) string {
+	switch {
+	case o.Witness != "":
+		return o.Witness
+	case o.WitnessDir != "":
+		return filepath.Join(o.WitnessDir, id.String()+".witness")
+	default:
+		return filepath.Clean(dir) + ".witness"
+	}
+}
+
+// createdName is the file that says that the ledger was created: with it, an empty database is one that lost
+// everything.
+const createdName = "created"
+
+// readCreated returns the id in that file; empty where there is none.
+func readCreated(dir string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, createdName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading the ledger's id: %w", err)
+	}
+	id, whole := strings.CutSuffix(string(text), "\n")
+	if _, err := parseID(id); err != nil || !whole {
+		return "", fmt.Errorf("the file %s of the ledger does not hold an id: %w", createdName, errLost)
+	}
+	return id, nil
+}
+
+// markCreated writes that file where it is not known to be there.
+func (l *Ledger) markCreated(known string) error {
+	if known != "" {
+		return nil
+	}
+	if err := l.writeCreated(); err != nil {
+		return fmt.Errorf("writing down the ledger's id: %w", err)
+	}
+	return nil
+}
+
+func (l *Ledger) writeCreated() error {
+	file, err := os.CreateTemp(l.dir.path, createdName+".*")
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(l.id.String() + "\n")
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	if err := os.Rename(file.Name(), filepath.Join(l.dir.path, createdName)); err != nil {
+		return err
+	}
+	return syncDirectory(l.dir.path)
+}

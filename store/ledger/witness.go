@@ -1,0 +1,262 @@
+package ledger
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+)
+
+// witness is a small file outside of the ledger's directory that knows how long the ledger is and its head, so
+// that a ledger that lost entries is noticed (store/FORMAT.md, Witness). It is held by one process at a time.
+type witness struct {
+	path  string
+	file  *os.File
+	info  fs.FileInfo // of file
+	slots [2][]byte   // as they are on disk: as read, or as written last
+	// temporary is the file's name while it is not linked to path.
+	temporary string
+}
+
+// testimony is what one slot says.
+type testimony struct {
+	id       ledgerID
+	sequence uint64
+	head     head
+	at       time.Time
+}
+
+const (
+	slotBytes = 512
+	// slotDistance keeps slots in different sectors of a disk, so that a write that was cut damages one of them.
+	slotDistance = 4096
+	witnessBytes = 2 * slotDistance
+	slotMagic    = "DISCWIT\x01"
+	slotSumAt    = slotBytes - 4
+)
+
+var (
+	errWitnessHeld  = errors.New("another discreet holds it")
+	errWitnessMoved = errors.New("it was written or replaced by something else while this ledger was open")
+)
+
+// openWitness opens a witness and holds it. An error that is fs.ErrNotExist says that there is none.
+func openWitness(path string) (*witness, error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening the witness: %w", err)
+	}
+	w := &witness{path: path, file: file}
+	if err := w.begin(); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the witness %s: %w", path, err), file.Close())
+	}
+	return w, nil
+}
+
+// newWitness makes a witness where there is none. It has its name once it was written to.
+func newWitness(path string) (*witness, error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the directory of the witness: %w", err)
+	}
+	file, err := os.CreateTemp(dir, filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return nil, fmt.Errorf("making the witness: %w", err)
+	}
+	w := &witness{path: path, file: file, temporary: file.Name()}
+	if _, err := file.Write(make([]byte, witnessBytes)); err != nil {
+		return nil, errors.Join(fmt.Errorf("making the witness: %w", err), w.close())
+	}
+	if err := w.begin(); err != nil {
+		return nil, errors.Join(fmt.Errorf("making the witness: %w", err), w.close())
+	}
+	return w, nil
+}
+
+// begin holds the file and reads it.
+func (w *witness) begin() error {
+	if err := lockFile(w.file); err != nil {
+		return err
+	}
+	var err error
+	if w.info, err = w.file.Stat(); err != nil {
+		return err
+	}
+	if w.temporary == "" && !w.named() { // it was replaced between opening and holding it
+		return errWitnessHeld
+	}
+	for i := range w.slots {
+		if w.slots[i], err = w.read(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read reads a slot. What a shorter file lacks is zeros.
+func (w *witness) read(i int) ([]byte, error) {
+	slot := make([]byte, slotBytes)
+	if _, err := w.file.ReadAt(slot, int64(i)*slotDistance); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return slot, nil
+}
+
+// named tells whether the path still names the file.
+func (w *witness) named() bool {
+	info, err := os.Lstat(w.path)
+	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		info, err = os.Stat(w.path)
+	}
+	return err == nil && os.SameFile(info, w.info)
+}
+
+// newest is what the witness says; false where no slot is whole or the slots contradict each other.
+func (w *witness) newest() (testimony, bool) {
+	a, aWhole := decodeSlot(w.slots[0], 0)
+	b, bWhole := decodeSlot(w.slots[1], 1)
+	switch {
+	case aWhole && bWhole:
+		if a.id != b.id || a.sequence+1 != b.sequence && b.sequence+1 != a.sequence {
+			return testimony{}, false
+		}
+		if a.sequence > b.sequence {
+			return a, true
+		}
+		return b, true
+	case aWhole:
+		return a, true
+	default:
+		return b, bWhole
+	}
+}
+
+// still fails where anything but this process wrote to the witness or replaced it.
+func (w *witness) still() error {
+	if w.temporary != "" {
+		return nil
+	}
+	if !w.named() {
+		return errWitnessMoved
+	}
+	for i := range w.slots {
+		slot, err := w.read(i)
+		if err != nil {
+			return fmt.Errorf("reading the witness: %w", err)
+		}
+		if !bytes.Equal(slot, w.slots[i]) {
+			return errWitnessMoved
+		}
+	}
+	return nil
+}
+
+// write makes the witness say something new, and returns once that is durable.
+func (w *witness) write(id ledgerID, h head, at time.Time) error {
+	if err := w.still(); err != nil {
+		return err
+	}
+	last, ok := w.newest()
+	if !ok { // nothing that is left may contradict what follows
+		for i := range w.slots {
+			w.slots[i] = make([]byte, slotBytes)
+			if _, err := w.file.WriteAt(w.slots[i], int64(i)*slotDistance); err != nil {
+				return fmt.Errorf("clearing the witness: %w", err)
+			}
+		}
+	}
+	t := testimony{id: id, sequence: last.sequence + 1, head: h, at: at}
+	i := t.slot()
+	slot := t.encode()
+	w.slots[i] = slot
+	if _, err := w.file.WriteAt(slot, int64(i)*slotDistance); err != nil {
+		return fmt.Errorf("writing the witness: %w", err)
+	}
+	if err := syncData(w.file); err != nil {
+		return fmt.Errorf("syncing the witness: %w", err)
+	}
+	if w.temporary != "" {
+		return w.link()
+	}
+	return nil
+}
+
+// link gives a new witness its name, which nothing may have yet.
+func (w *witness) link() error {
+	if err := w.file.Sync(); err != nil {
+		return fmt.Errorf("syncing the witness: %w", err)
+	}
+	if err := os.Link(w.temporary, w.path); err != nil {
+		return fmt.Errorf("naming the witness: %w", err)
+	}
+	if err := os.Remove(w.temporary); err != nil {
+		return fmt.Errorf("naming the witness: %w", err)
+	}
+	w.temporary = ""
+	dir := filepath.Dir(w.path)
+	for _, d := range []string{dir, filepath.Dir(dir)} { // the directory may be new too
+		if err := syncDirectory(d); err != nil {
+			return fmt.Errorf("syncing the directory of the witness: %w", err)
+		}
+	}
+	return nil
+}
+
+// close lets go of the witness.
+func (w *witness) close() error {
+	var err error
+	if w.temporary != "" {
+		err = os.Remove(w.temporary)
+	}
+	if err := errors.Join(err, w.file.Close()); err != nil {
+		return fmt.Errorf("closing the witness: %w", err)
+	}
+	return nil
+}
+
+func (t testimony) slot() int { return int(t.sequence % 2) }
+
+func (t testimony) encode() []byte {
+	slot := make([]byte, slotBytes)
+	copy(slot, slotMagic)
+	copy(slot[8:], t.id[:])
+	binary.BigEndian.PutUint64(slot[24:], t.sequence)
+	binary.BigEndian.PutUint64(slot[32:], t.head.length)
+	copy(slot[40:], t.head.hash[:])
+	binary.BigEndian.PutUint64(slot[72:], uint64(t.at.UnixMicro()))
+	binary.BigEndian.PutUint32(slot[slotSumAt:], crc32.Checksum(slot[:slotSumAt], crc32.MakeTable(crc32.Castagnoli)))
+	return slot
+}
+
+// decodeSlot reads the slot at a place, and tells whether it is whole.
+func decodeSlot(slot []byte, place int) (testimony, bool) {
+	var t testimony
+	sum := crc32.Checksum(slot[:slotSumAt], crc32.MakeTable(crc32.Castagnoli))
+	if string(slot[:len(slotMagic)]) != slotMagic || binary.BigEndian.Uint32(slot[slotSumAt:]) != sum {
+		return t, false
+	}
+	copy(t.id[:], slot[8:])
+	t.sequence = binary.BigEndian.Uint64(slot[24:])
+	t.head.length = binary.BigEndian.Uint64(slot[32:])
+	copy(t.head.hash[:], slot[40:])
+	t.at = time.UnixMicro(int64(binary.BigEndian.Uint64(slot[72:]))).UTC()
+	return t, t.sequence > 0 && t.slot() == place
+}
+
+func syncDirectory(path string) error {
+	if runtime.GOOS == "windows" { // where directories cannot be synced
+		return nil
+	}
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
