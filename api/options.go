@@ -26,6 +26,9 @@ type Options struct {
 	// MaxConnections are open at a time; further ones are closed with a bare status 503; 4096.
 	MaxConnections int
 
+	// Rereading bounds the releases that are kept in memory for those who read them again, in bytes; 32 MiB.
+	Rereading int
+
 	// ReadTimeout is for a request with its whole JSON body; 15 s.
 	ReadTimeout time.Duration
 	// UploadIdle is how long an upload may send nothing; 60 s.
@@ -51,6 +54,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxHeader, 16<<10)
 	setDefault(&o.MaxRequests, 1024)
 	setDefault(&o.MaxConnections, 4096)
+	setDefault(&o.Rereading, 32<<20)
 	setDefault(&o.ReadTimeout, 15*time.Second)
 	setDefault(&o.UploadIdle, time.Minute)
 	setDefault(&o.RequestTimeout, 5*time.Minute)

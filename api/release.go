@@ -110,10 +110,9 @@ func (v *Server) getRelease(ctx context.Context, in *releaseInput) (*releaseOutp
 	}
 	short := format[strings.LastIndexAny(format, "/-")+1:]
 	out := &releaseOutput{
-		ETag: `"` + release.ID + "." + short + `"`,
-		// It never changes, but may not be read from a cache by somebody who does not hold it.
-		CacheControl: "private, no-cache",
-		Vary:         "Accept, Authorization",
+		ETag:         `"` + release.ID + "." + short + `"`,
+		CacheControl: releaseCacheControl,
+		Vary:         releaseVary,
 	}
 	if matches(in.IfNoneMatch, out.ETag) {
 		out.Body = func(ctx huma.Context) { ctx.SetStatus(http.StatusNotModified) }
@@ -125,7 +124,11 @@ func (v *Server) getRelease(ctx context.Context, in *releaseInput) (*releaseOutp
 	case "ndjson":
 		out.Body = v.body(ndjsonType, len(release.Groups), ndjsonRelease(release))
 	default:
-		out.Body = v.body(jsonType, len(release.Groups), jsonRelease(headOf(release), release))
+		write := jsonRelease(headOf(release), release)
+		if len(release.Groups) <= inMemory {
+			write = v.rereading.keep(callerOf(ctx).Name, release.ID, out.ETag, write)
+		}
+		out.Body = v.body(jsonType, len(release.Groups), write)
 	}
 	return out, nil
 }

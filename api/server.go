@@ -22,6 +22,8 @@ type Server struct {
 	rules    map[string]rule
 	openapi  func() []byte // written when it is first asked for
 	requests atomic.Int64  // under way
+	// rereading holds the releases that were read lately.
+	rereading *rereading
 
 	mu       sync.Mutex // of the next two
 	stopped  bool
@@ -39,12 +41,14 @@ func New(s Services, o Options) (*Server, error) {
 		return nil, errors.New("the API needs all of its services")
 	}
 	v := &Server{services: s, options: o.withDefaults(), rules: rules()}
+	v.rereading = newRereading(v.options.Rereading)
 	v.base, v.stop = context.WithCancel(context.Background())
 	v.app = fiber.New(v.fiberConfig())
 	// Fiber's own recovery would run inside of what it must protect (routing, its error handler), and requests
 	// with an unknown method never reach its middleware: surround the whole of it.
 	v.app.Server().Handler = v.surround(v.app.Server().Handler)
 
+	v.app.Get("/v1/releases/:id", v.reread) // before the operation itself, which answers all else
 	v.huma = v.newHuma()
 	v.registerAsk()
 	v.registerReleases()
