@@ -1,0 +1,222 @@
+package verify
+
+import (
+	"crypto/sha256"
+	"math/big"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// putDataset claims the write of a dataset's record, which must be exactly this.
+func (s *step) putDataset(name string, want datasetRecord) error {
+	text, err := encodeRecord(want)
+	if err != nil {
+		return err
+	}
+	if w := s.writes[string(key(kindDataset, name))]; w != nil && w.digest != sha256.Sum256(text) {
+		return misfitf("the record of dataset %s changes in more than follows from the rest of it: its cap, its loads, or what was written off", name)
+	}
+	if err := s.wantAgain(key(kindDataset, name), text); err != nil {
+		return err
+	}
+	s.datasets[name].record = want
+	return nil
+}
+
+// policies replays new versions of policies: they count up by one, and bring their cap into force.
+func (s *step) policies() error {
+	for _, w := range s.of(kindPolicy) {
+		names, suffix, err := split(w.key)
+		if err != nil {
+			return err
+		}
+		p, err := putOnce[policyRecord](s, w, parts)
+		if err != nil {
+			return err
+		}
+		name := names[0]
+		if p.Name != name || p.Version != number(suffix) {
+			return misfitf("a policy of dataset %s has another name or version than its key", name)
+		}
+		d := s.datasets[name]
+		if d == nil {
+			d = &dataset{blocks: map[string]uint64{}}
+			s.datasets[name] = d
+			s.count.Datasets++
+		}
+		if p.Version != d.record.PolicyVersion+1 {
+			return misfitf("the policy of dataset %s goes from version %d to %d; versions count up by one", name, d.record.PolicyVersion, p.Version)
+		}
+		if err := checkCap(&p); err != nil {
+			return err
+		}
+		if d.record.LoadedUnder > 0 && (p.Unit != d.policy.Unit || !reflect.DeepEqual(p.Time, d.policy.Time)) {
+			return misfitf("the policy of dataset %s changes its unit, block or time zone after rows were loaded", name)
+		}
+		record := d.record
+		record.PolicyVersion, record.Cap = p.Version, p.Cap
+		if err := s.putDataset(name, record); err != nil {
+			return err
+		}
+		d.policy = p
+		s.changed = append(s.changed, changedObject{"policy", name, p.Version})
+	}
+	return nil
+}
+
+// checkCap holds a cap to its bound: a delta of at most one tenth of a customer.
+func checkCap(p *policyRecord) error {
+	tenfold := new(big.Int).Mul(big.NewInt(10*p.Cap.Delta), big.NewInt(p.Population))
+	if p.Population < 1 || p.Cap.Epsilon < 0 || p.Cap.Delta < 0 || p.Cap.Delta > 1e17 || tenfold.Cmp(big.NewInt(1e18)) > 0 {
+		return misfitf("version %d of the policy of dataset %s has a cap that no policy may have", p.Version, p.Name)
+	}
+	return nil
+}
+
+// people replays consumers, their allotments and their keys: versions count up by one, and nothing comes back.
+func (s *step) people() error {
+	for _, w := range s.of(kindConsumer) {
+		c, err := s.consumer(w)
+		if err != nil {
+			return err
+		}
+		before, known := s.consumers[c.Name]
+		switch {
+		case string(w.key) != string(key(kindConsumer, c.Name)):
+			return misfitf("a consumer has another name than its key")
+		case c.Version != before.Version+1:
+			return misfitf("consumer %s goes from version %d to %d; versions count up by one", c.Name, before.Version, c.Version)
+		case known && !c.Created.Equal(before.Created):
+			return misfitf("consumer %s is created again; names are never reused", c.Name)
+		}
+		s.consumers[c.Name] = c
+		s.changed = append(s.changed, changedObject{"consumer", c.Name, c.Version})
+	}
+	for _, w := range s.of(kindAllotment) {
+		a, err := put[allotmentRecord](s, w, whole)
+		if err != nil {
+			return err
+		}
+		id := allotmentID{a.Consumer, a.Dataset}
+		before := s.allotments[id]
+		switch {
+		case string(w.key) != string(key(kindAllotment, a.Consumer, a.Dataset)):
+			return misfitf("an allotment has another owner or dataset than its key")
+		case a.Version != before.Version+1:
+			return misfitf("the allotment of %s on %s goes from version %d to %d; versions count up by one", a.Consumer, a.Dataset, before.Version, a.Version)
+		case a.Budget.Epsilon < 0 || a.Budget.Delta < 0 || a.MaxEpsilonPerQuery < 0:
+			return misfitf("the allotment of %s on %s is negative", a.Consumer, a.Dataset)
+		case s.datasets[a.Dataset] == nil || s.consumers[a.Consumer].Version == 0:
+			return misfitf("an allotment names a dataset or a consumer that does not exist")
+		}
+		s.allotments[id] = a
+		s.changed = append(s.changed, changedObject{"allotment", a.Consumer + "/" + a.Dataset, a.Version})
+	}
+	for _, w := range s.of(kindKey) {
+		if err := s.putKey(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// consumer reads a consumer. Where its record was too long for the chain and was written over, all that is known
+// is that it changed.
+func (s *step) consumer(w *write) (consumerRecord, error) {
+	names, _, err := split(w.key)
+	if err != nil {
+		return consumerRecord{}, err
+	}
+	if _, found, err := s.content(w); err != nil || found || w.deleted {
+		if err != nil {
+			return consumerRecord{}, err
+		}
+		return put[consumerRecord](s, w, parts)
+	}
+	w.claimed = true
+	c := s.consumers[names[0]]
+	c.Name, c.Version = names[0], c.Version+1
+	if c.Version == 1 { // when it was created, every later record says
+		value, err := s.db.get(w.key)
+		if err != nil {
+			return c, err
+		}
+		latest, err := decodeRecord[consumerRecord](value, parts)
+		if err != nil {
+			return c, err
+		}
+		c.Created = latest.Created
+	}
+	return c, nil
+}
+
+// putKey replays a new key, or the revocation of one.
+func (s *step) putKey(w *write) error {
+	k, err := put[keyRecord](s, w, whole)
+	if err != nil {
+		return err
+	}
+	if string(w.key) != string(key(kindKey, k.ID)) {
+		return misfitf("a key has another id than where it is kept")
+	}
+	before, known := s.keys[k.ID]
+	s.keys[k.ID] = k
+	s.changed = append(s.changed, changedObject{"key", k.ID, 0})
+	if known {
+		revoked := k.Revoked
+		k.Revoked = before.Revoked
+		switch {
+		case !reflect.DeepEqual(k, before):
+			return misfitf("key %s changes in more than being revoked", k.ID)
+		case !before.Revoked.IsZero() && !revoked.Equal(before.Revoked):
+			return misfitf("key %s was revoked and comes back, or is revoked again", k.ID)
+		}
+		return nil
+	}
+	if s.consumers[k.Consumer].Version == 0 {
+		return misfitf("key %s belongs to a consumer that does not exist", k.ID)
+	}
+	if err := s.want(key(kindKeyOf, k.Consumer, k.ID), []byte(k.ID)); err != nil {
+		return err
+	}
+	return s.want(append(key(kindKeyHash), k.Hash[:]...), []byte(k.ID))
+}
+
+// change holds that whoever changed policies, consumers, allotments or keys left a record of exactly that.
+func (s *step) change() error {
+	records := s.of(kindChange)
+	switch {
+	case len(s.changed) == 0 && len(records) == 0:
+		return nil
+	case len(records) != 1:
+		return misfitf("it changes a policy, a consumer, an allotment or a key without one record of who did it and why")
+	}
+	w := records[0]
+	x, err := putOnce[changeRecord](s, w, whole)
+	if err != nil {
+		return err
+	}
+	_, suffix, err := split(w.key)
+	if err != nil {
+		return err
+	}
+	if n := number(suffix); !slices.Contains(s.numbers, n) { // a write-off and its change have one
+		s.numbers = append(s.numbers, n)
+	}
+	compare := func(a, b changedObject) int {
+		if a.Kind != b.Kind {
+			return strings.Compare(a.Kind, b.Kind)
+		}
+		return strings.Compare(a.Name, b.Name)
+	}
+	slices.SortFunc(s.changed, compare)
+	slices.SortFunc(x.Changed, compare)
+	if !slices.Equal(s.changed, x.Changed) || x.Actor == "" {
+		return misfitf("the record of a change names other things than those that changed")
+	}
+	if !slices.Contains(s.done, "write-off") {
+		s.done = append(s.done, "change")
+	}
+	return nil
+}

@@ -1,0 +1,414 @@
+package verify
+
+import (
+	"crypto/sha256"
+	"slices"
+	"time"
+)
+
+const (
+	maxAttempts = 3
+	// blink is what the time of an entry leaves out of the writer's.
+	blink = time.Microsecond
+)
+
+// charges replays what happens to charges: at most one of them in an entry.
+func (s *step) charges() error {
+	for _, w := range s.of(kindCharge) {
+		if w.deleted {
+			return misfitf("it deletes a charge, which is kept for ever")
+		}
+		parts, _, err := split(w.key)
+		if err != nil {
+			return err
+		}
+		if s.holds(w.key) {
+			err = s.continueCharge(w, parts[0])
+		} else {
+			err = s.newCharge(w, parts[0])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return s.idempotencyKeys()
+}
+
+// newCharge replays an admission: every account of the blocks takes the whole loss, and had room for it.
+func (s *step) newCharge(w *write, id string) error {
+	s.done = append(s.done, "charge")
+	s.count.Charges++
+	c, seen, err := s.begun(w)
+	if err != nil {
+		return err
+	}
+	w.claimed = true
+	d := s.datasets[c.Charge.Dataset]
+	if d == nil {
+		return misfitf("it charges a dataset that does not exist")
+	}
+	allotment := s.allotments[allotmentID{c.Charge.Consumer, c.Charge.Dataset}]
+	if err := s.wellFormed(&c, id); err != nil {
+		return err
+	}
+	if err := allowed(allotment, &c); err != nil {
+		return err
+	}
+	if c.Snapshot.PolicyVersion != d.record.PolicyVersion {
+		return misfitf("charge %s was admitted under a version of the policy that is not in force", id)
+	}
+	if c.Source == "" {
+		err = s.newDraw(&c, d)
+	} else {
+		err = s.handOut(&c)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.spend(&c, d, allotment); err != nil {
+		return err
+	}
+
+	s.numbers = append(s.numbers, c.Number)
+	if err := s.want(numberedKey(c.Number, kindChargeOf, c.Charge.Consumer), []byte(id)); err != nil {
+		return err
+	}
+	if c.ended() {
+		return nil
+	}
+	if err := s.want(numberedKey(c.Number, kindOpen), []byte(id)); err != nil {
+		return err
+	}
+	identity, err := c.identity()
+	if err != nil {
+		return err
+	}
+	o := &openCharge{identity: identity, digest: w.digest}
+	if seen {
+		o.last = &c
+		if lease := c.Lease.Sub(c.Charge.At); !slices.Contains(s.leases, lease) {
+			s.leases = append(s.leases, lease)
+		}
+	}
+	s.open[id] = o
+	return nil
+}
+
+// begun reads a new charge. Where its record was too long for the chain and changed since, it is what the record
+// is now without what came later; seen tells whether that is, to the byte, what was written.
+func (s *step) begun(w *write) (c chargeRecord, seen bool, err error) {
+	value, found, err := s.content(w)
+	if err != nil {
+		return c, false, err
+	}
+	if found {
+		c, err = decodeRecord[chargeRecord](value, whole)
+		return c, true, err
+	}
+	if value, err = s.db.get(w.key); err != nil {
+		return c, false, err
+	}
+	if value == nil {
+		return c, false, misfitf("a charge that it wrote is not in the database")
+	}
+	if c, err = decodeRecord[chargeRecord](value, whole); err != nil {
+		return c, false, err
+	}
+	c = c.unended()
+	now := c.Lease
+	c.Attempts, c.Opening = 1, s.meta.Openings
+	for _, lease := range append(s.leases, now.Sub(c.Charge.At)) {
+		c.Lease = c.Charge.At.Add(lease)
+		text, err := encodeRecord(c)
+		if err != nil {
+			return c, false, err
+		}
+		if sha256.Sum256(text) == w.digest {
+			return c, true, nil
+		}
+	}
+	s.count.Unseen++
+	return c, false, nil
+}
+
+// wellFormed holds a new charge to what every charge is.
+func (s *step) wellFormed(c *chargeRecord, id string) error {
+	l := c.Charge.Loss
+	switch {
+	case c.Charge.ID != id || id == "":
+		return misfitf("a charge has another id than its key")
+	case c.Charge.Consumer == "" || c.Plan == "":
+		return misfitf("charge %s has no consumer or no plan", id)
+	case c.Snapshot.Dataset != c.Charge.Dataset:
+		return misfitf("charge %s has a snapshot of another dataset", id)
+	case l.Epsilon <= 0 || l.Delta < 0 || l.Rho <= 0 || l.DeltaZ < 0:
+		return misfitf("charge %s has no loss, or a negative one", id)
+	case c.Attempts != 1 || c.Opening != s.meta.Openings || c.failed():
+		return misfitf("charge %s does not begin with its first attempt", id)
+	case len(c.Charge.Blocks) == 0 || len(c.Snapshot.Blocks) != len(c.Charge.Blocks):
+		return misfitf("charge %s has no blocks, or a snapshot of others", id)
+	}
+	for i, b := range c.Charge.Blocks {
+		if b == "" || i > 0 && c.Charge.Blocks[i-1] >= b || c.Snapshot.Blocks[i].Block != b {
+			return misfitf("charge %s does not name each of its blocks once, in order", id)
+		}
+	}
+	return nil
+}
+
+// allowed holds a charge to the officer's conditions on the consumer.
+func allowed(a allotmentRecord, c *chargeRecord) error {
+	switch {
+	case a.Paused:
+		return misfitf("charge %s was admitted while the allotment was paused", c.Charge.ID)
+	case !a.Expires.IsZero() && !c.Charge.At.Before(a.Expires):
+		return misfitf("charge %s was admitted after the allotment had expired", c.Charge.ID)
+	case a.MaxEpsilonPerQuery > 0 && c.Charge.Loss.Epsilon > a.MaxEpsilonPerQuery:
+		return misfitf("charge %s costs more than the allotment allows for one query", c.Charge.ID)
+	}
+	return nil
+}
+
+// newDraw holds the charge of a new draw: the cap pays what the allotment pays, over the rows of the moment.
+func (s *step) newDraw(c *chargeRecord, d *dataset) error {
+	if c.Charge.CapLoss != c.Charge.Loss {
+		return misfitf("charge %s costs the cap something else than the allotment", c.Charge.ID)
+	}
+	if c.Release != "" || c.Metrics != nil {
+		return misfitf("charge %s has a release before it was answered", c.Charge.ID)
+	}
+	for _, b := range c.Snapshot.Blocks {
+		if b.Version != d.blocks[b.Block] {
+			return misfitf("charge %s is over another version of block %s than the current one", c.Charge.ID, b.Block)
+		}
+	}
+	return nil
+}
+
+// handOut holds the charge for another consumer's draw: the same price over the same rows, to the allotment alone,
+// for a release that the consumer did not hold.
+func (s *step) handOut(c *chargeRecord) error {
+	id := c.Charge.ID
+	text, err := s.stands(key(kindRelease, c.Source))
+	if err != nil {
+		return err
+	}
+	source, err := decodeRecord[releaseRecord](text, whole)
+	if err != nil {
+		return err
+	}
+	answer, err := summaryOf(source)
+	if err != nil {
+		return err
+	}
+	if text, err = s.stands(key(kindCharge, source.Charge)); err != nil {
+		return err
+	}
+	drawn, err := decodeRecord[chargeRecord](text, whole)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.Charge.CapLoss != loss{}:
+		return misfitf("charge %s costs the cap something, though its draw was paid", id)
+	case c.Release != c.Source || !slices.Equal(c.Metrics, answer.Metrics):
+		return misfitf("charge %s ends with another release than it was handed", id)
+	case drawn.Plan != c.Plan || drawn.Charge.Dataset != c.Charge.Dataset:
+		return misfitf("charge %s was handed the answer to another plan", id)
+	case drawn.Charge.Loss != c.Charge.Loss || !slices.Equal(drawn.Charge.Blocks, c.Charge.Blocks):
+		return misfitf("charge %s does not cost what the release it was handed did", id)
+	case drawn.Snapshot.PolicyVersion != c.Snapshot.PolicyVersion || !slices.Equal(drawn.Snapshot.Blocks, c.Snapshot.Blocks):
+		return misfitf("charge %s has another snapshot than the release it was handed", id)
+	}
+	return s.hold(c)
+}
+
+// spend holds that exactly the accounts of the charge's blocks take exactly its loss, and that each had room.
+func (s *step) spend(c *chargeRecord, d *dataset, a allotmentRecord) error {
+	for _, block := range c.Charge.Blocks {
+		if err := s.spendOn(accountID{c.Charge.Dataset, block, c.Charge.Consumer}, c.Charge.Loss, a.Budget, c); err != nil {
+			return err
+		}
+		if c.Source != "" {
+			continue
+		}
+		if err := s.spendOn(accountID{c.Charge.Dataset, block, ""}, c.Charge.CapLoss, d.record.Cap, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *step) spendOn(id accountID, l loss, b budget, c *chargeRecord) error {
+	before, charged := s.accounts[id]
+	k := key(kindAccount, id.dataset, id.block, id.consumer)
+	w := s.writes[string(k)]
+	if w == nil || w.deleted || w.value == nil {
+		return misfitf("charge %s does not charge %s", c.Charge.ID, id)
+	}
+	w.claimed = true
+	after, err := decodeAccount(w.value)
+	if err != nil {
+		return err
+	}
+	if want := (accountRecord{add(before.spent, l), before.charges + 1}); after != want {
+		return misfitf("%s does not go up by exactly what charge %s costs", id, c.Charge.ID)
+	}
+	s.accounts[id] = after
+	if !s.certificates.hold(b, s.spent(id)) {
+		return misfitf("charge %s was admitted though neither certificate holds for %s after it", c.Charge.ID, id)
+	}
+	if !charged {
+		s.count.Accounts++
+		if id.consumer != "" {
+			return s.want(key(kindAccountOf, id.consumer, id.dataset, id.block), mark)
+		}
+	}
+	return nil
+}
+
+// idempotencyKeys holds that a key is bound once, to a charge of its consumer.
+func (s *step) idempotencyKeys() error {
+	for _, w := range s.of(kindIdempotency) {
+		r, err := putOnce[idempotencyRecord](s, w, whole)
+		if err != nil {
+			return err
+		}
+		parts, _, err := split(w.key)
+		if err != nil {
+			return err
+		}
+		if len(s.done) == 0 {
+			s.done = append(s.done, "key")
+		}
+		k := key(kindCharge, r.Charge)
+		if !s.holds(k) && s.writes[string(k)] == nil {
+			return misfitf("an idempotency key stands for a charge that does not exist")
+		}
+		text, err := s.db.get(k)
+		if err != nil {
+			return err
+		}
+		// Whose charge it is never changes, and the database is compared with the chain in the end.
+		c, err := decodeRecord[chargeRecord](text, whole)
+		if err != nil {
+			return err
+		}
+		if c.Charge.Consumer != parts[0] || len(r.Body) != sha256.Size {
+			return misfitf("an idempotency key stands for a charge of another consumer, or for no question")
+		}
+	}
+	return nil
+}
+
+// continueCharge replays a further attempt, a lease renewed or given up, or the outcome of an open charge.
+func (s *step) continueCharge(w *write, id string) error {
+	o := s.open[id]
+	if o == nil {
+		return misfitf("charge %s has an outcome already, and changes", id)
+	}
+	w.claimed = true
+	before := o.last
+	value, found, err := s.content(w)
+	if err != nil {
+		return err
+	}
+	if !found {
+		s.done = append(s.done, s.unseen())
+		s.count.Unseen++
+		o.last, o.digest = nil, w.digest
+		return nil
+	}
+	after, err := decodeRecord[chargeRecord](value, whole)
+	if err != nil {
+		return err
+	}
+	identity, err := after.identity()
+	if err != nil {
+		return err
+	}
+	if identity != o.identity {
+		return misfitf("charge %s changes in what never changes about a charge: its loss, its blocks, its plan or its consumer", id)
+	}
+	if after.Attempts < 1 || after.Attempts > maxAttempts {
+		return misfitf("charge %s has %d attempts; there are at most %d", id, after.Attempts, maxAttempts)
+	}
+	if after.ended() {
+		return s.end(o, &after, id)
+	}
+	s.done = append(s.done, s.continued(before, &after))
+	if before != nil {
+		if err := s.follows(before, &after, id); err != nil {
+			return err
+		}
+	}
+	o.last, o.digest = &after, w.digest
+	return nil
+}
+
+// unseen takes the entry's word for what it did to a charge whose record is gone.
+func (s *step) unseen() string {
+	switch s.entry.name {
+	case "charge": // which can be a further attempt
+		return "attempt"
+	default:
+		return s.entry.name
+	}
+}
+
+// continued names what happened to an open charge.
+func (s *step) continued(before, after *chargeRecord) string {
+	switch {
+	case before == nil:
+		return s.unseen()
+	case after.Attempts != before.Attempts:
+		return "attempt"
+	case after.Lease.After(before.Lease) && s.entry.name == "renew":
+		return "renew"
+	}
+	return "abandon"
+}
+
+// follows holds an open charge to how it may change.
+func (s *step) follows(before, after *chargeRecord, id string) error {
+	switch after.Attempts {
+	case before.Attempts:
+		if after.Opening != before.Opening {
+			return misfitf("charge %s moves to another opening of the ledger without a further attempt", id)
+		}
+	case before.Attempts + 1:
+		if after.Opening != s.meta.Openings {
+			return misfitf("an attempt at charge %s belongs to another opening of the ledger than the current one", id)
+		}
+		if before.Opening == s.meta.Openings && s.entry.at.Add(blink).Before(before.Lease) {
+			return misfitf("an attempt at charge %s begins while the one before it may run", id)
+		}
+	default:
+		return misfitf("the attempts at charge %s go from %d to %d", id, before.Attempts, after.Attempts)
+	}
+	return nil
+}
+
+// end replays the outcome of a charge: it is the only thing that changes then.
+func (s *step) end(o *openCharge, after *chargeRecord, id string) error {
+	unended, err := encodeRecord(after.unended())
+	if err != nil {
+		return err
+	}
+	if sha256.Sum256(unended) != o.digest {
+		return misfitf("charge %s changes in more than its outcome when it ends", id)
+	}
+	if after.failed() && (after.Release != "" || after.Metrics != nil) {
+		return misfitf("charge %s has two outcomes", id)
+	}
+	delete(s.open, id)
+	if err := s.wantGone(numberedKey(after.Number, kindOpen)); err != nil {
+		return err
+	}
+	if after.failed() {
+		s.done = append(s.done, "failure")
+		return nil
+	}
+	s.done = append(s.done, "outcome")
+	return s.publish(after)
+}

@@ -1,0 +1,220 @@
+package verify
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+)
+
+// database is one moment of a ledger's database, which nothing changes.
+type database struct {
+	db  *badger.DB
+	txn *badger.Txn
+	dir string // of the copy that was made, empty for none
+}
+
+// ErrServed says that the ledger is in use.
+var ErrServed = errors.New("the ledger is in use: stop the server, or give a copy of the directory")
+
+// openDatabase opens the database in dir, and changes nothing there. After a clean stop Badger reads it as it is.
+// Otherwise its write-ahead log has to be replayed, which writes: then a copy is made in the directory for temporary
+// files, and opened instead.
+func openDatabase(ctx context.Context, dir string) (*database, error) {
+	// Badger would make what is not there.
+	if _, err := os.Stat(filepath.Join(dir, badger.ManifestFilename)); err != nil {
+		return nil, fmt.Errorf("there is no ledger in %s: name the data directory of a server: %w", dir, err)
+	}
+	db, err := badger.Open(engineOptions(dir).WithReadOnly(true))
+	if err == nil {
+		return &database{db: db, txn: db.NewTransaction(false)}, nil
+	}
+	if isLocked(err) {
+		return nil, ErrServed
+	}
+	return openCopy(ctx, dir)
+}
+
+// isLocked tells whether another process holds the directory. Badger tells only in words.
+func isLocked(err error) bool { return strings.Contains(err.Error(), "Cannot acquire directory lock") }
+
+func engineOptions(dir string) badger.Options {
+	return badger.DefaultOptions(dir).
+		WithDetectConflicts(false).
+		WithMemTableSize(8 << 20).
+		WithNumMemtables(2).
+		WithValueThreshold(1 << 20).
+		WithValueLogFileSize(2 << 20).
+		WithBlockCacheSize(16 << 20).
+		WithIndexCacheSize(16 << 20).
+		WithNumCompactors(2).
+		WithMetricsEnabled(false).
+		WithChecksumVerificationMode(options.OnTableAndBlockRead).
+		WithLogger(nil)
+}
+
+// openCopy copies the directory while nobody else can open it, and opens the copy.
+func openCopy(ctx context.Context, dir string) (d *database, err error) {
+	release, err := lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+
+	d = &database{}
+	if d.dir, err = os.MkdirTemp("", "discreet-verify-"); err != nil {
+		return nil, fmt.Errorf("making a directory for a copy of the ledger: %w", err)
+	}
+	if err = copyFiles(ctx, dir, d.dir); err == nil {
+		d.db, err = badger.Open(engineOptions(d.dir))
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening a copy of the ledger (the server was not stopped cleanly): %w", err), d.close())
+	}
+	d.txn = d.db.NewTransaction(false)
+	return d, nil
+}
+
+// copyFiles copies the files of a directory.
+func copyFiles(ctx context.Context, from, to string) error {
+	files, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !f.Type().IsRegular() {
+			continue
+		}
+		if err := copyFile(filepath.Join(from, f.Name()), filepath.Join(to, f.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+func (d *database) close() error {
+	var errs []error
+	if d.txn != nil {
+		d.txn.Discard()
+	}
+	if d.db != nil {
+		errs = append(errs, d.db.Close())
+	}
+	if d.dir != "" {
+		errs = append(errs, os.RemoveAll(d.dir))
+	}
+	return errors.Join(errs...)
+}
+
+// get returns nil where there is no such key.
+func (d *database) get(k []byte) ([]byte, error) {
+	item, err := d.txn.Get(k)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the ledger: %w", err)
+	}
+	value, err := item.ValueCopy(nil)
+	if err != nil {
+		return nil, fmt.Errorf("reading the ledger: %w", err)
+	}
+	return value, nil
+}
+
+// walk calls each with the keys under a prefix, in order, and their values, which are valid during the call only.
+func (d *database) walk(ctx context.Context, prefix []byte, each func(key, value []byte) error) error {
+	o := badger.DefaultIteratorOptions
+	o.Prefix = prefix
+	it := d.txn.NewIterator(o)
+	defer it.Close()
+	for it.Seek(prefix); it.ValidForPrefix(prefix); it.Next() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		item := it.Item()
+		err := item.Value(func(value []byte) error { return each(item.Key(), value) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blob reads the pieces of a release, and how many there are. It reads at most so many bytes and a piece more.
+func (d *database) blob(name string, most int64) (text []byte, pieces int, err error) {
+	for {
+		piece, err := d.get(numberedKey(uint64(pieces), kindBlob, name))
+		if err != nil {
+			return nil, 0, err
+		}
+		if piece == nil || int64(len(text)) > most {
+			return text, pieces, nil
+		}
+		text = append(text, piece...)
+		pieces++
+	}
+}
+
+// compare holds the database to what the entries leave: exactly these keys, each with exactly that value. Of several
+// differences it names the earliest entry.
+func (r *replay) compare(ctx context.Context) (*Finding, error) {
+	var first *Finding
+	note := func(entry uint64, why error) {
+		if first == nil || entry != 0 && (first.Entry == 0 || entry < first.Entry) {
+			first = &Finding{Entry: entry, Why: why.Error()}
+		}
+	}
+	var seen uint64
+	err := r.db.walk(ctx, nil, func(k, value []byte) error {
+		if k[0] == kindEntry {
+			seen++
+			return nil
+		}
+		id := r.digest(k)
+		h, ok := r.held[id]
+		delete(r.held, id)
+		sum := sha256.Sum256(value)
+		switch {
+		case !ok:
+			note(0, misfitf("the database holds %s that no entry wrote", describe(k)))
+		case r.digest(sum[:]) != h.value:
+			note(h.entry, misfitf("%s that it wrote is not what the database holds", describe(k)))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range r.held {
+		note(h.entry, misfitf("the database has lost %s that it wrote", word([]byte{h.kind})))
+	}
+	if seen != r.count.Entries {
+		note(0, misfitf("the database holds entries that are not of the chain"))
+	}
+	return first, nil
+}

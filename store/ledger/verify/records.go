@@ -1,0 +1,301 @@
+package verify
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"time"
+)
+
+// The records, as store/FORMAT.md describes them. They are declared once more here, so that what the ledger
+// writes and what is read here agree in nothing but the bytes.
+
+const recordVersion = 1
+
+// format is the version of the ledger's keys and records that is read here.
+const format = 2
+
+type metaRecord struct {
+	Format   int
+	ID       string // 32 hexadecimal digits
+	Openings uint64
+	Secrets  []byte
+}
+
+type datasetRecord struct {
+	PolicyVersion uint64
+	Cap           budget
+	Loads         uint64
+	LoadedUnder   uint64
+	WrittenOff    []writtenOff
+}
+
+// writtenOff is what a write-off adds to every account of the blocks up to Through.
+type writtenOff struct {
+	Through    string
+	Cap        loss
+	Allotments loss
+}
+
+// policyRecord is what matters here of a policy.
+type policyRecord struct {
+	Name       string
+	Population int64
+	Unit       struct {
+		Row   bool
+		Block string
+	}
+	Time    *struct{ Timezone string }
+	Cap     budget
+	Version uint64
+}
+
+type pendingRecord struct {
+	Name          string
+	Blocks        []string
+	PolicyVersion uint64
+	At            time.Time
+}
+
+type loadRecord struct {
+	ID        uint64
+	Dataset   string
+	Name      string
+	Digest    [sha256.Size]byte
+	Blocks    []string
+	Committed time.Time
+}
+
+type blockVersionRecord struct {
+	Load, Repeat uint64
+}
+
+type blockVersion struct {
+	Block   string
+	Version uint64
+}
+
+// paid is a charge as its record and its release state it.
+type paid struct {
+	ID       string
+	Consumer string
+	Dataset  string
+	Blocks   []string
+	Loss     loss
+	CapLoss  loss
+	At       time.Time
+}
+
+type snapshot struct {
+	Dataset       string
+	PolicyVersion uint64
+	Blocks        []blockVersion
+}
+
+// chargeRecord has its fields in the order in which they are written: encodeRecord gives the same bytes.
+type chargeRecord struct {
+	Number   uint64
+	Charge   paid
+	Purpose  string
+	Plan     string
+	Snapshot snapshot
+	Source   string
+
+	Attempts int
+	Lease    time.Time
+	Opening  uint64
+
+	Release string
+	Metrics []string
+	Failure json.RawMessage
+}
+
+func (c *chargeRecord) failed() bool { return len(c.Failure) > 0 && string(c.Failure) != "null" }
+func (c *chargeRecord) ended() bool  { return c.Release != "" || c.failed() }
+
+// unended is the charge without its outcome.
+func (c chargeRecord) unended() chargeRecord {
+	if c.Source == "" { // one that was handed out has its outcome from the beginning
+		c.Release, c.Metrics = "", nil
+	}
+	c.Failure = nil
+	return c
+}
+
+// identity covers all that never changes about a charge.
+func (c chargeRecord) identity() ([sha256.Size]byte, error) {
+	c = c.unended()
+	c.Attempts, c.Lease, c.Opening = 0, time.Time{}, 0
+	text, err := encodeRecord(c)
+	return sha256.Sum256(text), err
+}
+
+type idempotencyRecord struct {
+	Charge string
+	Body   []byte
+}
+
+type releaseRecord struct {
+	Number  uint64
+	Charge  string
+	Blob    string
+	Bytes   int64
+	Sum     []byte
+	Summary json.RawMessage
+}
+
+// answerRecord is what matters here of a release and of its summary.
+type answerRecord struct {
+	ID            string
+	Dataset       string
+	PolicyVersion uint64
+	Plan          string
+	Metrics       []string
+	Charge        paid
+	Blocks        []blockVersion
+}
+
+type unfinishedRecord struct {
+	Blob   string
+	Pieces int
+}
+
+type holderRecord struct {
+	Number uint64
+	Charge string
+}
+
+type drawRecord struct {
+	Release  string
+	Versions []byte
+}
+
+type consumerRecord struct {
+	Name    string
+	Created time.Time
+	Version uint64
+}
+
+type keyRecord struct {
+	ID       string
+	Consumer string
+	Hash     [sha256.Size]byte
+	Created  time.Time
+	Expires  time.Time
+	Revoked  time.Time
+}
+
+type allotmentRecord struct {
+	Consumer           string
+	Dataset            string
+	Budget             budget
+	MaxEpsilonPerQuery int64
+	Expires            time.Time
+	Paused             bool
+	Version            uint64
+}
+
+type changeRecord struct {
+	At      time.Time
+	Actor   string
+	Reason  string
+	Changed []changedObject
+}
+
+type changedObject struct {
+	Kind    string
+	Name    string
+	Version uint64
+}
+
+// accountRecord is what the charges of an account add up to.
+type accountRecord struct {
+	spent   loss
+	charges uint64
+}
+
+// reading says whether a record may have fields that are not declared here.
+type reading bool
+
+const (
+	whole reading = true  // records of the ledger alone
+	parts reading = false // records whose further fields mean nothing to an account
+)
+
+// decodeRecord reads a record: its version and its JSON, and nothing after it.
+func decodeRecord[T any](value []byte, r reading) (record T, err error) {
+	if len(value) == 0 || value[0] != recordVersion {
+		return record, errMalformed
+	}
+	d := json.NewDecoder(bytes.NewReader(value[1:]))
+	if r == whole {
+		d.DisallowUnknownFields()
+	}
+	if err := d.Decode(&record); err != nil {
+		return record, errMalformed // without the decoder's words, which quote the record
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return record, errMalformed
+	}
+	return record, nil
+}
+
+var errMalformed = misfit("a record that it wrote is malformed")
+
+func encodeRecord(record any) ([]byte, error) {
+	text, err := json.Marshal(record)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a record: %w", err)
+	}
+	return append([]byte{recordVersion}, text...), nil
+}
+
+func decodeNumber(value []byte) (uint64, error) {
+	if len(value) != 1+numberBytes || value[0] != recordVersion {
+		return 0, errMalformed
+	}
+	return binary.BigEndian.Uint64(value[1:]), nil
+}
+
+func encodeNumber(n uint64) []byte { return binary.BigEndian.AppendUint64([]byte{recordVersion}, n) }
+
+func decodeAccount(value []byte) (accountRecord, error) {
+	const fields = 5
+	if len(value) != 1+fields*numberBytes || value[0] != recordVersion {
+		return accountRecord{}, errMalformed
+	}
+	var f [fields]int64
+	for i := range f {
+		n := binary.BigEndian.Uint64(value[1+i*numberBytes:])
+		if n > math.MaxInt64 {
+			return accountRecord{}, errMalformed
+		}
+		f[i] = int64(n)
+	}
+	return accountRecord{loss{f[0], f[1], f[2], f[3]}, uint64(f[4])}, nil
+}
+
+// digestOf identifies the rows of a set of blocks as they stood.
+func digestOf(versions []blockVersion) [sha256.Size]byte {
+	h := sha256.New()
+	for _, v := range versions {
+		h.Write(binary.AppendUvarint(nil, uint64(len(v.Block))))
+		h.Write([]byte(v.Block))
+		h.Write(binary.BigEndian.AppendUint64(nil, v.Version))
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// parseID reads the id of a ledger.
+func parseID(text string) (id [16]byte, err error) {
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != len(id) {
+		return id, misfitf("the ledger's id is malformed")
+	}
+	return [16]byte(b), nil
+}

@@ -1,0 +1,178 @@
+// Package verify checks a ledger from outside: it replays the chain of entries, compares what it leads to with
+// what the database holds, and holds every entry to what it means. Each charge adds exactly its loss to exactly
+// the accounts of its blocks, and was admitted by one of the two certificates under the budgets in force at its
+// place in the log; nothing gives budget back.
+//
+// The package is an implementation of its own, so that a mistake in the ledger is not repeated here. It shares
+// store/FORMAT.md with store/ledger and dp/accounting, and no code: it decodes entries and records itself, and
+// computes the certificates in exact and in high-precision arithmetic. It never changes a file, and what it says
+// never holds a row, a customer or a figure of an answer.
+package verify
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Report is what a ledger holds, as far as it fits.
+type Report struct {
+	Counts
+	Head     [sha256.Size]byte // hash of the last entry; zeros without entries
+	Last     time.Time         // of the last entry
+	Datasets []Dataset         // sorted by name
+	Witness  *Witness          // nil where none was named
+	// Finding is the first entry that does not fit, nil where all do. What the report counts then ends before it.
+	Finding *Finding
+}
+
+// Counts are how many there are of what a ledger keeps.
+type Counts struct {
+	ID       [16]byte
+	Entries  uint64
+	Datasets int
+	Accounts int
+	Charges  int
+	Releases int
+	Open     int // charges without an outcome
+	// Unseen counts states in which a charge was for a while, and of which nothing but the digest is left: long
+	// records that were written over. What charges cost is never among them.
+	Unseen int
+}
+
+// Dataset is a dataset's accounts.
+type Dataset struct {
+	Name          string
+	PolicyVersion uint64
+	Accounts      int
+	// Cap and Allotment are the accounts with the largest share spent of the budget in force, nil where there are none.
+	Cap, Allotment *Share
+}
+
+// Share is how much of an account's budget is spent: above 1 where the budget was lowered or its loss written off.
+type Share struct {
+	Account string
+	Spent   float64
+}
+
+// Finding is why a ledger does not fit.
+type Finding struct {
+	Entry uint64 // 0: no single entry
+	Why   string
+}
+
+func (f Finding) String() string {
+	if f.Entry == 0 {
+		return f.Why
+	}
+	return fmt.Sprintf("entry %d does not fit: %s", f.Entry, f.Why)
+}
+
+// Mark is a length and a head that a ledger is known to have had.
+type Mark struct {
+	Length uint64
+	Head   [sha256.Size]byte
+}
+
+// Options are what a ledger is compared with besides.
+type Options struct {
+	AtLeast []Mark // heads that were seen: the ledger must have them at these lengths
+	Witness string // path of the witness; empty: the witness is not looked at
+}
+
+// Ledger checks the ledger in dir, the directory of its database. It changes nothing there.
+//
+// Errors: what kept it from checking, such as ErrServed. A ledger that does not fit is no error but a finding.
+func Ledger(ctx context.Context, dir string, o Options) (report Report, err error) {
+	defer func() {
+		if p := recover(); p != nil { // Badger's, over some damages
+			report.Finding = &Finding{Why: "the files of the database are damaged: restore the ledger from a backup"}
+		}
+	}()
+	db, err := openDatabase(ctx, dir)
+	if err != nil {
+		return Report{}, err
+	}
+	defer func() { err = errors.Join(err, db.close()) }()
+
+	c := &chain{replay: newReplay(db), marks: o.AtLeast}
+	if o.Witness != "" {
+		if err := c.hear(o.Witness); err != nil {
+			return Report{}, err
+		}
+	}
+	finding, err := c.run(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	report = c.report()
+	report.Finding = finding
+	return report, nil
+}
+
+// chain walks the entries.
+type chain struct {
+	*replay
+	head    [sha256.Size]byte
+	last    time.Time
+	marks   []Mark
+	witness *Witness
+	answers *Mark // the witness that the last entry, a write-off, was made over; nil where it is none
+}
+
+// run replays every entry, then compares the end with the database and with the marks, and gives the first thing
+// that does not fit.
+func (c *chain) run(ctx context.Context) (*Finding, error) {
+	err := c.db.walk(ctx, []byte{kindEntry}, c.next)
+	var why misfit
+	if errors.As(err, &why) {
+		return &Finding{Entry: c.count.Entries + 1, Why: string(why)}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.count.Entries == 0 {
+		return &Finding{Why: "the ledger has no entry: everything was lost, or it was written by a version of discreet before the chain"}, nil
+	}
+	for _, m := range c.marks {
+		if m.Length > c.count.Entries {
+			return &Finding{Why: fmt.Sprintf("the ledger has %d entries, and had %d when its head was seen: entries were lost, or an older copy was restored", c.count.Entries, m.Length)}, nil
+		}
+	}
+	if f := c.compareWitness(); f != nil {
+		return f, nil
+	}
+	return c.compare(ctx)
+}
+
+// next replays one entry of the chain.
+func (c *chain) next(k, value []byte) error {
+	number := c.count.Entries + 1
+	if !bytes.Equal(k, numberedKey(number, kindEntry)) {
+		return misfitf("it is missing")
+	}
+	e, err := parseEntry(value)
+	if err != nil {
+		return err
+	}
+	if e.number != number {
+		return misfitf("it has another number than its key")
+	}
+	if e.previous != c.head {
+		return misfitf("it does not follow on entry %d: one of them was changed", number-1)
+	}
+	for _, m := range c.marks {
+		if m.Length == number && m.Head != e.hash {
+			return misfitf("it is not the entry whose hash was seen: the ledger is another one up to here, or was rewritten")
+		}
+	}
+	c.checkWitness(e)
+	if c.answers, err = c.apply(e); err != nil {
+		return err
+	}
+	c.head, c.last = e.hash, e.at
+	return nil
+}

@@ -1,0 +1,134 @@
+package verify
+
+import (
+	"crypto/sha256"
+	"maps"
+	"slices"
+	"time"
+)
+
+type writeOffRecord struct {
+	At            time.Time
+	Actor         string
+	Reason        string
+	State         string
+	Cause         string
+	Amount        budget
+	WitnessLength uint64
+	WitnessHead   []byte
+	Length        uint64
+	Head          []byte
+}
+
+// writeOff replays what an officer wrote off: every dataset counts as spent at least all that its budgets in force
+// allow, up to a block that no account and no row lies beyond.
+func (s *step) writeOff() error {
+	for _, w := range s.of(kindWriteOff) {
+		o, err := putOnce[writeOffRecord](s, w, whole)
+		if err != nil {
+			return err
+		}
+		s.done = append(s.done, "write-off")
+		_, suffix, err := split(w.key)
+		if err != nil {
+			return err
+		}
+		s.numbers = append(s.numbers, number(suffix))
+		if o.Length != s.entry.number-1 || string(o.Head) != string(s.entry.previous[:]) {
+			return misfitf("a write-off names another head of the ledger than it was made over")
+		}
+		if o.Amount.Epsilon < 0 || o.Amount.Delta < 0 || o.Actor == "" || o.Reason == "" {
+			return misfitf("a write-off is negative, or does not say who made it and why")
+		}
+		for _, name := range slices.Sorted(maps.Keys(s.datasets)) {
+			if err := s.writeOffDataset(name, o.Amount); err != nil {
+				return err
+			}
+		}
+		if len(o.WitnessHead) == sha256.Size {
+			s.answers = &Mark{o.WitnessLength, [sha256.Size]byte(o.WitnessHead)}
+		}
+	}
+	return nil
+}
+
+// lostLoads is how far a write-off moves the numbers of loads on: those that were lost had some.
+const lostLoads = 1 << 20
+
+func (s *step) writeOffDataset(name string, amount budget) error {
+	record := s.datasets[name].record
+	k := key(kindDataset, name)
+	w := s.writes[string(k)]
+	if w == nil || w.deleted {
+		return misfitf("a write-off leaves out dataset %s", name)
+	}
+	value, found, err := s.content(w)
+	if err == nil && !found { // it was written over since; what was written off stays in its place
+		value, err = s.db.get(k)
+	}
+	if err != nil {
+		return err
+	}
+	now, err := decodeRecord[datasetRecord](value, whole)
+	if err != nil {
+		return err
+	}
+	place := len(record.WrittenOff)
+	if len(now.WrittenOff) <= place {
+		return misfitf("a write-off adds nothing to dataset %s", name)
+	}
+	added := now.WrittenOff[place]
+	if added.Cap != all(larger(record.Cap, amount)) || added.Allotments != all(larger(s.largestAllotment(name), amount)) {
+		return misfitf("a write-off adds another loss to dataset %s than its budgets in force", name)
+	}
+	if through := s.lastBlock(name); added.Through < through {
+		return misfitf("a write-off of dataset %s ends before block %s", name, through)
+	}
+	record.WrittenOff = append(slices.Clone(record.WrittenOff), added)
+	record.Loads += lostLoads
+	s.changed = append(s.changed, changedObject{"write-off", name, 0})
+	return s.putDataset(name, record)
+}
+
+// all is the loss that leaves nothing of a budget.
+func all(b budget) loss { return loss{b.Epsilon, b.Delta, unbounded, b.Delta} }
+
+func larger(a, b budget) budget {
+	return budget{max(a.Epsilon, b.Epsilon), max(a.Delta, b.Delta)}
+}
+
+func (s *step) largestAllotment(name string) (largest budget) {
+	for id, a := range s.allotments {
+		if id.dataset == name {
+			largest = larger(largest, a.Budget)
+		}
+	}
+	return largest
+}
+
+// lastBlock is the last block of a dataset that has an account, a version or, by the writer's clock, rows to come.
+func (s *step) lastBlock(name string) string {
+	last := blockOf(s.entry.at.UTC().Add(14*time.Hour), s.datasets[name].policy.Unit.Block)
+	for id := range s.accounts {
+		if id.dataset == name {
+			last = max(last, id.block)
+		}
+	}
+	for block := range s.datasets[name].blocks {
+		last = max(last, block)
+	}
+	return last
+}
+
+// blockOf is the block of a moment.
+func blockOf(at time.Time, period string) string {
+	switch period {
+	case "month":
+		return at.Format("2006-01")
+	case "quarter":
+		return at.Format("2006-Q") + string(rune('1'+(at.Month()-1)/3))
+	case "year":
+		return at.Format("2006")
+	}
+	return "all"
+}
