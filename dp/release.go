@@ -18,7 +18,7 @@ type Release struct {
 	Charge             Charge
 	Blocks             []BlockVersion // the snapshot that was answered over
 	Notes              []string       // what a reader must know of the figures: clamps, bounds
-	CanonicalQuery     string         // JSON of the question in its canonical form
+	CanonicalQuery     string         // JSON of what was drawn, in canonical form; not how its first asker put the price
 	NoisedCoordinates  [][]int64      // per group, the noised integers from which Values were computed
 	PublishedByAttempt int
 }

@@ -158,7 +158,7 @@ func (s *Service) release(p *plan.Plan, c Charged, noised []noisedGroup) *dp.Rel
 		Charge:             c.Charge,
 		Blocks:             c.Snapshot.Blocks,
 		Notes:              p.Notes,
-		CanonicalQuery:     string(p.Canonical),
+		CanonicalQuery:     string(p.Question),
 		NoisedCoordinates:  make([][]int64, len(noised)),
 		PublishedByAttempt: c.Attempt,
 	}

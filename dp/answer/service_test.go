@@ -160,6 +160,9 @@ func TestAnotherConsumerGetsTheEarliestDrawForItsAllotmentAlone(t *testing.T) {
 	if second.Release.ID != first.Release.ID || !reflect.DeepEqual(second.Release.Groups, first.Release.Groups) {
 		t.Fatal("another consumer got another draw")
 	}
+	if text := second.Release.CanonicalQuery; strings.Contains(text, "epsilon") || !strings.Contains(text, "category") {
+		t.Fatalf("the draw tells how the other consumer asked: %s", text)
+	}
 	if m.spent["cap"] != capBefore || m.spent["bob"] != first.Charge.Loss {
 		t.Fatalf("cap %+v, bob %+v", m.spent["cap"], m.spent["bob"])
 	}

@@ -144,19 +144,22 @@ func (p *Plan) identify(q question) error {
 		return fmt.Errorf("writing the canonical question: %w", err)
 	}
 	p.Canonical = canonical
+	if p.Question, err = json.Marshal(q.drawn(&p.Policy.Policy)); err != nil {
+		return fmt.Errorf("writing what is drawn: %w", err)
+	}
 
 	type pricedMetric struct {
 		Name   string
 		Vector mechanism.Vector
 	}
 	draw := struct {
-		Question      any
+		Question      json.RawMessage
 		PolicyVersion uint64
 		Partitions    int64
 		Rows          int64
 		Metrics       []pricedMetric
 		Selection     *mechanism.Selection
-	}{q.drawn(&p.Policy.Policy), p.Policy.Version, p.Tree.Input.Partitions, p.Tree.Input.Rows, nil, p.Selection}
+	}{p.Question, p.Policy.Version, p.Tree.Input.Partitions, p.Tree.Input.Rows, nil, p.Selection}
 	for _, m := range p.Metrics {
 		draw.Metrics = append(draw.Metrics, pricedMetric{m.Name, m.Vector})
 	}

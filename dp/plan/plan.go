@@ -18,11 +18,14 @@ type Plan struct {
 	ID string
 	// Canonical is the question as JSON with sorted keys, metrics, filters and values.
 	Canonical []byte
-	Policy    dp.VersionedPolicy
-	Purpose   string
-	Tree      Aggregate
-	Blocks    []string // every (dataset, block) that can matter, in calendar order
-	Metrics   []Metric // sorted by name
+	// Question is the part of Canonical that says what is drawn, without price, accuracy and confidence: others
+	// who are handed the draw may read it.
+	Question []byte
+	Policy   dp.VersionedPolicy
+	Purpose  string
+	Tree     Aggregate
+	Blocks   []string // every (dataset, block) that can matter, in calendar order
+	Metrics  []Metric // sorted by name
 	// Selection decides which private partitions are shown; nil when every key is public.
 	Selection *mechanism.Selection
 	// SelectedBy is the index in Metrics of the customers metric whose draw is also selection's, or -1.

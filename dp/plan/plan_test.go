@@ -101,9 +101,11 @@ func TestWhatChangesTheDrawChangesTheIdentity(t *testing.T) {
 		}
 	}
 	for name, same := range map[string]func(*dp.Query){
-		"confidence": func(q *dp.Query) { q.Confidence = "0.5" },
-		"fresh":      func(q *dp.Query) { q.Fresh = true },
-		"spending":   func(q *dp.Query) { q.SpendAtMost = "1" },
+		"confidence":                   func(q *dp.Query) { q.Confidence = "0.5" },
+		"fresh":                        func(q *dp.Query) { q.Fresh = true },
+		"spending":                     func(q *dp.Query) { q.SpendAtMost = "1" },
+		"nothing left out of labels":   func(q *dp.Query) { q.Where = []dp.Condition{{Field: "category", NotIn: []string{}}} },
+		"nothing left out of measures": func(q *dp.Query) { q.Where = []dp.Condition{{Field: "amount", NotIn: []string{}}} },
 	} {
 		q := question()
 		same(&q)

@@ -44,10 +44,18 @@ func (r *reader) readTests() []Test {
 	}
 	tests := make([]Test, 0, len(merged))
 	for _, t := range merged {
-		tests = append(tests, *t)
+		if !t.excludesNothing() {
+			tests = append(tests, *t)
+		}
 	}
 	sort.Slice(tests, func(a, b int) bool { return tests[a].Name < tests[b].Name })
 	return tests
+}
+
+// excludesNothing says that no row can fail the test, as when all it has is a list of no values to leave out.
+func (t *Test) excludesNothing() bool {
+	return t.In == nil && len(t.NotIn) == 0 && t.From == "" && t.To == "" &&
+		t.Least == nil && t.Most == nil && t.InNumbers == nil && len(t.NotInNumbers) == 0
 }
 
 // addLabels merges a condition on a dimension or a time key.
@@ -248,6 +256,9 @@ func intersect[V string | int64](a, b []V) []V {
 
 // union gives what either sorted list holds.
 func union[V string | int64](a, b []V) []V {
+	if len(a)+len(b) == 0 {
+		return nil
+	}
 	all := append(append([]V{}, a...), b...)
 	slices.Sort(all)
 	return slices.Compact(all)
