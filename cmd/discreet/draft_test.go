@@ -50,6 +50,15 @@ func TestDraftReadsNothingBeyondTheHeader(t *testing.T) {
 	}
 }
 
+func TestAppliedDraftsNameTheirFirstBlanksInOneLine(t *testing.T) {
+	h := newHarness(t, exact{})
+	text := h.must("", "dataset", "draft", h.file("cards.csv", "customer_id,booked_at,amount\n"))
+	r := h.runWith(h.officer, text, "dataset", "apply", "-")
+	if r.code != exitUsage || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "population: missing") || !strings.Contains(r.stderr, "; and 9 more") {
+		t.Errorf("exit %d, %s", r.code, r.stderr)
+	}
+}
+
 func TestFilesGiveDatasetsTheirNames(t *testing.T) {
 	for file, want := range map[string]string{
 		"/data/week_data.csv": "week_data", "Cards 2026.CSV": "cards_2026", "2026.csv": "dataset_2026", "ä.csv": "dataset",

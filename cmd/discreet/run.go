@@ -146,6 +146,14 @@ func explain(err error) string {
 		// What the verb was doing when it met the problem stays in front.
 		return strings.Replace(err.Error(), problem.Error(), explainProblem(problem), 1)
 	}
+	var own *dp.Error
+	if errors.As(err, &own) {
+		var places []string
+		for _, l := range own.Locations {
+			places = append(places, l.Path+": "+l.Message)
+		}
+		return strings.Replace(err.Error(), own.Error(), withPlaces(string(own.Code)+": "+own.Message, places), 1)
+	}
 	const another = "or name another with --url"
 	var unknown *net.DNSError
 	if errors.As(err, &unknown) {
@@ -192,17 +200,32 @@ func explainProblem(p *client.Problem) string {
 	return text
 }
 
-// said is what a problem says, as the asker of a verb sees it: what is wrong with a query says more than that it
-// is wrong, and there is no body where there are flags.
+// said is what a problem says, as the caller of a verb sees it: there is no body where there are flags.
 func said(p *client.Problem) string {
-	if dp.Code(p.Code) != dp.CodeInvalidQuery || len(p.Errors) == 0 {
-		return p.Error()
+	text := p.Code
+	if p.Detail != "" {
+		text += ": " + p.Detail
 	}
 	var places []string
 	for _, e := range p.Errors {
 		places = append(places, strings.TrimPrefix(e.Location, "body.")+": "+e.Message)
 	}
-	return p.Code + ": " + strings.Join(places, "; ")
+	if dp.Code(p.Code) == dp.CodeInvalidQuery && len(places) > 0 {
+		text = p.Code // what is wrong says that it is wrong
+	}
+	return withPlaces(text, places)
+}
+
+// withPlaces adds to a message what is wrong where, as much of it as a line can hold.
+func withPlaces(message string, places []string) string {
+	const most = 5
+	if len(places) == 0 {
+		return message
+	}
+	if more := len(places) - most; more > 0 {
+		places = append(places[:most:most], fmt.Sprintf("and %d more", more))
+	}
+	return strings.TrimSuffix(message, ".") + ": " + strings.Join(places, "; ")
 }
 
 // oneLine keeps a message from breaking the lines of a log, or from steering the terminal.
