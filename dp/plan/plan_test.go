@@ -290,16 +290,16 @@ func TestWrongQueriesAreRefusedWithTheirLocation(t *testing.T) {
 		{"confidence", func(q *dp.Query) { q.Confidence = "1" }, "confidence"},
 		{"wider clamp", func(q *dp.Query) {
 			q.Metrics, q.Clamp = []string{"spend"}, map[string]dp.Clamp{"spend": {Lower: "0", Upper: "501"}}
-		}, "clamp"},
+		}, "clamp.spend"},
 		{"inverted clamp", func(q *dp.Query) {
 			q.Metrics, q.Clamp = []string{"spend"}, map[string]dp.Clamp{"spend": {Lower: "5", Upper: "4"}}
-		}, "clamp"},
-		{"clamp of a count", func(q *dp.Query) { q.Clamp = map[string]dp.Clamp{"customers": {Lower: "0", Upper: "1"}} }, "clamp"},
+		}, "clamp.spend"},
+		{"clamp of a count", func(q *dp.Query) { q.Clamp = map[string]dp.Clamp{"customers": {Lower: "0", Upper: "1"}} }, "clamp.customers"},
 		{"more partitions than the policy", func(q *dp.Query) { q.MaxPartitions = 9 }, "max_partitions"},
 		{"private key without delta", func(q *dp.Query) { q.By, q.Delta = []string{"city"}, "0" }, "by"},
 		{"sum of balances", func(q *dp.Query) {
 			q.Metrics, q.Define = []string{"b"}, []dp.Definition{{Name: "b", Aggregate: dp.Sum, Measure: "balance"}}
-		}, "metrics[0]"},
+		}, "define[0]"},
 		{"definition nobody asks for", func(q *dp.Query) { q.Define = []dp.Definition{{Name: "b", Aggregate: dp.Rows}} }, "define[0].name"},
 		{"definition of a name that exists", func(q *dp.Query) { q.Define = []dp.Definition{{Name: "customers", Aggregate: dp.Rows}} }, "define[0].name"},
 	} {
@@ -391,5 +391,23 @@ func TestEveryProblemIsNamedAtOnce(t *testing.T) {
 	var refused *dp.Error
 	if !errors.As(err, &refused) || len(refused.Locations) != 3 {
 		t.Fatalf("got %v", err)
+	}
+}
+
+func TestNoConfidenceChangesTheDraw(t *testing.T) {
+	// Where Laplace and Gaussian noise are close, which of them is narrower depends on the confidence.
+	for _, epsilon := range []string{"0.1", "0.3", "1", "3"} {
+		for _, delta := range []string{"1e-3", "1e-6", "1e-9"} {
+			q := question()
+			q.By, q.Epsilon, q.Delta = []string{"time.day"}, epsilon, delta
+			ids := map[string]bool{}
+			for _, confidence := range []string{"0.5", "0.9", "0.95", "0.99", "0.999"} {
+				q.Confidence = confidence
+				ids[mustMake(t, q).ID] = true
+			}
+			if len(ids) != 1 {
+				t.Errorf("at epsilon %s and delta %s, five confidences lead to %d draws", epsilon, delta, len(ids))
+			}
+		}
 	}
 }

@@ -118,7 +118,8 @@ func (p *Plan) priceOne(part part, q question, e dp.Epsilon, d dp.Delta, pure bo
 		}
 		m.Vector = v
 	default:
-		v, err := mechanism.ForLoss(partitions, m.bounds(p.Tree.Input.Rows), e, d, pure, p.Confidence)
+		// At one confidence for all: another one, asked later, must not lead to another draw.
+		v, err := mechanism.ForLoss(partitions, m.bounds(p.Tree.Input.Rows), e, d, pure, mechanism.DefaultConfidence)
 		if err != nil {
 			return priceRefused(m.Name, err)
 		}

@@ -147,7 +147,7 @@ func (r *reader) readRange(q *question) {
 
 // readMetrics resolves what is asked against the policy's metrics, those of its kind and the query's own.
 func (r *reader) readMetrics() []askedMetric {
-	offered := make(map[string]dp.Metric)
+	offered, defined := make(map[string]dp.Metric), make(map[string]string) // defined: name -> where
 	for _, m := range metrics.Of(r.policy) {
 		offered[m.Name] = m
 	}
@@ -169,6 +169,7 @@ func (r *reader) readMetrics() []askedMetric {
 			r.refuse(path+".name", "is not asked for: list it in metrics or leave the definition out")
 			continue
 		}
+		defined[d.Name] = path
 		offered[d.Name] = dp.Metric{Name: d.Name, Aggregate: d.Aggregate, Measure: d.Measure}
 	}
 
@@ -186,6 +187,9 @@ func (r *reader) readMetrics() []askedMetric {
 		if !ok {
 			r.refuse(path, "is not a metric of this dataset: the dataset's description lists them, or define it in the query")
 			continue
+		}
+		if at, own := defined[name]; own {
+			path = at
 		}
 		if resolved, ok := r.resolve(path, m); ok {
 			asked[name] = resolved
@@ -215,7 +219,7 @@ func (r *reader) resolve(path string, m dp.Metric) (askedMetric, bool) {
 			return a, false
 		}
 		if _, clamped := r.query.Clamp[m.Name]; clamped {
-			r.refuse("clamp", "names a metric that counts: leave it out")
+			r.refuse("clamp."+m.Name, "is of a metric that counts: leave it out")
 			return a, false
 		}
 		return a, true
@@ -250,15 +254,16 @@ func (r *reader) tighten(a *askedMetric) bool {
 	if !ok {
 		return true
 	}
+	path := "clamp." + a.name
 	lower, errLower := rows.ParseDecimal(clamp.Lower, a.scale)
 	upper, errUpper := rows.ParseDecimal(clamp.Upper, a.scale)
 	switch {
 	case errLower != nil || errUpper != nil:
-		r.refuse("clamp", "needs two numbers for each metric, in the measure's unit")
+		r.refuse(path, "needs two numbers for each metric, in the measure's unit")
 	case lower < a.lower || upper > a.upper:
-		r.refuse("clamp", "is wider than the policy allows: stay within %s and %s", rows.FormatDecimal(a.lower, a.scale), rows.FormatDecimal(a.upper, a.scale))
+		r.refuse(path, "is wider than the policy allows: stay within %s and %s", rows.FormatDecimal(a.lower, a.scale), rows.FormatDecimal(a.upper, a.scale))
 	case lower >= upper:
-		r.refuse("clamp", "has a lower bound that is not below its upper bound: swap them")
+		r.refuse(path, "has a lower bound that is not below its upper bound: swap them")
 	default:
 		a.lower, a.upper = lower, upper
 		return true
