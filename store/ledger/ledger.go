@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/options"
 
 	"github.com/discreet-analytics/discreet/dp/answer"
 	"github.com/discreet-analytics/discreet/dp/office"
@@ -133,46 +132,6 @@ func orDefault[T ~int | ~int64](value *T, otherwise T) {
 		*value = otherwise
 	}
 }
-
-// The sizes of the storage engine. The ledger is small and hot; what matters is that each write is synced.
-const (
-	memtableBytes = 8 << 20
-	cacheBytes    = 16 << 20
-	// thresholdBytes keeps every value out of the value log, whose sync errors Badger only logs.
-	thresholdBytes = 1 << 20
-	// maxRequest and maxBatch bound one request's and one transaction's bytes, entries included, below Badger's
-	// own bound of 15 % of the memtable.
-	maxRequest = 1 << 20
-	maxBatch   = 1 << 20
-)
-
-func engineOptions(dir string, log *slog.Logger) badger.Options {
-	return badger.DefaultOptions(dir).
-		WithSyncWrites(true).
-		WithDetectConflicts(false). // there is one writer
-		WithMemTableSize(memtableBytes).
-		WithNumMemtables(2).
-		WithValueThreshold(thresholdBytes).
-		WithValueLogFileSize(2 << 20).
-		WithBlockCacheSize(cacheBytes).
-		WithIndexCacheSize(cacheBytes).
-		WithNumCompactors(2).
-		WithMetricsEnabled(false).
-		WithChecksumVerificationMode(options.OnTableAndBlockRead).
-		WithLogger(engineLog{log})
-}
-
-// engineLog passes on what Badger warns of. Its lines hold file names and keys of the ledger, never rows.
-type engineLog struct{ log *slog.Logger }
-
-func (e engineLog) Errorf(format string, values ...any) {
-	e.log.Error("ledger: " + fmt.Sprintf(format, values...))
-}
-func (e engineLog) Warningf(format string, values ...any) {
-	e.log.Warn("ledger: " + fmt.Sprintf(format, values...))
-}
-func (e engineLog) Infof(string, ...any)  {}
-func (e engineLog) Debugf(string, ...any) {}
 
 // Close ends the ledger. Writes that wait are refused; the one that is being committed ends first.
 func (l *Ledger) Close() error {

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"github.com/discreet-analytics/discreet/dp"
 )
 
@@ -126,16 +124,6 @@ func Open(dir string, o Options) (*Ledger, error) {
 	}
 	l.opened.Store(true)
 	return l, nil
-}
-
-// openEngine opens the database. Badger panics over some damages.
-func openEngine(dir string, o Options) (db *badger.DB, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%v: %w", p, errLost)
-		}
-	}()
-	return badger.Open(engineOptions(dir, o.Log))
 }
 
 // establish finds out which ledger this is and whether it is whole, before anything is written.
