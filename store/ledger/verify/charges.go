@@ -189,9 +189,12 @@ func (s *step) newDraw(c *chargeRecord, d *dataset) error {
 // for a release that the consumer did not hold.
 func (s *step) handOut(c *chargeRecord) error {
 	id := c.Charge.ID
-	text, err := s.stands(key(kindRelease, c.Source))
+	text, still, err := s.stands(key(kindRelease, c.Source))
 	if err != nil {
 		return err
+	}
+	if !still {
+		return s.hold(c)
 	}
 	source, err := decodeRecord[releaseRecord](text, whole)
 	if err != nil {
@@ -201,8 +204,11 @@ func (s *step) handOut(c *chargeRecord) error {
 	if err != nil {
 		return err
 	}
-	if text, err = s.stands(key(kindCharge, source.Charge)); err != nil {
+	if text, still, err = s.stands(key(kindCharge, source.Charge)); err != nil {
 		return err
+	}
+	if !still {
+		return s.hold(c)
 	}
 	drawn, err := decodeRecord[chargeRecord](text, whole)
 	if err != nil {
@@ -363,7 +369,7 @@ func (s *step) continued(before, after *chargeRecord) string {
 		return s.unseen()
 	case after.Attempts != before.Attempts:
 		return "attempt"
-	case after.Lease.After(before.Lease) && s.entry.name == "renew":
+	case s.entry.name == "renew" && !after.Lease.Before(before.Lease):
 		return "renew"
 	}
 	return "abandon"

@@ -145,26 +145,34 @@ func (s *step) repeatLoad(versions []*write, id loadID, began *pendingRecord) er
 		return misfitf("load %d of dataset %s repeats other blocks than it declared", id.number, id.dataset)
 	}
 	if began != nil && began.Name != "" {
-		value, err := s.stands(key(kindLoadName, id.dataset, began.Name))
-		if err != nil {
+		if err := s.checkRepeated(id, began); err != nil {
 			return err
-		}
-		n, err := decodeNumber(value)
-		if err != nil {
-			return err
-		}
-		if value, err = s.stands(numberedKey(n, kindLoad, id.dataset)); err != nil {
-			return err
-		}
-		earlier, err := decodeRecord[loadRecord](value, whole)
-		if err != nil {
-			return err
-		}
-		if !slices.Equal(earlier.Blocks, began.Blocks) {
-			return misfitf("load %d of dataset %s repeats a load of other blocks", id.number, id.dataset)
 		}
 	}
 	return s.bump(id.dataset, blocks, blockVersionRecord{Repeat: id.number})
+}
+
+// checkRepeated holds that a load repeats a committed one of the same blocks.
+func (s *step) checkRepeated(id loadID, began *pendingRecord) error {
+	value, still, err := s.stands(key(kindLoadName, id.dataset, began.Name))
+	if err != nil || !still {
+		return err
+	}
+	n, err := decodeNumber(value)
+	if err != nil {
+		return err
+	}
+	if value, still, err = s.stands(numberedKey(n, kindLoad, id.dataset)); err != nil || !still {
+		return err
+	}
+	earlier, err := decodeRecord[loadRecord](value, whole)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(earlier.Blocks, began.Blocks) {
+		return misfitf("load %d of dataset %s repeats a load of other blocks", id.number, id.dataset)
+	}
+	return nil
 }
 
 func sorted(list []string) []string {

@@ -200,19 +200,18 @@ func (r *replay) holds(k []byte) bool {
 }
 
 // stands reads the value that a key had before this entry, where it still has it, as keys do that are written once.
-func (r *replay) stands(k []byte) ([]byte, error) {
+// Where it has not, a later entry wrote over it or the database does not fit, which is found there: what would
+// build on it is left unchecked.
+func (r *replay) stands(k []byte) (value []byte, still bool, err error) {
 	h, ok := r.held[r.digest(k)]
 	if !ok {
-		return nil, misfitf("it builds on %s that no entry wrote", word(k))
+		return nil, false, misfitf("it builds on %s that no entry wrote", word(k))
 	}
-	value, err := r.db.get(k)
-	if err != nil {
-		return nil, err
+	if value, err = r.db.get(k); err != nil {
+		return nil, false, err
 	}
-	if sum := sha256.Sum256(value); value == nil || r.digest(sum[:]) != h.value {
-		return nil, misfitf("it builds on %s whose content is not what entry %d wrote", word(k), h.entry)
-	}
-	return value, nil
+	sum := sha256.Sum256(value)
+	return value, r.digest(sum[:]) == h.value, nil
 }
 
 // content is the value of a write, if the chain or the database has it.

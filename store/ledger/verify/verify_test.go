@@ -94,7 +94,7 @@ func (h *history) step() {
 		if c, ok := h.pick(); ok {
 			id := h.name("rel")
 			r := h.request(c)
-			if h.publish(c, id, r.Plan, []int{0, 1, 20, 9000}[h.random.IntN(4)]) {
+			if h.publish(c, id, r.Plan, []int{0, 1, 20, 7000}[h.random.IntN(4)]) {
 				h.releases++
 				h.drawn = append(h.drawn, drawn{r, id})
 			}
@@ -281,11 +281,11 @@ func (h *history) deliver(dataset string) {
 }
 
 func TestHonestHistoriesFit(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			h := newHistory(t, seed)
-			for range 250 {
+			for range 200 {
 				h.step()
 			}
 			s := h.Status()
