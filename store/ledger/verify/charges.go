@@ -42,7 +42,7 @@ func (s *step) newCharge(w *write, id string) error {
 	if err != nil {
 		return err
 	}
-	w.claimed = true
+	w.claimed, s.charge = true, c
 	d := s.datasets[c.Charge.Dataset]
 	if d == nil {
 		return misfitf("it charges a dataset that does not exist")
@@ -287,24 +287,34 @@ func (s *step) idempotencyKeys() error {
 		if len(s.done) == 0 {
 			s.done = append(s.done, "key")
 		}
-		k := key(kindCharge, r.Charge)
-		if !s.holds(k) && s.writes[string(k)] == nil {
-			return misfitf("an idempotency key stands for a charge that does not exist")
-		}
-		text, err := s.db.get(k)
+		consumer, known, err := s.payer(r.Charge)
 		if err != nil {
 			return err
 		}
-		// Whose charge it is never changes, and the database is compared with the chain in the end.
-		c, err := decodeRecord[chargeRecord](text, whole)
-		if err != nil {
-			return err
-		}
-		if c.Charge.Consumer != parts[0] || len(r.Body) != sha256.Size {
+		if known && consumer != parts[0] || len(r.Body) != sha256.Size {
 			return misfitf("an idempotency key stands for a charge of another consumer, or for no question")
 		}
 	}
 	return nil
+}
+
+// payer is the consumer of a charge that this entry or one before it made.
+func (s *step) payer(id string) (consumer string, known bool, err error) {
+	if id == s.charge.Charge.ID {
+		return s.charge.Charge.Consumer, true, nil
+	}
+	if o := s.open[id]; o != nil {
+		if o.last == nil {
+			return "", false, nil
+		}
+		return o.last.Charge.Consumer, true, nil
+	}
+	value, still, err := s.stands(key(kindCharge, id))
+	if err != nil || !still {
+		return "", false, err
+	}
+	c, err := decodeRecord[chargeRecord](value, whole)
+	return c.Charge.Consumer, true, err
 }
 
 // continueCharge replays a further attempt, a lease renewed or given up, or the outcome of an open charge.

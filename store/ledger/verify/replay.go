@@ -99,8 +99,9 @@ type step struct {
 	writes  map[string]*write
 	numbers []uint64 // given in this entry
 	changed []changedObject
-	done    []string // what its writes amount to, as names of entries
-	answers *Mark    // the witness that a write-off was made over
+	done    []string     // what its writes amount to, as names of entries
+	answers *Mark        // the witness that a write-off was made over
+	charge  chargeRecord // that it makes
 }
 
 // apply replays one entry. Every rule claims the writes that it calls for; what nobody claims does not fit.

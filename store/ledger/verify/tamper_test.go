@@ -556,6 +556,12 @@ func TestFirstEntryThatDoesNotFitIsNamed(t *testing.T) {
 			edit(g, g.first(g.the("load-begin", 1), kindPending), func(p *pendingRecord) { p.Blocks = []string{"2026-01"} })
 			return g.the("load-commit", 1)
 		}, "as another than it began"},
+		"idempotency key of another consumer": {func(g *forger) *entry {
+			e := g.the("charge", 2)
+			w := g.first(e, kindIdempotency)
+			w.key = append(key(kindIdempotency, "bob"), w.key[len(w.key)-32:]...)
+			return e
+		}, "charge of another consumer"},
 		"number given twice": {func(g *forger) *entry {
 			e := g.the("charge", 2)
 			g.charged(e, func(c *chargeRecord) { c.Number-- })
