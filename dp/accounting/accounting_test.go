@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -173,11 +175,17 @@ func TestSimilarCountsTheChargesThatFit(t *testing.T) {
 
 // TestAdmissionNeverExceedsTheExactModel replays random histories against both certificates in exact
 // rationals, the conversion in 128-bit floats. What is admitted must hold there; what is refused must fail
-// there, or be within a few units of the edge.
+// there, or be within a few units of the edge. DISCREET_HISTORIES=100000 replays as many.
 func TestAdmissionNeverExceedsTheExactModel(t *testing.T) {
 	histories := 10_000
 	if raceDetector {
 		histories = 500
+	}
+	if text := os.Getenv("DISCREET_HISTORIES"); text != "" {
+		var err error
+		if histories, err = strconv.Atoi(text); err != nil {
+			t.Fatalf("DISCREET_HISTORIES: %v", err)
+		}
 	}
 	random := rand.New(rand.NewPCG(7, 8))
 	var admitted, refused, byB int
