@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -257,25 +259,52 @@ func TestAcknowledgedChargeSurvivesTheProcess(t *testing.T) {
 	}
 }
 
+// copyDir copies a directory as it is at one moment: Badger may be replacing a log by a table meanwhile.
 func copyDir(t testing.TB, from, to string) {
 	t.Helper()
-	t.Helper()
-	check(t, os.Mkdir(to, 0o700))
-	entries, err := os.ReadDir(from)
-	check(t, err)
-	for _, e := range entries {
-		copyFile(t, filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
+	names := func() (names []string) {
+		entries, err := os.ReadDir(from)
+		check(t, err)
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return names
+	}
+	for {
+		before := names()
+		check(t, os.Mkdir(to, 0o700))
+		var gone error
+		for _, name := range before {
+			if gone = tryCopy(filepath.Join(from, name), filepath.Join(to, name)); gone != nil {
+				break
+			}
+		}
+		if gone == nil && slices.Equal(before, names()) {
+			return
+		}
+		if gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+			t.Fatal(gone)
+		}
+		check(t, os.RemoveAll(to))
 	}
 }
 
 func copyFile(t testing.TB, from, to string) {
 	t.Helper()
+	check(t, tryCopy(from, to))
+}
+
+func tryCopy(from, to string) error {
 	in, err := os.Open(from)
-	check(t, err)
+	if err != nil {
+		return err
+	}
 	out, err := os.Create(to)
-	check(t, err)
+	if err != nil {
+		return errors.Join(err, in.Close())
+	}
 	_, err = io.Copy(out, in)
-	check(t, errors.Join(err, in.Close(), out.Close()))
+	return errors.Join(err, in.Close(), out.Close())
 }
 
 func TestDirectoryIsHeldByOneLedger(t *testing.T) {

@@ -86,7 +86,7 @@ func (r *refusal) err() error {
 // refuseWrites puts the ledger in a state in which it takes no writes.
 func (l *Ledger) refuseWrites(r *refusal) {
 	l.refusal.Store(r)
-	l.log.Error("ledger: " + r.message())
+	l.log.Error("ledger: "+r.message(), "witness", l.witnessPath)
 }
 
 // Open opens the ledger in dir, and makes it where there is none. It reads all of it, and compares it with its
@@ -210,7 +210,7 @@ func (l *Ledger) found(o Options) error {
 func (l *Ledger) hear(r replayed) error {
 	w, err := openWitness(l.witnessPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		l.refuseWrites(&refusal{state: StateMissing, cause: "there is no witness at " + l.witnessPath + ", so that entries may be missing"})
+		l.refuseWrites(&refusal{state: StateMissing, cause: "its witness is not where it should be, so that entries may be missing"})
 		return nil
 	}
 	if err != nil {
@@ -219,7 +219,7 @@ func (l *Ledger) hear(r replayed) error {
 	l.witness = w
 	saw, ok := w.newest()
 	if !ok {
-		l.refuseWrites(&refusal{state: StateDamaged, cause: "the witness " + l.witnessPath + " is damaged, so that entries may be missing"})
+		l.refuseWrites(&refusal{state: StateDamaged, cause: "its witness is damaged, so that entries may be missing"})
 		return nil
 	}
 	if saw.id != l.id {
@@ -262,11 +262,15 @@ func (l *Ledger) takeWitness() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		w, err = newWitness(l.witnessPath)
 	}
-	if err != nil {
-		return fmt.Errorf("setting the witness anew: %w", err)
+	switch {
+	case errors.Is(err, errWitnessHeld):
+		return refuse(dp.CodeConflict, "another discreet holds this ledger's witness: stop it before anything is written off")
+	case err != nil:
+		return &dp.Error{Code: dp.CodeUnavailable, RetryAfter: time.Minute, Err: err,
+			Message: "the witness cannot be written to: see to its disk and directory before anything is written off"}
 	}
 	if saw, ok := w.newest(); ok && saw.id != l.id {
-		return errors.Join(refuse(dp.CodeConflict, "the witness %s is another ledger's: name this one's own (--witness)", l.witnessPath), w.close())
+		return errors.Join(refuse(dp.CodeConflict, "the witness is another ledger's: name this one's own (--witness)"), w.close())
 	}
 	l.witness = w
 	return nil

@@ -29,8 +29,8 @@ const (
 // budget. An amount is due where a budget may have been higher in what was lost. dp/PRIVACY.md says why this
 // suffices, and what else to look after.
 //
-// Errors: CodeInvalidInput without a reason or with a negative amount; CodeUnavailable where another process
-// holds the witness.
+// Errors: CodeInvalidInput without a reason or with a negative amount; CodeConflict where another process holds
+// the witness.
 func (l *Ledger) WriteOff(ctx context.Context, actor, reason string, amount *dp.Budget) error {
 	reason = strings.TrimSpace(reason)
 	if reason == "" || len(reason) > maxReason || !utf8.ValidString(reason) || strings.ContainsFunc(reason, unicode.IsControl) {

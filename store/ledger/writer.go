@@ -251,7 +251,8 @@ func (l *Ledger) checkWitness(b *batch) error {
 	}
 	err := l.witness.still()
 	if err != nil {
-		r := &refusal{state: StateMoved, cause: fmt.Sprintf("the witness %s cannot be relied on: %v", l.witnessPath, err)}
+		r := &refusal{state: StateMoved, cause: "its witness was written or replaced by something else while the ledger was open"}
+		l.log.Error("ledger: the witness cannot be relied on", "error", err)
 		l.refuseWrites(r)
 		return r.err()
 	}

@@ -92,6 +92,34 @@ func TestFullQueueHoldsBackUntilTheContextEnds(t *testing.T) {
 	}
 }
 
+// A charge that the writer does not get to in time is refused, whether it is in the queue or before it.
+func TestWriteThatWaitsTooLongIsRefused(t *testing.T) {
+	f := newFixture(t)
+	check(t, f.Ledger.Close())
+	l, err := Open(f.dir, Options{Clock: f.clock, Limits: Limits{Waiting: 1, Wait: 30 * time.Millisecond}})
+	check(t, err)
+	f.Ledger = l
+	t.Cleanup(func() { check(t, l.Close()) })
+	free := f.hold()
+	results := make(chan error)
+	for n := range 5 {
+		go func() {
+			_, err := f.Charge(ctx, ask(alice, fmt.Sprint(n)))
+			results <- err
+		}()
+	}
+	for range 5 {
+		if e := wantCode(t, dp.CodeUnavailable, <-results); e.RetryAfter <= 0 {
+			t.Error("the refusal does not say when to ask again")
+		}
+	}
+	free()
+	if got := f.spent(alice, "2026-01"); got != (dp.Loss{}) {
+		t.Fatalf("refused charges spent %v", got)
+	}
+	f.charge(ask(alice, "later"))
+}
+
 func TestRefusalWithinABatchLeavesItsNeighboursAlone(t *testing.T) {
 	f := newFixture(t)
 	free := f.hold()

@@ -1,0 +1,333 @@
+package ledger
+
+import (
+	"maps"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/accounting"
+)
+
+// behind is a ledger that was restored from an older copy: alice's second charge is not in it.
+func behind(t testing.TB) *fixture {
+	f := withRelease(t)
+	old := f.copied()
+	r := ask(alice, "lost")
+	r.Loss = pure(300)
+	f.charge(r)
+	check(t, f.Ledger.Close())
+	old.witness = f.site().witness
+	return f.at(old)
+}
+
+func TestWriteOffSpendsAllThatWasInForce(t *testing.T) {
+	f := behind(t)
+	f.refuses(StateBehind)
+	before := f.Status()
+	check(t, f.WriteOff(ctx, "root", "restored the copy of last night", nil))
+
+	s := f.Status()
+	if s.State != StateOK || s.Length != before.Length+1 {
+		t.Fatalf("the status is %+v", s)
+	}
+	// One that was charged, and one that was not.
+	for _, c := range []struct {
+		consumer, block string
+		want            dp.Loss
+	}{
+		{alice, "2026-01", accounting.Add(pure(100), dp.Loss{Epsilon: dp.EpsilonOne, Rho: dp.RhoUnknown})},
+		{"", "2026-01", accounting.Add(pure(100), dp.Loss{Epsilon: 10 * dp.EpsilonOne, Rho: dp.RhoUnknown})},
+		{bob, "2026-03", dp.Loss{Epsilon: dp.EpsilonOne, Rho: dp.RhoUnknown}},
+		{"somebody who was lost", "1999-12", dp.Loss{Epsilon: dp.EpsilonOne, Rho: dp.RhoUnknown}},
+		{"", "2026-04", dp.Loss{Epsilon: 10 * dp.EpsilonOne, Rho: dp.RhoUnknown}}, // that of now
+		{bob, "2026-05", dp.Loss{}},
+		{"", "2026-05", dp.Loss{}},
+	} {
+		if got := f.counted(c.consumer, c.block); got != c.want {
+			t.Errorf("%s %s has spent %+v, want %+v", c.consumer, c.block, got, c.want)
+		}
+	}
+	// Nothing more is admitted, not the least, nor by an allotment alone.
+	for _, who := range []string{alice, bob} {
+		r := ask(who, "after")
+		r.Loss = dp.Loss{Epsilon: 1, Rho: 1}
+		_, err := f.Charge(ctx, r)
+		if e := wantCode(t, dp.CodeBudgetExhausted, err); e.Left == nil || e.Left.Epsilon != 0 {
+			t.Fatalf("left is %+v", e.Left)
+		}
+	}
+	// The future begins fresh.
+	r := ask(bob, "after")
+	r.Blocks, r.Loss = []string{"2026-05"}, pure(1000)
+	f.charge(r)
+}
+
+// counted is what an account has spent, with what was written off.
+func (f *fixture) counted(consumer, block string) (spent dp.Loss) {
+	f.t.Helper()
+	check(f.t, f.read(ctx, func(v view) error {
+		a, err := accountOf(v, dataset, block, consumer)
+		spent = a.Spent
+		return err
+	}))
+	return spent
+}
+
+func TestBudgetRaisedAfterAWriteOffAdmitsWhatIsAboveIt(t *testing.T) {
+	f := behind(t)
+	check(t, f.WriteOff(ctx, "root", "restored", nil))
+	one := uint64(1)
+	f.applyPolicy(&one, func(p *dp.Policy) { p.Cap.Epsilon = 11 * dp.EpsilonOne })
+	f.allot(alice, func(a *dp.Allotment) { a.Budget.Epsilon = 2 * dp.EpsilonOne })
+	// 0.1 is remembered of the cap and of the allotment, 10 and 1 were written off: 0.9 is left of both.
+	r := ask(alice, "after")
+	r.PolicyVersion, r.Loss = 2, pure(901)
+	_, err := f.Charge(ctx, r)
+	wantCode(t, dp.CodeBudgetExhausted, err)
+	r.Loss = pure(900)
+	f.charge(r)
+	r.Loss, r.Plan = dp.Loss{Epsilon: 1, Rho: 1}, "the least"
+	_, err = f.Charge(ctx, r)
+	wantCode(t, dp.CodeBudgetExhausted, err)
+
+	// It all stands after the ledger was opened again.
+	check(t, f.Ledger.Close())
+	l, err := Open(f.dir, Options{Clock: f.clock, Witness: f.Status().Witness})
+	check(t, err)
+	t.Cleanup(func() { check(t, l.Close()) })
+	f.Ledger = l
+	_, err = f.Charge(ctx, r)
+	wantCode(t, dp.CodeBudgetExhausted, err)
+}
+
+func TestWriteOffTakesTheGreaterOfBudgetAndAmount(t *testing.T) {
+	f := behind(t)
+	check(t, f.WriteOff(ctx, "root", "the cap was 12 for a week", &dp.Budget{Epsilon: 12 * dp.EpsilonOne, Delta: 7}))
+	lost := dp.Loss{Epsilon: 12 * dp.EpsilonOne, Delta: 7, Rho: dp.RhoUnknown, DeltaZ: 7}
+	if got := f.counted("", "2026-02"); got != lost {
+		t.Errorf("a cap has spent %+v", got)
+	}
+	if got := f.counted(bob, "2026-02"); got != lost {
+		t.Errorf("an allotment has spent %+v", got)
+	}
+	// A second one adds to the first.
+	check(t, f.WriteOff(ctx, "root", "and once more", nil))
+	if got, want := f.counted("", "2026-02").Epsilon, 22*dp.EpsilonOne; got != want {
+		t.Errorf("a cap has spent %v after two write-offs, want %v", got, want)
+	}
+	if got, want := f.counted(bob, "2026-02").Epsilon, 13*dp.EpsilonOne; got != want {
+		t.Errorf("an allotment has spent %v after two write-offs, want %v", got, want)
+	}
+}
+
+// Another consumer's larger allotment may have been this one's, in what was lost.
+func TestWriteOffSpendsTheLargestAllotmentOfAll(t *testing.T) {
+	f := newFixture(t)
+	f.allot(bob, func(a *dp.Allotment) { a.Budget = dp.Budget{Epsilon: 3 * dp.EpsilonOne, Delta: 5} })
+	check(t, f.WriteOff(ctx, "root", "ledger and witness were restored together", nil))
+	want := dp.Loss{Epsilon: 3 * dp.EpsilonOne, Delta: 5, Rho: dp.RhoUnknown, DeltaZ: 5}
+	if got := f.counted(alice, "2026-01"); got != want {
+		t.Fatalf("alice has spent %+v, want %+v", got, want)
+	}
+}
+
+// Rows or charges of a later block may have been lost as well as those that are remembered.
+func TestWriteOffReachesBlocksOfTheFutureThatWereChargedOrLoaded(t *testing.T) {
+	for name, touch := range map[string]func(*fixture){
+		"charged": func(f *fixture) {
+			r := ask(alice, "future")
+			r.Blocks = []string{"2026-07"}
+			f.charge(r)
+		},
+		"loaded": func(f *fixture) { f.load("future", 1, []string{"2026-07"}) },
+	} {
+		f := newFixture(t)
+		touch(f)
+		check(t, f.WriteOff(ctx, "root", "lost", nil))
+		if f.counted(bob, "2026-07").Rho != dp.RhoUnknown || f.counted(bob, "2026-06").Rho != dp.RhoUnknown || f.counted(bob, "2026-08") != (dp.Loss{}) {
+			t.Errorf("%s: the accounts of 2026-06 to 2026-08 have spent %v, %v, %v", name, f.counted(bob, "2026-06"), f.counted(bob, "2026-07"), f.counted(bob, "2026-08"))
+		}
+	}
+}
+
+// A clock that was set back does not shorten what was lost.
+func TestWriteOffReachesTheWitnesssTime(t *testing.T) {
+	f := behind(t)
+	f.advance(-100 * 24 * time.Hour)
+	check(t, f.WriteOff(ctx, "root", "lost", nil))
+	if f.counted(bob, "2026-04").Rho != dp.RhoUnknown {
+		t.Fatal("the block of the witness's time is fresh")
+	}
+}
+
+func TestWriteOffIsTheWayOutOfEveryState(t *testing.T) {
+	for name, prepare := range map[State]func(f *fixture) site{
+		StateBehind: func(f *fixture) site {
+			old := f.copied()
+			f.charge(ask(alice, "lost"))
+			check(f.t, f.Ledger.Close())
+			return site{old.dir, f.site().witness}
+		},
+		StateFork: func(f *fixture) site {
+			clone := f.copied()
+			g := f.at(clone)
+			g.charge(ask(bob, "one"))
+			g.charge(ask(bob, "two"))
+			check(f.t, g.Close())
+			f.charge(ask(alice, "lost"))
+			check(f.t, f.Ledger.Close())
+			return site{clone.dir, f.site().witness}
+		},
+		StateMissing: func(f *fixture) site {
+			s := f.copied()
+			return site{s.dir, s.dir + ".elsewhere"}
+		},
+		StateDamaged: func(f *fixture) site {
+			s := f.copied()
+			s.edit(f.t, func(data []byte) { data[0]++; data[slotDistance]++ })
+			return s
+		},
+	} {
+		f := withRelease(t)
+		s := prepare(f)
+		g := f.at(s)
+		g.refuses(name)
+		check(t, g.WriteOff(ctx, "root", "lost", nil))
+		r := ask(bob, "after")
+		r.Blocks = []string{"2026-09"}
+		g.charge(r)
+		if g.counted(alice, "2026-01").Rho != dp.RhoUnknown {
+			t.Errorf("%s: nothing was written off", name)
+		}
+		check(t, g.Close())
+		h := f.at(s)
+		if got := h.Status(); got.State != StateOK {
+			t.Errorf("%s: opened again it is %+v", name, got)
+		}
+		if h.opening == 0 || h.opening < 3 {
+			t.Errorf("%s: the opening was not counted", name)
+		}
+	}
+}
+
+func TestWriteOffAfterTheWitnessMoved(t *testing.T) {
+	f := withRelease(t)
+	check(t, os.Remove(f.site().witness))
+	_, err := f.Charge(ctx, ask(alice, "another"))
+	wantCode(t, dp.CodeUnavailable, err)
+	check(t, f.WriteOff(ctx, "root", "the disk of the witness is gone", nil))
+	r := ask(bob, "after")
+	r.Blocks = []string{"2026-09"}
+	f.charge(r)
+	f.reopen()
+	if s := f.Status(); s.State != StateOK {
+		t.Fatalf("opened again it is %+v", s)
+	}
+}
+
+// The write-off is durable before the witness is set anew. If the process ends in between, the next one goes on.
+func TestWriteOffWhoseWitnessWasNotSetAnewIsNotDueAgain(t *testing.T) {
+	f := behind(t)
+	before := f.Status().Witness + ".before"
+	copyFile(t, f.Status().Witness, before)
+	check(t, f.WriteOff(ctx, "root", "lost", nil))
+	want := f.counted(alice, "2026-01")
+	s := f.copiedFrom(before)
+	g := f.at(s)
+	if got := g.Status(); got.State != StateOK || g.counted(alice, "2026-01") != want {
+		t.Fatalf("opened as %+v", got)
+	}
+	check(t, g.Close())
+
+	// One entry later it does not answer for that witness any more.
+	r := ask(bob, "after")
+	r.Blocks = []string{"2026-09"}
+	f.charge(r)
+	if got := f.at(f.copiedFrom(before)).Status(); got.State == StateOK {
+		t.Fatal("an old witness is taken for a new one")
+	}
+}
+
+// copiedFrom is a copy of the ledger as it is on disk now, with another witness.
+func (f *fixture) copiedFrom(witness string) site {
+	f.t.Helper()
+	dir := f.t.TempDir() + "/copy"
+	copyDir(f.t, f.dir, dir)
+	copyFile(f.t, witness, dir+".witness")
+	return site{dir, dir + ".witness"}
+}
+
+func TestWriteOffIsRecorded(t *testing.T) {
+	f := behind(t)
+	before := f.Status()
+	check(t, f.WriteOff(ctx, "root", "  restored the copy of last night ", &dp.Budget{Epsilon: 1}))
+	var found int
+	for key, value := range f.dump() {
+		switch key[0] {
+		case kindWriteOff:
+			w, err := decode[writeOffRecord]([]byte(value))
+			check(t, err)
+			if w.Actor != "root" || w.Reason != "restored the copy of last night" || w.State != StateBehind || w.Cause == "" ||
+				w.Length != before.Length || string(w.Head) != string(before.Head[:]) || w.WitnessLength <= w.Length || len(w.WitnessHead) != 32 || w.Amount.Epsilon != 1 {
+				t.Errorf("recorded as %+v", w)
+			}
+			found++
+		case kindChange:
+			if strings.Contains(value, "write-off") {
+				found++
+			}
+		}
+	}
+	if found != 2 {
+		t.Fatalf("%d records", found)
+	}
+}
+
+// Numbers of loads that were lost name segments of rows that are still there.
+func TestLoadAfterAWriteOffGetsANumberThatNobodyHad(t *testing.T) {
+	f := newFixture(t)
+	old := f.copied()
+	lost := f.load("lost", 1, january)
+	check(t, f.Ledger.Close())
+	old.witness = f.site().witness
+	g := f.at(old)
+	check(t, g.WriteOff(ctx, "root", "lost", nil))
+	if next := g.load("again", 1, january); next.ID <= lost.ID {
+		t.Fatalf("load %d after load %d was lost", next.ID, lost.ID)
+	}
+}
+
+func TestWriteOffWithoutReasonOrWithAnAmountThatCannotBeIsRefused(t *testing.T) {
+	f := behind(t)
+	before := f.dump()
+	for _, reason := range []string{"", "  ", "two\nlines", strings.Repeat("x", maxReason+1)} {
+		wantCode(t, dp.CodeInvalidInput, f.WriteOff(ctx, "root", reason, nil))
+	}
+	for _, amount := range []dp.Budget{{Epsilon: -1}, {Delta: -1}, {Delta: dp.DeltaOne + 1}} {
+		wantCode(t, dp.CodeInvalidInput, f.WriteOff(ctx, "root", "lost", &amount))
+	}
+	if !maps.Equal(before, f.dump()) {
+		t.Fatal("a refusal changed the ledger")
+	}
+	f.refuses(StateBehind)
+}
+
+func TestWriteOffIsRefusedWhileAnotherProcessHoldsTheWitness(t *testing.T) {
+	f := withRelease(t)
+	s := f.copied()
+	check(t, os.Remove(s.witness))
+	g := f.at(s)
+	g.refuses(StateMissing)
+	copyFile(t, f.site().witness, s.witness)
+	h, err := openWitness(s.witness)
+	check(t, err)
+	before := g.dump()
+	wantCode(t, dp.CodeConflict, g.WriteOff(ctx, "root", "lost", nil))
+	if !maps.Equal(before, g.dump()) {
+		t.Fatal("a refusal changed the ledger")
+	}
+	check(t, h.close())
+}
