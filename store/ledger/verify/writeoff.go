@@ -45,11 +45,31 @@ func (s *step) writeOff() error {
 				return err
 			}
 		}
-		if len(o.WitnessHead) == sha256.Size {
-			s.answers = &Mark{o.WitnessLength, [sha256.Size]byte(o.WitnessHead)}
-		}
+		s.answers = o.answers()
 	}
 	return nil
+}
+
+// answers is what the witness said that was written off, nil where it said nothing.
+func (o *writeOffRecord) answers() *Mark {
+	if len(o.WitnessHead) != sha256.Size {
+		return nil
+	}
+	return &Mark{o.WitnessLength, [sha256.Size]byte(o.WitnessHead)}
+}
+
+// answeredBy is the same of an entry that is not replayed.
+func (r *replay) answeredBy(e *entry) (*Mark, error) {
+	s := &step{replay: r, entry: e}
+	offs := s.of(kindWriteOff)
+	if len(offs) == 0 {
+		return nil, nil
+	}
+	o, err := put[writeOffRecord](s, offs[0], whole)
+	if err != nil {
+		return nil, err
+	}
+	return o.answers(), nil
 }
 
 // lostLoads is how far a write-off moves the numbers of loads on: those that were lost had some.
