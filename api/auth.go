@@ -36,6 +36,8 @@ func rules() map[string]rule {
 		"list-loads":      custodian,
 		"list-accounts":   oversees,
 		"get-budget":      anyRole, // its own
+		"get-ledger":      oversees,
+		"write-off":       officer,
 		"list-consumers":  officer,
 		"create-consumer": officer,
 		"get-consumer":    officer,

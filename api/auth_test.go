@@ -76,7 +76,7 @@ func TestEveryOperationAdmitsItsRolesAndNoOther(t *testing.T) {
 func TestRolesAreThoseOfTheContract(t *testing.T) {
 	contract := map[string]string{
 		"ask": "product analyst", "plan": "product analyst", "put-dataset": "officer", "load-rows": "custodian", "list-loads": "custodian",
-		"list-accounts": "officer auditor", "list-consumers": "officer", "create-consumer": "officer", "get-consumer": "officer",
+		"list-accounts": "officer auditor", "get-ledger": "officer auditor", "write-off": "officer", "list-consumers": "officer", "create-consumer": "officer", "get-consumer": "officer",
 		"patch-consumer": "officer", "list-keys": "officer", "issue-key": "officer", "revoke-key": "officer", "list-allotments": "officer",
 		"set-allotment": "officer", "get-me": "", "list-releases": "", "get-release": "", "list-datasets": "", "get-dataset": "", "get-budget": "",
 	}

@@ -45,7 +45,8 @@ type fakes struct {
 	read   func(io.Reader) error // instead of reading all
 
 	changes []change
-	refuse  error // of the office
+	refuse  error // of the office and of the ledger
+	status  LedgerStatus
 
 	log bytes.Buffer
 }
@@ -68,6 +69,7 @@ type change struct {
 	ifMatch                 *uint64
 	patch                   office.ConsumerPatch
 	allotment               dp.Allotment
+	amount                  dp.Budget
 }
 
 // One consumer of each role; its key is dk_ and its name.
@@ -149,7 +151,7 @@ func (f *fakes) keep(r dp.Release, holder string) {
 }
 
 func (f *fakes) services() Services {
-	return Services{Directory: f, Asker: f, Releases: f, Catalog: f, Rows: f, Accounts: f, Consumers: f, Office: f,
+	return Services{Directory: f, Asker: f, Releases: f, Catalog: f, Rows: f, Accounts: f, Consumers: f, Office: f, Ledger: f,
 		Ready: func(context.Context) error { return f.ready }}
 }
 
@@ -436,4 +438,20 @@ func refused(t testing.TB, resp *http.Response, status int, name string) wire.Pr
 		t.Errorf("headers are missing: %v", resp.Header)
 	}
 	return p
+}
+
+func (f *fakes) Status() LedgerStatus {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.status
+}
+
+func (f *fakes) WriteOff(_ context.Context, actor, reason string, amount dp.Budget) error {
+	if err := f.decide(change{what: "write-off", actor: actor, reason: reason, amount: amount}); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status.State, f.status.Reason = "ok", ""
+	return nil
 }

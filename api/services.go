@@ -21,6 +21,7 @@ type Services struct {
 	Accounts  Accounts
 	Consumers Consumers
 	Office    Office
+	Ledger    Ledger
 	// Ready returns nil when queries can be answered. It must not take long.
 	Ready func(ctx context.Context) error
 }
@@ -119,6 +120,28 @@ type Accounts interface {
 	// Entries lists what a consumer was charged, newest first, on one dataset or (empty) on all.
 	Entries(ctx context.Context, consumer, dataset string, p Page) (list []dp.Entry, next string, err error)
 }
+
+// Ledger is the ledger as those see it who keep it.
+type Ledger interface {
+	// Status returns what the ledger says of itself.
+	Status() LedgerStatus
+	// WriteOff counts as spent whatever may be missing from the ledger, at least so much on every account, and
+	// has it take charges again.
+	WriteOff(ctx context.Context, actor, reason string, amount dp.Budget) error
+}
+
+// LedgerStatus is what a ledger says of itself.
+type LedgerStatus struct {
+	State   string // ok, or why it takes no charges and no changes
+	Reason  string // empty while the state is ok
+	ID      string
+	Length  uint64
+	Head    string // hexadecimal
+	Witness string // path
+}
+
+// ledgerOK is the state of a ledger that takes charges.
+const ledgerOK = "ok"
 
 // Consumers are read by officers, and by a consumer who asks about itself.
 type Consumers interface {

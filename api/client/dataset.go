@@ -37,6 +37,20 @@ func (c *Client) Accounts(ctx context.Context, dataset string, p Page) (wire.Acc
 	return out, err
 }
 
+// Ledger reads the state of the ledger.
+func (c *Client) Ledger(ctx context.Context) (wire.Ledger, error) {
+	var out wire.Ledger
+	err := c.json(ctx, call{method: http.MethodGet, path: []string{"v1", "ledger"}}, nil, &out)
+	return out, err
+}
+
+// WriteOff counts as spent what may be missing from the ledger.
+func (c *Client) WriteOff(ctx context.Context, n wire.NewWriteOff, ch Change) (wire.Ledger, error) {
+	var out wire.Ledger
+	err := c.json(ctx, call{method: http.MethodPost, path: []string{"v1", "ledger", "write-off"}, header: ch.header()}, n, &out)
+	return out, err
+}
+
 // Loads lists what was loaded into a dataset, newest first.
 func (c *Client) Loads(ctx context.Context, dataset string, p Page) (wire.LoadList, error) {
 	var out wire.LoadList

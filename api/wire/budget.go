@@ -48,3 +48,20 @@ type AccountList struct {
 	Items []Account `json:"items"`
 	Next  string    `json:"next,omitempty" doc:"Cursor of the next page; absent on the last"`
 }
+
+// Ledger is what the ledger says of itself.
+type Ledger struct {
+	State   string `json:"state" enum:"ok,behind,fork,missing,damaged,moved" doc:"ok, or why the ledger takes no charges and no changes: it is behind its witness, another one than the witness saw, or the witness is missing, damaged or moved" example:"ok"`
+	Reason  string `json:"reason,omitempty" doc:"What happened, and the way out; absent while the state is ok"`
+	ID      string `json:"id" doc:"Of this ledger, for ever" example:"5f3a0c9d1b7e42868d0c5b1f9e2a7d34"`
+	Length  uint64 `json:"length" doc:"How many entries it has" example:"1042"`
+	Head    string `json:"head" doc:"SHA-256 of the last entry. With the length it stands for all that the ledger holds: kept elsewhere, it shows later that nothing was taken back" example:"9b74c9897bac770ffc029102a200c5de9b74c9897bac770ffc029102a200c5de"`
+	Witness string `json:"witness" doc:"Path of the file that the server keeps the length and the head in, too" example:"/var/lib/discreet/5f3a0c9d1b7e42868d0c5b1f9e2a7d34.witness"`
+}
+
+// NewWriteOff says how much to count as spent.
+type NewWriteOff struct {
+	Epsilon Decimal `json:"epsilon,omitempty" doc:"At least so much, on every account; needed where a budget may have been higher in what was lost"`
+	Delta   Decimal `json:"delta,omitempty" doc:"Likewise"`
+	Force   bool    `json:"force,omitempty" doc:"Even while the state is ok: for a ledger that was restored together with its witness"`
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"io"
 	"slices"
 	"strconv"
@@ -24,6 +25,20 @@ type directory struct{ *ledger.Ledger }
 func (d directory) Authenticate(ctx context.Context, hash [32]byte) (dp.Consumer, string, error) {
 	consumer, key, err := d.Ledger.Authenticate(ctx, hash)
 	return consumer, key.ID, err
+}
+
+// keeper is the ledger as api.Ledger.
+type keeper struct{ ledger *ledger.Ledger }
+
+// Status tells of the ledger.
+func (k keeper) Status() api.LedgerStatus {
+	s := k.ledger.Status()
+	return api.LedgerStatus{State: string(s.State), Reason: s.Reason, ID: s.ID, Length: s.Length, Head: hex.EncodeToString(s.Head[:]), Witness: s.Witness}
+}
+
+// WriteOff writes off what may be missing.
+func (k keeper) WriteOff(ctx context.Context, actor, reason string, amount dp.Budget) error {
+	return k.ledger.WriteOff(ctx, actor, reason, &amount)
 }
 
 // releases is the ledger as api.Releases.

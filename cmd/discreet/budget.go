@@ -7,6 +7,12 @@ import (
 	"github.com/discreet-analytics/discreet/api/wire"
 )
 
+// budgetGroup deals with what was spent.
+type budgetGroup struct {
+	Show     budgetCommand  `cmd:"" default:"withargs" help:"What you may spend, what is left, and what spent it; the verb can be left out."`
+	WriteOff budgetWriteOff `cmd:"" help:"Count as spent what may be missing from the ledger: the way out where it refuses."`
+}
+
 // budgetCommand shows accounts.
 type budgetCommand struct {
 	Dataset string `arg:"" optional:"" help:"On this dataset only."`
@@ -105,4 +111,49 @@ func chargeLine(c wire.ChargeRecord) string {
 		line += ": " + c.Release
 	}
 	return line
+}
+
+// budgetWriteOff counts as spent what may be missing from the ledger.
+type budgetWriteOff struct {
+	Epsilon string `help:"At least so much, on every account; needed where a budget may have been higher in what was lost." placeholder:"N"`
+	Delta   string `help:"Likewise." placeholder:"N"`
+	Force   bool   `help:"Even while the ledger refuses nothing: for one that was restored together with its witness."`
+
+	reason
+	remote
+	output
+}
+
+// Run writes off.
+func (c *budgetWriteOff) Run(ctx context.Context, t terminal) error {
+	if c.Reason == "" {
+		return usagef("say why with --reason: it is kept for auditors")
+	}
+	server, err := c.client()
+	if err != nil {
+		return err
+	}
+	amount := wire.NewWriteOff{Force: c.Force}
+	for _, d := range []struct {
+		flag, text string
+		into       *wire.Decimal
+	}{{"--epsilon", c.Epsilon, &amount.Epsilon}, {"--delta", c.Delta, &amount.Delta}} {
+		if d.text == "" {
+			continue
+		}
+		if *d.into, err = decimal(d.flag, d.text); err != nil {
+			return err
+		}
+	}
+	now, err := server.WriteOff(ctx, amount, client.Change{Reason: c.Reason})
+	if err != nil {
+		return err
+	}
+	return c.print(t.stdout, view{
+		body: now, columns: []string{"state", "length", "head"}, rows: [][]any{{now.State, now.Length, now.Head}},
+		lines: []string{
+			"Every budget up to this block counts as spent. To let questions about it be asked again, raise caps and allotments.",
+			"Keys, budgets and policies are those that the ledger remembers: revoke and change again what was changed since.",
+		},
+	})
 }

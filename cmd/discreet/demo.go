@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -51,7 +52,7 @@ func (c *demoCommand) Run(ctx context.Context, t terminal, from surroundings) (e
 
 	// Only what goes wrong is logged: the demo's terminal is for its reader.
 	log := slog.New(slog.NewTextHandler(t.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	s, err := openService(ctx, storage{dir: dir, disk: demoDisk()}, from, log)
+	s, err := openService(ctx, storage{dir: dir, witness: witness{file: filepath.Clean(dir) + ".witness"}, disk: demoDisk()}, from, log)
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func (c *demoCommand) Run(ctx context.Context, t terminal, from surroundings) (e
 		return fmt.Errorf("making the first officer: %w", err)
 	}
 	if secret == "" {
-		return usagef("%s already holds a ledger: serve it with discreet serve --data %s, or give an empty directory", dir, dir)
+		return usagef("%s already holds a ledger: serve it with discreet serve --data %s --witness %s.witness, or give an empty directory", dir, dir, filepath.Clean(dir))
 	}
 
 	serving, stop := context.WithCancel(ctx)
@@ -147,7 +148,7 @@ func (c *demoCommand) directory() (dir string, remove func() error, err error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("making a temporary directory: %w", err)
 	}
-	return dir, func() error { return os.RemoveAll(dir) }, nil
+	return filepath.Join(dir, "data"), func() error { return os.RemoveAll(dir) }, nil
 }
 
 // demo is a server with the bank's data, and a key for each role.

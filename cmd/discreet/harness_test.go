@@ -21,6 +21,7 @@ import (
 type harness struct {
 	t       testing.TB
 	dir     string // data directory
+	state   string // directory of the witness
 	url     string
 	officer string // key
 }
@@ -33,7 +34,7 @@ func (exact) Add(x int64, _ mechanism.Draw) (int64, error) { return x, nil }
 // newHarness serves a new data directory with a noise until the test ends.
 func newHarness(t testing.TB, noise mechanism.Noise) *harness {
 	t.Helper()
-	h := &harness{t: t, dir: filepath.Join(t.TempDir(), "data")}
+	h := &harness{t: t, dir: filepath.Join(t.TempDir(), "data"), state: filepath.Join(t.TempDir(), "state")}
 	started := h.serve(noise)
 	h.officer = keyIn(started)
 	if h.officer == "" {
@@ -60,7 +61,7 @@ func (h *harness) start(noise mechanism.Noise) (started string, stop func()) {
 	go func() {
 		ended <- run(ctx, []string{"serve", "--data", h.dir, "--listen", "127.0.0.1:0"},
 			terminal{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, lookup: noEnvironment},
-			surroundings{noise: noise, clock: time.Now})
+			surroundings{noise: noise, clock: time.Now, state: func() (string, error) { return h.state, nil }})
 	}()
 	address := regexp.MustCompile(`http://[0-9.:]+\n(First start[^\n]*\n[^\n]*\n)?`)
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {

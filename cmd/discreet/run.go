@@ -23,7 +23,7 @@ type commands struct {
 	Load    loadCommand    `cmd:"" help:"Load rows into a dataset."`
 	Query   queryCommand   `cmd:"" help:"Ask a question, or price it with --plan."`
 	Release releaseGroup   `cmd:"" help:"Answers that you hold: free to read again."`
-	Budget  budgetCommand  `cmd:"" help:"What you may spend, what is left, and what spent it."`
+	Budget  budgetGroup    `cmd:"" help:"What you may spend, what is left, what spent it, and what to do where the ledger refuses."`
 	Who     consumerGroup  `cmd:"" name:"consumer" help:"Persons, teams and programs that may call."`
 	Key     keyGroup       `cmd:"" help:"Keys of consumers."`
 	Allot   allotmentGroup `cmd:"" name:"allotment" help:"Budgets of consumers on datasets."`

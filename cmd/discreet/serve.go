@@ -10,11 +10,13 @@ import (
 	"os"
 
 	"github.com/discreet-analytics/discreet/store/disk"
+	"github.com/discreet-analytics/discreet/store/ledger"
 )
 
 // serveCommand serves a data directory.
 type serveCommand struct {
 	Data     string `help:"Directory of everything that is kept; made where there is none." required:"" placeholder:"DIR"`
+	Witness  string `help:"File outside of --data, best on another disk and in no backup, that knows how long the ledger is; or a directory for it. Without it, the system's state directory." placeholder:"PATH"`
 	Listen   string `help:"Address to listen on; ${default} when absent." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
 	KeepFree size   `help:"Room that loads leave free on the disk of --data; questions go on down to an eighth of it." default:"1GiB" placeholder:"SIZE"`
 	Reserve  size   `help:"Room kept in --data for closing and starting again while the disk is full." default:"256MiB" placeholder:"SIZE"`
@@ -42,7 +44,11 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12})
 	}
 
-	s, err := openService(ctx, storage{dir: c.Data, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}}, from, slog.New(slog.NewTextHandler(t.stderr, nil)))
+	where, err := findWitness(c.Witness, c.Data, from)
+	if err != nil {
+		return err
+	}
+	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}}, from, slog.New(slog.NewTextHandler(t.stderr, nil)))
 	if err != nil {
 		return err
 	}
@@ -53,6 +59,9 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 	scheme := "http"
 	if certificate != nil {
 		scheme = "https"
+	}
+	if now := s.ledger.Status(); now.State != ledger.StateOK {
+		fmt.Fprintf(t.stdout, "No question is answered that was not answered before: %s. Its witness is %s.\n", now.Reason, now.Witness)
 	}
 	fmt.Fprintf(t.stdout, "discreet serves %s on %s://%s\n", c.Data, scheme, listener.Addr())
 	if secret != "" {

@@ -24,7 +24,7 @@ func TestServeSpeaksTLSWithACertificate(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"serve", "--data", filepath.Join(t.TempDir(), "data"), "--listen", "127.0.0.1:0", "--tls-cert", certFile, "--tls-key", keyFile},
+		ended <- run(ctx, []string{"serve", "--data", filepath.Join(t.TempDir(), "data"), "--witness", filepath.Join(t.TempDir(), "witness"), "--listen", "127.0.0.1:0", "--tls-cert", certFile, "--tls-key", keyFile},
 			terminal{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, lookup: noEnvironment}, production())
 	}()
 	defer func() {

@@ -222,8 +222,12 @@ func (l *Ledger) Loads(ctx context.Context, dataset string) (list []dp.Load, err
 }
 
 // CommittedLoads returns the numbers of the loads whose segments of a block are visible at a version, in the
-// order of their commits.
+// order of their commits. While the ledger refuses it does not tell: a better copy may know of more, and
+// segments that nobody knows of are removed.
 func (l *Ledger) CommittedLoads(ctx context.Context, dataset, block string, version uint64) (loads []uint64, err error) {
+	if r := l.refusal.Load(); r != nil {
+		return nil, r.err()
+	}
 	err = l.read(ctx, func(v view) error {
 		prefix := makeKey(kindBlockVersion, dataset, block)
 		return v.walk(prefix, nil, ascending, func(key, value []byte) (bool, error) {

@@ -192,7 +192,7 @@ func (l *Ledger) found(o Options) error {
 	if l.witness, err = openWitness(l.witnessPath); err == nil {
 		saw, ok := l.witness.newest()
 		if !ok || saw.head.length != 0 {
-			return fmt.Errorf("the ledger is empty and its witness %s is not: restore the ledger, or to begin a new one name another witness (--witness)", l.witnessPath)
+			return fmt.Errorf("the ledger is empty and its witness %s is not: restore the ledger, or to begin a new one move that file away or name another (--witness)", l.witnessPath)
 		}
 		l.id = saw.id
 		return nil

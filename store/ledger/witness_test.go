@@ -70,9 +70,12 @@ func (f *fixture) refuses(want State) {
 		f.t.Fatalf("the state is %s (%s), want %s", s.State, s.Reason, want)
 	}
 	for name, write := range map[string]func() error{
-		"charge":  func() error { _, err := f.Charge(ctx, ask(alice, "plan")); return err },
-		"publish": func() error { _, err := f.Publish(ctx, "chg_1", 1, answer.Outcome{Failure: &dp.Error{}}); return err },
-		"renew":   func() error { return f.Renew(ctx, "chg_1", 1) },
+		"charge": func() error { _, err := f.Charge(ctx, ask(alice, "plan")); return err },
+		"publish": func() error {
+			_, err := f.Publish(ctx, f.openCharges()[0], 1, answer.Outcome{Failure: &dp.Error{}})
+			return err
+		},
+		"abandon": func() error { return f.Abandon(ctx, f.openCharges()[0], 1) },
 		"load":    func() error { _, _, err := f.BeginLoad(ctx, dataset, 1, "l", january); return err },
 		"change": func() error {
 			_, err := f.office.CreateConsumer(ctx, "root", dp.Consumer{Name: "carol", Role: dp.Analyst, Audience: dp.Internal}, "")
@@ -85,6 +88,9 @@ func (f *fixture) refuses(want State) {
 		}
 	}
 	wantCode(f.t, dp.CodeUnavailable, f.Ready(ctx))
+	if _, err := f.CommittedLoads(ctx, dataset, "2026-01", 1); err == nil {
+		f.t.Error("told which segments nobody knows of")
+	}
 	if list, _, err := f.Accounts(ctx, alice, "", "", 0); err != nil || len(list) == 0 {
 		f.t.Fatalf("accounts cannot be read: %v, %v", list, err)
 	}
@@ -108,10 +114,13 @@ func (f *fixture) works() {
 	}
 }
 
-// withRelease is a fixture in which alice holds rel_0.
+// withRelease is a fixture in which alice holds rel_0 and a charge of bob's is open.
 func withRelease(t testing.TB) *fixture {
 	f := newFixture(t)
 	f.publish(f.charge(ask(alice, "plan")), "rel_0", "plan")
+	r := ask(bob, "without an answer")
+	r.Blocks = []string{"2025-01"}
+	f.charge(r)
 	return f
 }
 

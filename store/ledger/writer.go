@@ -151,9 +151,6 @@ func (l *Ledger) decide(b *batch, req *request) (staged *tx, err error) {
 	if l.broken.Load() || b.err != nil {
 		return staged, errBroken()
 	}
-	if r := l.refusal.Load(); r != nil && !req.despite {
-		return staged, r.err()
-	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("deciding a write: %v\n%s", p, debug.Stack())
@@ -164,6 +161,9 @@ func (l *Ledger) decide(b *batch, req *request) (staged *tx, err error) {
 	}
 	if len(staged.staged) > 0 && staged.kind == "" {
 		return staged, errors.New("a write does not say what it is")
+	}
+	if r := l.refusal.Load(); r != nil && !req.despite && len(staged.staged) > 0 { // as with a full disk
+		return staged, r.err()
 	}
 	if staged.bytes > maxRequest || staged.long {
 		return staged, errTooLarge()
