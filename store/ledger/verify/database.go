@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -25,25 +24,27 @@ type database struct {
 var ErrServed = errors.New("the ledger is in use: stop the server, or give a copy of the directory")
 
 // openDatabase opens the database in dir, and changes nothing there. After a clean stop Badger reads it as it is.
-// Otherwise its write-ahead log has to be replayed, which writes: then a copy is made in the directory for temporary
-// files, and opened instead.
-func openDatabase(ctx context.Context, dir string) (*database, error) {
+// Otherwise opening writes: the write-ahead log is replayed, and tables that an interrupted compaction left are
+// removed, in Badger's read-only mode too (v4.9.6, revertToManifest in levels.go). Then a copy is made in the
+// directory for temporary files, and opened instead.
+func openDatabase(ctx context.Context, dir string) (d *database, err error) {
 	// Badger would make what is not there.
 	if _, err := os.Stat(filepath.Join(dir, badger.ManifestFilename)); err != nil {
 		return nil, fmt.Errorf("there is no ledger in %s: name the data directory of a server: %w", dir, err)
 	}
-	db, err := badger.Open(engineOptions(dir).WithReadOnly(true))
-	if err == nil {
-		return &database{db: db, txn: db.NewTransaction(false)}, nil
+	release, err := lock(dir)
+	if err != nil {
+		return nil, err
 	}
-	if isLocked(err) {
-		return nil, ErrServed
+	defer func() { err = errors.Join(err, release()) }()
+	if f, err := ListFiles(dir); err == nil && len(f.Unlisted) == 0 {
+		db, err := badger.Open(engineOptions(dir).WithReadOnly(true))
+		if err == nil {
+			return &database{db: db, txn: db.NewTransaction(false)}, nil
+		}
 	}
 	return openCopy(ctx, dir)
 }
-
-// isLocked tells whether another process holds the directory. Badger tells only in words.
-func isLocked(err error) bool { return strings.Contains(err.Error(), "Cannot acquire directory lock") }
 
 func engineOptions(dir string) badger.Options {
 	return badger.DefaultOptions(dir).
@@ -60,14 +61,8 @@ func engineOptions(dir string) badger.Options {
 		WithLogger(nil)
 }
 
-// openCopy copies the directory while nobody else can open it, and opens the copy.
+// openCopy copies the directory, which the caller locks, and opens the copy.
 func openCopy(ctx context.Context, dir string) (d *database, err error) {
-	release, err := lock(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, release()) }()
-
 	d = &database{}
 	if d.dir, err = os.MkdirTemp("", "discreet-verify-"); err != nil {
 		return nil, fmt.Errorf("making a directory for a copy of the ledger: %w", err)

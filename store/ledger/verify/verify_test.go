@@ -333,6 +333,25 @@ func TestUncleanLedgerIsVerifiedInACopy(t *testing.T) {
 	}
 }
 
+// Badger removes, even when it only reads, tables that its manifest does not name.
+func TestVerifyingLeavesTablesOfAnInterruptedCompaction(t *testing.T) {
+	f := newFixture(t)
+	f.close()
+	stray := filepath.Join(f.dir, "000099.sst")
+	f.must(os.WriteFile(stray, []byte("left"), 0o600))
+	fits(t, f.dir, Options{})
+	text, err := os.ReadFile(stray)
+	f.must(err)
+	if string(text) != "left" {
+		t.Error("verifying changed a table")
+	}
+	files, err := ListFiles(f.dir, "created")
+	f.must(err)
+	if !slices.Equal(files.Unlisted, []string{"000099.sst"}) || len(files.Missing)+len(files.Foreign) > 0 {
+		t.Errorf("the files are %+v", files)
+	}
+}
+
 func TestOlderCopyFallsShortOfWhatWasSeen(t *testing.T) {
 	f := newFixture(t)
 	f.policy("transactions", dp.Budget{Epsilon: dp.EpsilonOne}, nil)
