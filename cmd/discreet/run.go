@@ -27,6 +27,8 @@ type commands struct {
 	Who     consumerGroup  `cmd:"" name:"consumer" help:"Persons, teams and programs that may call."`
 	Key     keyGroup       `cmd:"" help:"Keys of consumers."`
 	Allot   allotmentGroup `cmd:"" name:"allotment" help:"Budgets of consumers on datasets."`
+	Verify  verifyCommand  `cmd:"" help:"Check a ledger from outside: every entry, against accounts, releases and budgets. Stop the server first."`
+	Doctor  doctorCommand  `cmd:"" help:"Look at a data directory, served or not, and say what to do."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

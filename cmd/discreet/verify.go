@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/discreet-analytics/discreet/store/ledger/verify"
+)
+
+// verifyCommand checks a ledger.
+type verifyCommand struct {
+	offline
+	AtLeast []string `help:"Length and head that the ledger is known to have had (GET /v1/ledger); may be given several times." sep:"none" placeholder:"LENGTH:HEAD"`
+
+	output
+}
+
+// Run checks the ledger of a data directory and prints what it holds. It fails where anything does not fit.
+func (c *verifyCommand) Run(ctx context.Context, t terminal, from surroundings) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	witness, err := c.witness(from)
+	if err != nil {
+		return err
+	}
+	options := verify.Options{Witness: witness}
+	for _, text := range c.AtLeast {
+		mark, err := parseMark(text)
+		if err != nil {
+			return err
+		}
+		options.AtLeast = append(options.AtLeast, mark)
+	}
+	report, err := verify.Ledger(ctx, c.ledger(), options)
+	if errors.Is(err, verify.ErrServed) {
+		return fmt.Errorf("a server holds %s: stop it, or give a copy of the directory that was made while it was stopped", c.Data)
+	}
+	if err != nil {
+		return fmt.Errorf("verifying the ledger: %w", err)
+	}
+	if err := c.print(t.stdout, verifiedView(report, options.Witness)); err != nil {
+		return err
+	}
+	if report.Finding != nil {
+		return fmt.Errorf("the ledger of %s does not fit: %s", c.Data, report.Finding)
+	}
+	return nil
+}
+
+// parseMark reads LENGTH:HEAD.
+func parseMark(text string) (m verify.Mark, err error) {
+	length, head, _ := strings.Cut(text, ":")
+	m.Length, err = strconv.ParseUint(length, 10, 64)
+	hash, hashErr := hex.DecodeString(head)
+	if err != nil || hashErr != nil || len(hash) != len(m.Head) || m.Length == 0 {
+		return m, usagef("--at-least must be LENGTH:HEAD, a number and %d hexadecimal digits, as GET /v1/ledger gives them", 2*len(m.Head))
+	}
+	copy(m.Head[:], hash)
+	return m, nil
+}
+
+// verified is what verify prints as JSON.
+type verified struct {
+	Fits      bool              `json:"fits"`
+	Finding   *verifiedFinding  `json:"finding"`
+	Ledger    string            `json:"ledger"`
+	Entries   uint64            `json:"entries"`
+	Head      string            `json:"head"`
+	LastEntry *time.Time        `json:"last_entry"`
+	Charges   int               `json:"charges"`
+	Open      int               `json:"open_charges"`
+	Releases  int               `json:"releases"`
+	Accounts  int               `json:"accounts"`
+	Unseen    int               `json:"states_known_by_digest_only"`
+	Witness   *verifiedWitness  `json:"witness"`
+	Datasets  []verifiedDataset `json:"datasets"`
+}
+
+type verifiedFinding struct {
+	Entry *uint64 `json:"entry"` // null where it is no single entry
+	Why   string  `json:"why"`
+}
+
+type verifiedWitness struct {
+	Path   string    `json:"path"`
+	Length uint64    `json:"length"`
+	Head   string    `json:"head"`
+	At     time.Time `json:"at"`
+	Ahead  uint64    `json:"entries_ahead"` // of the ledger before its witness
+}
+
+type verifiedDataset struct {
+	Name          string `json:"name"`
+	PolicyVersion uint64 `json:"policy_version"`
+	Accounts      int    `json:"accounts"`
+	Cap           *spent `json:"cap"`       // null where none was charged
+	Allotment     *spent `json:"allotment"` // likewise
+}
+
+// spent is the account of which the largest share is spent.
+type spent struct {
+	Account string   `json:"account"`
+	Share   *float64 `json:"share"` // of the budget in force; null where that is nothing
+}
+
+func verifiedView(r verify.Report, witness string) view {
+	body := verified{
+		Fits: r.Finding == nil, Ledger: hex.EncodeToString(r.ID[:]), Entries: r.Entries, Head: hex.EncodeToString(r.Head[:]),
+		Charges: r.Charges, Open: r.Open, Releases: r.Releases, Accounts: r.Accounts, Unseen: r.Unseen, Datasets: []verifiedDataset{},
+	}
+	if r.Finding != nil {
+		body.Finding = &verifiedFinding{Why: r.Finding.Why}
+		if r.Finding.Entry != 0 {
+			body.Finding.Entry = &r.Finding.Entry
+		}
+	}
+	v := view{
+		columns: []string{"dataset", "policy_version", "accounts", "cap_spent", "cap_account", "allotment_spent", "allotment_account"},
+		empty:   "There is no dataset.",
+	}
+	for _, d := range r.Datasets {
+		row := verifiedDataset{Name: d.Name, PolicyVersion: d.PolicyVersion, Accounts: d.Accounts, Cap: spentOf(d.Cap), Allotment: spentOf(d.Allotment)}
+		body.Datasets = append(body.Datasets, row)
+		v.rows = append(v.rows, []any{
+			d.Name, d.PolicyVersion, d.Accounts, row.Cap.cell(), row.Cap.name(), row.Allotment.cell(), row.Allotment.name(),
+		})
+	}
+	v.lines = []string{
+		fmt.Sprintf("entries     %d", r.Entries),
+		"head        " + body.Head,
+		fmt.Sprintf("charges     %d, of them %d without an outcome", r.Charges, r.Open),
+		fmt.Sprintf("releases    %d", r.Releases),
+		fmt.Sprintf("accounts    %d", r.Accounts),
+	}
+	if !r.Last.IsZero() {
+		body.LastEntry = &r.Last
+		v.lines = append(v.lines, "last entry  "+instant(r.Last))
+	}
+	if r.Unseen > 0 {
+		v.lines = append(v.lines, fmt.Sprintf("unseen      %d passing states of long charges, of which only the digest is kept; never what they cost", r.Unseen))
+	}
+	switch w := r.Witness; {
+	case w == nil:
+		v.lines = append(v.lines, "witness     not compared: name it with --witness")
+	default:
+		body.Witness = &verifiedWitness{Path: witness, Length: w.Length, Head: hex.EncodeToString(w.Head[:]), At: w.At, Ahead: w.Ahead}
+		line := fmt.Sprintf("witness     %s, length %d", witness, w.Length)
+		if w.Ahead > 0 {
+			line += fmt.Sprintf("; the ledger has %d entries more, of which nobody was told, or the witness is an old copy", w.Ahead)
+		}
+		v.lines = append(v.lines, line)
+	}
+	if body.Fits {
+		v.lines = append(v.lines, "Every entry fits.")
+	} else {
+		v.lines = append(v.lines, "What is counted ends before what does not fit.")
+	}
+	v.body = body
+	return v
+}
+
+func spentOf(s *verify.Share) *spent {
+	switch {
+	case s == nil:
+		return nil
+	case math.IsInf(s.Spent, 0):
+		return &spent{Account: s.Account}
+	}
+	return &spent{s.Account, &s.Spent}
+}
+
+func (s *spent) name() any {
+	if s == nil {
+		return nil
+	}
+	return s.Account
+}
+
+func (s *spent) cell() any {
+	if s == nil || s.Share == nil {
+		return nil
+	}
+	return portion(*s.Share)
+}
+
+// portion is a share that people see in hundredths, and programs as it is.
+type portion float64
+
+func (p portion) String() string { return percent(float64(p)) + " %" }
+
+func (p portion) machine() string { return strconv.FormatFloat(float64(p), 'g', -1, 64) }
