@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/discreet-analytics/discreet/api"
@@ -35,31 +34,25 @@ type service struct {
 
 // storage is where a service keeps everything, and how much room it leaves there.
 type storage struct {
-	dir     string
-	disk    disk.Options
-	witness witness
+	dir  string
+	disk disk.Options
 }
-
-// witness is where the ledger's length is known, too: a file, or a directory in which it has the ledger's id as
-// name. One of them is given.
-type witness struct{ file, dir string }
 
 // surroundings are what the service takes from outside of itself, and what tests replace.
 type surroundings struct {
 	noise mechanism.Noise
 	clock func() time.Time
-	state func() (string, error) // directory of what belongs to this machine
 }
 
 // production is how main surrounds the service. No flag and no setting reaches the noise.
 func production() surroundings {
-	return surroundings{noise: mechanism.Secure(), clock: time.Now, state: stateHome}
+	return surroundings{noise: mechanism.Secure(), clock: time.Now}
 }
 
 const (
-	// attemptLease is how long an attempt to answer may run without being renewed before another may take over;
-	// answerDeadline, how long it takes at most.
-	attemptLease   = 30 * time.Second
+	// attemptLease is how long an attempt to answer may run before another may take over; answerDeadline, how
+	// long it takes at most, is well below.
+	attemptLease   = 2 * time.Minute
 	answerDeadline = time.Minute
 )
 
@@ -90,9 +83,11 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 		return s, err
 	}
 	// The ledger comes first: it holds the directory against other processes.
-	if s.ledger, err = ledger.Open(filepath.Join(dir, "ledger"), ledger.Options{
-		Clock: from.clock, Log: log, Lease: attemptLease, Room: s.disk.Ledger().Room, Witness: in.witness.file, WitnessDir: in.witness.dir,
-	}); err != nil {
+	err = s.disk.OpenEngine(filepath.Join(dir, "ledger"), func() (err error) {
+		s.ledger, err = ledger.Open(filepath.Join(dir, "ledger"), ledger.Options{Clock: from.clock, Log: log, Lease: attemptLease, Room: s.disk.Ledger().Room})
+		return err
+	})
+	if err != nil {
 		return s, explainOpen(dir, err)
 	}
 	keys, err := secrets.Open(filepath.Join(dir, "secrets"))
@@ -105,12 +100,16 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 
 	sizes := columnar.DefaultOptions()
 	sizes.Room = s.disk.Rows().Room
-	if s.rows, err = columnar.Open(filepath.Join(dir, "data"), s.ledger, keys, sizes); err != nil {
+	err = s.disk.OpenEngine(filepath.Join(dir, "data"), func() (err error) {
+		s.rows, err = columnar.Open(filepath.Join(dir, "data"), s.ledger, keys, sizes)
+		return err
+	})
+	if err != nil {
 		return s, explainOpen(dir, err)
 	}
 
 	asker := answer.New(s.ledger, s.ledger, s.ledger, s.rows, from.noise,
-		answer.Options{Limits: plan.DefaultLimits(), Deadline: answerDeadline, Renew: attemptLease / 3, Clock: from.clock, Log: log})
+		answer.Options{Limits: plan.DefaultLimits(), Deadline: answerDeadline, Clock: from.clock, Log: log})
 	s.office = office.New(s.ledger, from.clock)
 	s.server, err = api.New(api.Services{
 		Directory: directory{s.ledger},
@@ -121,8 +120,7 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 		Accounts:  accounts{s.ledger},
 		Consumers: consumers{s.ledger},
 		Office:    s.office,
-		Ledger:    keeper{s.ledger},
-		Ready:     s.ledger.Ready,
+		Ready:     s.ready,
 	}, api.Options{Version: version(), Log: log})
 	if err != nil {
 		return s, fmt.Errorf("wiring the API: %w", err)
@@ -132,12 +130,18 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 
 // explainOpen says who else holds the directory, or that there is no room. Badger tells only in words.
 func explainOpen(dir string, err error) error {
-	if strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+	if disk.IsFull(err) {
 		return fmt.Errorf("the disk of %s is full, and the reserve is used up: free space on it and start again; nothing that was acknowledged is lost: %w", dir, err)
 	}
 	if strings.Contains(err.Error(), "Cannot acquire directory lock") {
 		return fmt.Errorf("another discreet serves %s: stop it, or name another directory with --data", dir)
 	}
+	return err
+}
+
+// ready reads from the ledger: a closed or broken one fails.
+func (s *service) ready(ctx context.Context) error {
+	_, err := s.ledger.Policies(ctx)
 	return err
 }
 
@@ -170,9 +174,6 @@ func (s *service) serve(ctx context.Context, l net.Listener) error {
 // close closes what was opened, in reverse.
 func (s *service) close() error {
 	var errs []error
-	if s.disk != nil {
-		s.disk.EaseSmallWrites()
-	}
 	if s.rows != nil {
 		errs = append(errs, s.rows.Close())
 	}

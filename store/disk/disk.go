@@ -15,7 +15,8 @@
 //	NNNNNN.vlog     value.go      mapped at 2*ValueLogFileSize; a new one at every Open
 //	DISCARD         discard.go    mapped at 1 MiB
 //	MANIFEST        manifest.go   appended to by write; after a failed append Badger's memory and its file differ
-//	KEYREGISTRY     written once, by write and rename; LOCK: the process number, by write, at every Open
+//	KEYREGISTRY     written once, by write and rename
+//	LOCK            the process number, by write, at every Open ([Watch.OpenEngine])
 //
 // # What is done about it
 //
@@ -44,6 +45,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -86,8 +88,8 @@ const (
 	reserveName = "reserve"
 	// step is how much the reserve gives or takes at once.
 	step = 1 << 20
-	// slack is what small writes need that go through no mapping.
-	slack = 2 << 20
+	// openAttempts is how often an engine is opened on a full disk.
+	openAttempts = 50
 )
 
 func (o Options) withDefaults() Options {
@@ -138,7 +140,6 @@ func Open(dir string, o Options) (*Watch, error) {
 	if w.unwatch, err = watchMappings(w); err != nil {
 		return nil, errors.Join(err, w.closeReserve())
 	}
-	w.EaseSmallWrites()
 	go w.run()
 	return w, nil
 }
@@ -158,15 +159,48 @@ func (w *Watch) Close() error {
 	return nil
 }
 
-// EaseSmallWrites gives a little of the reserve back if there is no room at all, for files that are written
-// rather than mapped. It is called before storage engines are opened or closed.
-func (w *Watch) EaseSmallWrites() {
-	free, err := w.system.free(w.dir)
+// OpenEngine opens the storage engine of dir by calling open, also where there is no room at all: of what Badger
+// then writes without mapping it, only LOCK is not there yet. It is given its block here, so that Badger, which
+// empties it and writes it again, gives that block away for microseconds only; where another program was
+// faster all the same, it is tried again.
+func (w *Watch) OpenEngine(dir string, open func() error) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil && !IsFull(err) {
+		return err
+	}
+	for attempt := 1; ; attempt++ {
+		err := w.ensureLock(filepath.Join(dir, "LOCK"))
+		if err == nil {
+			err = open()
+		}
+		if !IsFull(err) || attempt == openAttempts || !w.ease() {
+			return err
+		}
+	}
+}
+
+// ensureLock makes a file of one byte, where there is none. Its content is for people: it names the process.
+func (w *Watch) ensureLock(path string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err == nil && info.Size() == 0 {
+		_, err = file.WriteString("\n")
+	}
+	return errors.Join(err, file.Close())
+}
+
+// ease gives a little of the reserve back for small writes, and tells whether there was any.
+func (w *Watch) ease() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err == nil && free < slack {
-		w.give(slack)
-	}
+	return w.give(step)
+}
+
+// IsFull tells whether an error is for want of room. Badger tells so only in words.
+func IsFull(err error) bool {
+	return err != nil && (errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), syscall.ENOSPC.Error()))
 }
 
 // Ledger guards writes of the ledger, and Rows those of loads.

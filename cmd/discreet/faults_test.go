@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/discreet-analytics/discreet/store/ledger"
+)
+
+// ledgerOptions open the ledger of a stopped server.
+func ledgerOptions(witness string) ledger.Options { return ledger.Options{} }
+
+// TestKilledServerForgetsNothing kills the server again and again while 64 clients ask and repeat.
+//
+// The long form, which benchmarks/RESULTS.md has the figures of:
+//
+//	DISCREET_KILLS=500 DISCREET_RETRIES=10000 go test -run TestKilledServerForgetsNothing -v -timeout 2h ./cmd/discreet
+func TestKilledServerForgetsNothing(t *testing.T) {
+	kills, retries, seed := setting(t, "DISCREET_KILLS", short(6)), setting(t, "DISCREET_RETRIES", 200), setting(t, "DISCREET_SEED", 1)
+	t.Logf("%d kills, at least %d retries, moments of DISCREET_SEED=%d", kills, retries, seed)
+	moments := rand.New(rand.NewPCG(uint64(seed), 1))
+
+	p := newProcess(t, t.TempDir())
+	a := newAsker(t, p, p.openShop())
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	var next atomic.Int64
+	for i := range 64 {
+		choose := rand.New(rand.NewPCG(uint64(seed), uint64(i)+2))
+		clients.Go(func() {
+			for ctx.Err() == nil {
+				key := int(next.Load())
+				if key == 0 || choose.IntN(3) > 0 {
+					key = int(next.Add(1))
+				} else {
+					key = max(1, key-choose.IntN(min(key, 500))) // some under way, some answered long ago
+				}
+				if a.ask(ctx, key) != nil {
+					time.Sleep(5 * time.Millisecond) // the server is gone, or says when to ask again
+				}
+			}
+		})
+	}
+
+	var slowest time.Duration
+	for kill := 0; kill < kills || a.retries.Load() < int64(retries); kill++ {
+		settled := a.settled()
+		time.Sleep(time.Duration(moments.IntN(400)) * time.Millisecond)
+		if !p.running() {
+			t.Fatalf("the server ended by itself: %s", p.lastWords())
+		}
+		p.kill()
+		began := time.Now()
+		if err := p.start(); err != nil {
+			t.Fatal(err)
+		}
+		slowest = max(slowest, time.Since(began))
+		// Every few kills something is answered, or the test would show nothing.
+		for deadline := time.Now().Add(hang); kill%4 == 3 && a.settled() == settled; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("nothing is answered any more")
+			}
+		}
+	}
+	cancel()
+	clients.Wait()
+
+	a.askAgain(t.Context())
+	if err := p.stop(); err != nil {
+		t.Fatalf("stopping the server: %v: %s", err, p.lastWords())
+	}
+	a.checkBooks(p.data(), filepath.Join(p.home, "witness"))
+	t.Logf("%d keys, %d of them answered or failed for good, %d retries; it answered again within %v of a kill",
+		len(a.keys()), a.settled(), a.retries.Load(), slowest.Round(time.Millisecond))
+}
