@@ -34,25 +34,31 @@ type service struct {
 
 // storage is where a service keeps everything, and how much room it leaves there.
 type storage struct {
-	dir  string
-	disk disk.Options
+	dir     string
+	disk    disk.Options
+	witness witness
 }
+
+// witness is where the ledger's length is known, too: a file, or a directory in which it has the ledger's id as
+// name. One of them is given.
+type witness struct{ file, dir string }
 
 // surroundings are what the service takes from outside of itself, and what tests replace.
 type surroundings struct {
 	noise mechanism.Noise
 	clock func() time.Time
+	state func() (string, error) // directory of what belongs to this machine
 }
 
 // production is how main surrounds the service. No flag and no setting reaches the noise.
 func production() surroundings {
-	return surroundings{noise: mechanism.Secure(), clock: time.Now}
+	return surroundings{noise: mechanism.Secure(), clock: time.Now, state: stateHome}
 }
 
 const (
-	// attemptLease is how long an attempt to answer may run before another may take over; answerDeadline, how
-	// long it takes at most, is well below.
-	attemptLease   = 2 * time.Minute
+	// attemptLease is how long an attempt to answer may run without being renewed before another may take over;
+	// answerDeadline, how long it takes at most.
+	attemptLease   = 30 * time.Second
 	answerDeadline = time.Minute
 )
 
@@ -84,7 +90,9 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 	}
 	// The ledger comes first: it holds the directory against other processes.
 	err = s.disk.OpenEngine(filepath.Join(dir, "ledger"), func() (err error) {
-		s.ledger, err = ledger.Open(filepath.Join(dir, "ledger"), ledger.Options{Clock: from.clock, Log: log, Lease: attemptLease, Room: s.disk.Ledger().Room})
+		s.ledger, err = ledger.Open(filepath.Join(dir, "ledger"), ledger.Options{
+			Clock: from.clock, Log: log, Lease: attemptLease, Room: s.disk.Ledger().Room, Witness: in.witness.file, WitnessDir: in.witness.dir,
+		})
 		return err
 	})
 	if err != nil {
@@ -109,7 +117,7 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 	}
 
 	asker := answer.New(s.ledger, s.ledger, s.ledger, s.rows, from.noise,
-		answer.Options{Limits: plan.DefaultLimits(), Deadline: answerDeadline, Clock: from.clock, Log: log})
+		answer.Options{Limits: plan.DefaultLimits(), Deadline: answerDeadline, Renew: attemptLease / 3, Clock: from.clock, Log: log})
 	s.office = office.New(s.ledger, from.clock)
 	s.server, err = api.New(api.Services{
 		Directory: directory{s.ledger},
@@ -120,7 +128,8 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 		Accounts:  accounts{s.ledger},
 		Consumers: consumers{s.ledger},
 		Office:    s.office,
-		Ready:     s.ready,
+		Ledger:    keeper{s.ledger},
+		Ready:     s.ledger.Ready,
 	}, api.Options{Version: version(), Log: log})
 	if err != nil {
 		return s, fmt.Errorf("wiring the API: %w", err)
@@ -136,12 +145,6 @@ func explainOpen(dir string, err error) error {
 	if strings.Contains(err.Error(), "Cannot acquire directory lock") {
 		return fmt.Errorf("another discreet serves %s: stop it, or name another directory with --data", dir)
 	}
-	return err
-}
-
-// ready reads from the ledger: a closed or broken one fails.
-func (s *service) ready(ctx context.Context) error {
-	_, err := s.ledger.Policies(ctx)
 	return err
 }
 
