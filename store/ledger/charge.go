@@ -135,7 +135,7 @@ func (l *Ledger) decideCharge(t *tx, r answer.ChargeRequest) (decision, error) {
 			return decision{}, err
 		}
 	}
-	if err := saveCharge(t, &c); err != nil {
+	if err := newCharge(t, &c); err != nil {
 		return decision{}, err
 	}
 	indexed := []byte(c.Charge.ID)
@@ -282,20 +282,26 @@ func withAccounts(r reader, c chargeRecord) (decision, error) {
 	return decision{c, accounts}, err
 }
 
-// saveCharge writes a charge, lists it while it is open, and asserts that it ended at most once.
+// newCharge writes a charge for the first time, and lists it while it is open.
+func newCharge(t *tx, c *chargeRecord) error {
+	if !c.ended() {
+		t.put(openKey(c.Number), []byte(c.Charge.ID))
+	}
+	return putCharge(t, c)
+}
+
+// saveCharge writes a charge that was open, and takes it off the list of open ones once it has ended.
 func saveCharge(t *tx, c *chargeRecord) error {
+	if c.ended() {
+		t.delete(openKey(c.Number))
+	}
+	return putCharge(t, c)
+}
+
+// putCharge asserts that a charge ended at most once.
+func putCharge(t *tx, c *chargeRecord) error {
 	if c.Release != "" && c.Failure != nil || c.Attempts < 1 || c.Attempts > maxAttempts || len(c.Charge.Blocks) != len(c.Snapshot.Blocks) {
 		return errors.New("a charge contradicts itself and is not written")
-	}
-	open, err := t.get(openKey(c.Number))
-	if err != nil {
-		return err
-	}
-	switch {
-	case open == nil && !c.ended():
-		t.put(openKey(c.Number), []byte(c.Charge.ID))
-	case open != nil && c.ended():
-		t.delete(openKey(c.Number))
 	}
 	return save(t, chargeKey(c.Charge.ID), *c)
 }

@@ -165,7 +165,17 @@ func load[T any](r reader, key []byte) (record T, found bool, err error) {
 	if err != nil || value == nil {
 		return record, false, err
 	}
+	t, writes := r.(*tx)
+	writes = writes && (key[0] == kindDataset || key[0] == kindAllotment)
+	if writes {
+		if known, ok := t.hot.recordOf(key, value).(T); ok {
+			return known, true, nil
+		}
+	}
 	record, err = decode[T](value)
+	if writes && err == nil {
+		t.hot.setRecord(key, value, record)
+	}
 	return record, err == nil, err
 }
 

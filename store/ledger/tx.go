@@ -18,6 +18,7 @@ type reader interface {
 // tx is what one request reads and writes. It sees the writes of earlier requests of its batch and its own.
 type tx struct {
 	txn    *badger.Txn
+	hot    *hot
 	now    time.Time
 	kind   entryKind         // what the request is, for the chain
 	staged map[string][]byte // nil: deleted
@@ -29,7 +30,17 @@ func (t *tx) get(key []byte) ([]byte, error) {
 	if value, ok := t.staged[string(key)]; ok {
 		return value, nil
 	}
-	return get(t.txn, key)
+	if !isHot(key) {
+		return get(t.txn, key)
+	}
+	if value, known := t.hot.get(key); known {
+		return value, nil
+	}
+	value, err := get(t.txn, key)
+	if err == nil {
+		t.hot.set(string(key), value)
+	}
+	return value, err
 }
 
 // entryOverhead is what Badger adds to key and value of one write, rounded up; it also keeps the number of

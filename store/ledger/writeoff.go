@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -87,9 +88,9 @@ func (l *Ledger) decideWriteOff(t *tx, record writeOffRecord) error {
 		if err != nil {
 			return err
 		}
-		d.WrittenOff = append(d.WrittenOff, writtenOff{
+		d.WrittenOff = slices.Concat(d.WrittenOff, []writtenOff{{
 			Through: through, Cap: unknownLoss(d.Cap, record.Amount), Allotments: unknownLoss(allotments[name], record.Amount),
-		})
+		}})
 		d.Loads += lostLoads
 		if err := save(t, key, d); err != nil {
 			return err

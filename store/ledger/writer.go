@@ -106,7 +106,7 @@ func (l *Ledger) commitWaiting(first *request) {
 			l.finish(b)
 			b = l.newBatch()
 		}
-		b.add(r, staged, err)
+		b.add(l.hot, r, staged, err)
 	}
 	l.finish(b)
 }
@@ -147,7 +147,7 @@ func (l *Ledger) newBatch() *batch {
 
 // decide runs a request over the batch so far. What it writes is kept aside until it has succeeded.
 func (l *Ledger) decide(b *batch, req *request) (staged *tx, err error) {
-	staged = &tx{txn: b.txn, now: b.now, staged: map[string][]byte{}}
+	staged = &tx{txn: b.txn, hot: l.hot, now: b.now, staged: make(map[string][]byte, 16)}
 	if l.broken.Load() || b.err != nil {
 		return staged, errBroken()
 	}
@@ -175,7 +175,7 @@ func (l *Ledger) decide(b *batch, req *request) (staged *tx, err error) {
 }
 
 // add puts a decided request into the batch: its writes, or its refusal, which leaves nothing.
-func (b *batch) add(r *request, staged *tx, err error) {
+func (b *batch) add(h *hot, r *request, staged *tx, err error) {
 	r.err = err
 	b.requests = append(b.requests, r)
 	if err != nil || b.err != nil || len(staged.staged) == 0 {
@@ -189,6 +189,9 @@ func (b *batch) add(r *request, staged *tx, err error) {
 			err = b.txn.Delete([]byte(key))
 		} else {
 			err = b.txn.Set([]byte(key), value)
+		}
+		if isHot([]byte(key)) {
+			h.set(key, value)
 		}
 		if err != nil { // nothing of the batch is committed
 			b.err = fmt.Errorf("adding a write to its batch: %w", err)
@@ -207,6 +210,9 @@ func (l *Ledger) finish(b *batch) {
 	}
 	if b.err == nil && b.bytes > 0 {
 		b.err = l.commit(b)
+	}
+	if b.err != nil {
+		l.hot.forget()
 	}
 	for _, r := range b.requests {
 		if b.err != nil {
