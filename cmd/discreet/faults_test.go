@@ -8,12 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/discreet-analytics/discreet/store/ledger"
 )
-
-// ledgerOptions open the ledger of a stopped server.
-func ledgerOptions(witness string) ledger.Options { return ledger.Options{} }
 
 // TestKilledServerForgetsNothing kills the server again and again while 64 clients ask and repeat.
 //

@@ -25,6 +25,9 @@ const ownMounts = "DISCREET_TEST_FILE_SYSTEM"
 //
 //	DISCREET_FILLS=20 go test -run TestFullDiskEndsNothing -v -timeout 1h ./cmd/discreet
 func TestFullDiskEndsNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the processes of this test share nothing that the race detector could watch")
+	}
 	if dir := os.Getenv(ownMounts); dir != "" {
 		if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 			t.Fatal(err)
@@ -56,7 +59,7 @@ func TestFullDiskEndsNothing(t *testing.T) {
 }
 
 func fillDisk(t *testing.T, home string) {
-	fills, seed := setting(t, "DISCREET_FILLS", short(3)), setting(t, "DISCREET_SEED", 1)
+	fills, seed := setting(t, "DISCREET_FILLS", 3), setting(t, "DISCREET_SEED", 1)
 	choose := rand.New(rand.NewPCG(uint64(seed), 1))
 	// Questions are refused below 64 MiB.
 	p := newProcess(t, home, "--keep-free", "512MiB", "--reserve", "192MiB")

@@ -23,6 +23,7 @@ import (
 	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/store/ledger"
+	"github.com/discreet-analytics/discreet/store/ledger/verify"
 )
 
 // process is discreet serve as a process of its own, which can be killed and started again over its directory.
@@ -299,9 +300,16 @@ func (a *asker) keys() []int {
 // sent has one charge, nothing else was charged, and the accounts are the exact sums.
 func (a *asker) checkBooks(dir, witness string) {
 	a.t.Helper()
-	l, err := ledger.Open(filepath.Join(dir, "ledger"), ledgerOptions(witness))
+	report, err := verify.Ledger(context.Background(), filepath.Join(dir, "ledger"), verify.Options{Witness: witness})
+	if err != nil || report.Finding != nil {
+		a.t.Fatalf("the ledger does not verify: %v, %v", report.Finding, err)
+	}
+	l, err := ledger.Open(filepath.Join(dir, "ledger"), ledger.Options{Witness: witness})
 	if err != nil {
 		a.t.Fatal(err)
+	}
+	if s := l.Status(); s.State != ledger.StateOK {
+		a.t.Errorf("the ledger refuses: %s", s.Reason)
 	}
 	defer func() {
 		if err := l.Close(); err != nil {
