@@ -19,6 +19,9 @@ func main() {
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal drains; a second one ends the process, should the drain hang on a disk that went away.
+	// What was acknowledged is synced either way.
+	context.AfterFunc(ctx, stop)
 	code := run(ctx, os.Args[1:], terminal{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookup: os.LookupEnv}, production())
 	stop()
 	os.Exit(code)
