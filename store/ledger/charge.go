@@ -229,12 +229,12 @@ func (l *Ledger) repeat(t *tx, r answer.ChargeRequest, earlier idempotencyRecord
 // answered any more. An attempt is dead when its lease has ended, or when it began in an earlier opening of
 // the ledger: one process at a time holds it.
 func (l *Ledger) nextAttempt(t *tx, r answer.ChargeRequest, c *chargeRecord) error {
+	if c.Failure = l.settled(c, t.now); c.Failure != nil {
+		return nil
+	}
 	if l.alive(c, t.now) {
 		return &dp.Error{Code: dp.CodeUnavailable, RetryAfter: c.Lease.Sub(t.now),
 			Message: "this question is being answered: ask again with the same Idempotency-Key, which costs nothing more"}
-	}
-	if c.Failure = l.settled(c, t.now); c.Failure != nil {
-		return nil
 	}
 	switch {
 	case c.Plan != r.Plan:

@@ -56,6 +56,9 @@ type Ledger struct {
 	// head is where the durable chain ends. The writer changes it while it holds durable.
 	head   head
 	latest time.Time // of all entries, as the ledger was opened
+	// lost is the number of the last write-off, 0 without one: charges before it that had no outcome may have had
+	// one in what was lost, and get none any more.
+	lost atomic.Uint64
 	// refusal is set while nothing but a write-off is written.
 	refusal atomic.Pointer[refusal]
 	// broken is set once a commit failed: what is on disk is then unknown until the directory is opened again.

@@ -178,7 +178,9 @@ func (l *Ledger) inspect() (r replayed, err error) {
 	if l.id, err = parseID(m.ID); err != nil {
 		return r, fmt.Errorf("reading the ledger's id: %w", errLost)
 	}
-	return r, nil
+	lost, err := lastWriteOff(txn)
+	l.lost.Store(lost)
+	return r, err
 }
 
 // found begins a new ledger. Its witness comes first: if the process ends in between, the next one takes over

@@ -33,7 +33,7 @@ func (l *Ledger) Publish(ctx context.Context, charge string, attempt int, o answ
 	published := false
 	err := l.write(ctx, func(t *tx) (err error) {
 		t.kind = entryOutcome
-		c, published, err = decideOutcome(t, charge, attempt, o, content)
+		c, published, err = l.decideOutcome(t, charge, attempt, o, content)
 		return err
 	})
 	if err != nil {
@@ -51,7 +51,7 @@ func (l *Ledger) Publish(ctx context.Context, charge string, attempt int, o answ
 }
 
 // decideOutcome ends a charge, unless it has ended or a newer attempt runs: then what was brought is dropped.
-func decideOutcome(t *tx, charge string, attempt int, o answer.Outcome, content blob) (c chargeRecord, published bool, err error) {
+func (l *Ledger) decideOutcome(t *tx, charge string, attempt int, o answer.Outcome, content blob) (c chargeRecord, published bool, err error) {
 	c, found, err := load[chargeRecord](t, chargeKey(charge))
 	if err != nil {
 		return c, false, err
@@ -62,6 +62,11 @@ func decideOutcome(t *tx, charge string, attempt int, o answer.Outcome, content 
 	if c.ended() || attempt != c.Attempts {
 		content.remove(t)
 		return c, false, nil
+	}
+	if c.Number < l.lost.Load() {
+		content.remove(t)
+		c.Failure = l.settled(&c, t.now)
+		return c, false, saveCharge(t, &c)
 	}
 	if o.Failure != nil {
 		failure := *o.Failure

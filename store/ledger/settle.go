@@ -21,7 +21,7 @@ func (l *Ledger) Renew(ctx context.Context, charge string, attempt int) error {
 		if err != nil {
 			return err
 		}
-		if c.ended() || c.Attempts != attempt || c.Opening != l.opening {
+		if c.ended() || c.Attempts != attempt || c.Opening != l.opening || c.Number < l.lost.Load() {
 			return answer.ErrAttemptLost
 		}
 		c.Lease = t.now.Add(l.lease)
@@ -58,7 +58,7 @@ func isClosing(err error, quit <-chan struct{}) bool {
 }
 
 // settle gives a failure as outcome to every open charge that no attempt will answer any more: after the third
-// one died, or once SettleAfter has passed since the charge. The charge stands.
+// one died, once SettleAfter has passed since the charge, or where a write-off came after it. The charge stands.
 func (l *Ledger) settle(ctx context.Context) error {
 	var dead []string
 	now := l.clock()
@@ -102,7 +102,12 @@ func (l *Ledger) alive(c *chargeRecord, now time.Time) bool {
 // settled is the failure that ends a charge to which no attempt will give an outcome; nil while one may.
 func (l *Ledger) settled(c *chargeRecord, now time.Time) *dp.Error {
 	switch {
-	case c.ended() || l.alive(c, now):
+	case c.ended():
+		return nil
+	case c.Number < l.lost.Load():
+		return &dp.Error{Code: dp.CodeUnavailable,
+			Message: "whether this question was answered is lost, and the charge stands: ask again with a new Idempotency-Key, which is charged anew"}
+	case l.alive(c, now):
 		return nil
 	case c.Attempts >= maxAttempts:
 		return &dp.Error{Code: dp.CodeUnavailable,

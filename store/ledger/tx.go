@@ -23,6 +23,7 @@ type tx struct {
 	kind   entryKind         // what the request is, for the chain
 	staged map[string][]byte // nil: deleted
 	bytes  int               // what staged takes in a transaction, at most
+	lost   uint64            // number of the write-off that this is; 0: it is none
 	long   bool              // a key is longer than any that is meant
 }
 

@@ -27,7 +27,7 @@ const (
 // the ledger refuses, and where somebody knows that ledger and witness were restored together. Of every account
 // of every dataset, up to the block of now and to every block that was charged or loaded, it spends the whole
 // budget in force, or the amount if that is greater: nothing more is admitted there until an officer raises the
-// budget. An amount is due where a budget may have been higher in what was lost. dp/PRIVACY.md says why this
+// budget. Charges without an outcome end as failed, for what was lost may have answered them. An amount is due where a budget may have been higher in what was lost. dp/PRIVACY.md says why this
 // suffices, and what else to look after.
 //
 // Errors: CodeInvalidInput without a reason or with a negative amount; CodeConflict where another process holds
@@ -101,6 +101,7 @@ func (l *Ledger) decideWriteOff(t *tx, record writeOffRecord) error {
 	if err != nil {
 		return err
 	}
+	t.lost = number
 	if err := save(t, writeOffKey(number), record); err != nil {
 		return err
 	}
@@ -160,6 +161,15 @@ func keysUnder(t *tx, prefix []byte) (keys [][]byte, err error) {
 		return true, nil
 	})
 	return keys, err
+}
+
+// lastWriteOff is the number of the last write-off, 0 without one.
+func lastWriteOff(txn *badger.Txn) (number uint64, err error) {
+	err = view{txn}.walk([]byte{kindWriteOff}, nil, descending, func(key, _ []byte) (bool, error) {
+		number = numberOf(key)
+		return false, nil
+	})
+	return number, err
 }
 
 // writtenOffSince tells whether the last entry wrote off what is missing as of this witness: the process ended

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/accounting"
+	"github.com/discreet-analytics/discreet/dp/answer"
 )
 
 // behind is a ledger that was restored from an older copy: alice's second charge is not in it.
@@ -30,7 +32,7 @@ func TestWriteOffSpendsAllThatWasInForce(t *testing.T) {
 	check(t, f.WriteOff(ctx, "root", "restored the copy of last night", nil))
 
 	s := f.Status()
-	if s.State != StateOK || s.Length != before.Length+1 {
+	if s.State != StateOK || s.Length != before.Length+2 { // the second settles bob's charge
 		t.Fatalf("the status is %+v", s)
 	}
 	// One that was charged, and one that was not.
@@ -230,7 +232,13 @@ func TestWriteOffAfterTheWitnessMoved(t *testing.T) {
 
 // The write-off is durable before the witness is set anew. If the process ends in between, the next one goes on.
 func TestWriteOffWhoseWitnessWasNotSetAnewIsNotDueAgain(t *testing.T) {
-	f := behind(t)
+	f := newFixture(t)
+	f.publish(f.charge(ask(alice, "plan")), "rel_0", "plan")
+	old := f.copied()
+	f.publish(f.charge(ask(alice, "lost")), "rel_1", "lost")
+	check(t, f.Ledger.Close())
+	old.witness = f.site().witness
+	f = f.at(old)
 	before := f.Status().Witness + ".before"
 	copyFile(t, f.Status().Witness, before)
 	check(t, f.WriteOff(ctx, "root", "lost", nil))
@@ -258,6 +266,67 @@ func (f *fixture) copiedFrom(witness string) site {
 	copyDir(f.t, f.dir, dir)
 	copyFile(f.t, witness, dir+".witness")
 	return site{dir, dir + ".witness"}
+}
+
+// What was lost may hold the answer to a charge that is remembered as open: another draw would be one that
+// nobody paid for.
+func TestOpenChargeIsNotAnsweredAfterAWriteOff(t *testing.T) {
+	f := newFixture(t)
+	r := keyed(ask(alice, "plan"), "key", 1)
+	c := f.charge(r)
+	old := f.copied()
+	f.publish(c, "rel_lost", "plan")
+	check(t, f.Ledger.Close())
+	old.witness = f.site().witness
+	g := f.at(old)
+	check(t, g.WriteOff(ctx, "root", "lost", nil))
+	if open := g.openCharges(); len(open) != 0 {
+		t.Fatalf("open charges %v", open)
+	}
+	again, err := g.Charge(ctx, r)
+	check(t, err)
+	if again.Outcome == nil || again.Outcome.Failure == nil || again.Outcome.Failure.Code != dp.CodeUnavailable {
+		t.Fatalf("asked again: %+v", again)
+	}
+}
+
+func TestRunningAttemptCannotPublishAfterAWriteOff(t *testing.T) {
+	f := newFixture(t)
+	small, big := f.charge(ask(alice, "small")), f.charge(ask(alice, "plan"))
+	free := f.hold() // so that the write-off and what follows wait together
+	off, renewed := make(chan error), make(chan error)
+	go func() { off <- f.WriteOff(ctx, "root", "ledger and witness were restored together", nil) }()
+	for len(f.queue) < 1 {
+		time.Sleep(time.Millisecond)
+	}
+	go func() { renewed <- f.Renew(ctx, small.Charge.ID, small.Attempt) }()
+	for len(f.queue) < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	free()
+	check(t, <-off)
+	if err := <-renewed; !errors.Is(err, answer.ErrAttemptLost) {
+		t.Fatalf("a lease was renewed: %v", err)
+	}
+	for _, c := range []answer.Charged{small, big} {
+		plan := f.planOf(c)
+		groups := 8_000 // in pieces that are written before
+		if plan == "small" {
+			groups = 1
+		}
+		r := large(c, "rel_"+plan, groups)
+		r.Plan = plan
+		o, err := f.Publish(ctx, c.Charge.ID, c.Attempt, answer.Outcome{Release: r})
+		check(t, err)
+		if o.Failure == nil {
+			t.Fatal("a charge from before the write-off was answered")
+		}
+	}
+	for key := range f.dump() {
+		if key[0] == kindRelease || key[0] == kindBlob || key[0] == kindUnfinished || key[0] == kindOpen {
+			t.Fatalf("a key of kind %c is left", key[0])
+		}
+	}
 }
 
 func TestWriteOffIsRecorded(t *testing.T) {

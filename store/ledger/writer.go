@@ -107,6 +107,10 @@ func (l *Ledger) commitWaiting(first *request) {
 			b = l.newBatch()
 		}
 		b.add(l.hot, r, staged, err)
+		if b.lost > 0 { // what follows is decided by what it changed
+			l.finish(b)
+			b = l.newBatch()
+		}
 	}
 	l.finish(b)
 }
@@ -132,9 +136,9 @@ type batch struct {
 	head     head // of the chain, with the entries of this batch
 	requests []*request
 	bytes    int
-	anew     bool  // holds a write-off: the witness is set anew
-	full     error // why nothing may be written
-	err      error // a failure that concerns the whole batch
+	lost     uint64 // number of the write-off that it ends with, over which the witness is set anew
+	full     error  // why nothing may be written
+	err      error  // a failure that concerns the whole batch
 }
 
 func (l *Ledger) newBatch() *batch {
@@ -199,7 +203,7 @@ func (b *batch) add(h *hot, r *request, staged *tx, err error) {
 		}
 	}
 	b.bytes += staged.bytes
-	b.anew = b.anew || staged.kind == entryWriteOff
+	b.lost = staged.lost
 }
 
 // finish commits a batch and then answers its requests.
@@ -244,7 +248,8 @@ func (l *Ledger) commit(b *batch) error {
 		return errBroken()
 	}
 	l.head = b.head
-	if b.anew {
+	if b.lost > 0 {
+		l.lost.Store(b.lost)
 		l.refusal.Store(nil)
 	}
 	return nil
@@ -252,7 +257,7 @@ func (l *Ledger) commit(b *batch) error {
 
 // checkWitness makes sure, before anything is committed, that the witness is this process's to write.
 func (l *Ledger) checkWitness(b *batch) error {
-	if b.anew {
+	if b.lost > 0 {
 		return l.takeWitness()
 	}
 	err := l.witness.still()
