@@ -20,7 +20,7 @@ type benchLedger struct{ l *ledger.Ledger }
 const asker = "asker"
 
 func openLedger(ctx context.Context, dir string, accounts int) (*benchLedger, error) {
-	l, err := ledger.Open(dir, ledger.Options{Clock: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Lease: time.Minute})
+	l, err := ledger.Open(dir, ledger.Options{Clock: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Lease: time.Minute, Witness: dir + ".witness"})
 	if err != nil {
 		return nil, fmt.Errorf("opening the ledger: %w", err)
 	}
