@@ -57,7 +57,7 @@ func TestSecondCertificateMatchesPublishedValues(t *testing.T) {
 func TestCertificatesAgreeWithAdmission(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 5))
 	c := newCertificates()
-	budgets := make([]budget, 60)
+	budgets := make([]budget, 20)
 	for i := range budgets {
 		budgets[i] = budget{Epsilon: int64(math.Exp(random.Float64()*18-4) * 1e9), Delta: 4 * int64(math.Exp(random.Float64()*36))} // whose quarter and half are whole
 		if i%10 == 0 {

@@ -349,6 +349,9 @@ func (s *step) continueCharge(w *write, id string) error {
 	if after.Attempts < 1 || after.Attempts > maxAttempts {
 		return misfitf("charge %s has %d attempts; there are at most %d", id, after.Attempts, maxAttempts)
 	}
+	if o.lost && (after.Release != "" || before != nil && after.Attempts > before.Attempts) {
+		return misfitf("charge %s is answered after a write-off: it may have been answered in what was lost, by other noise", id)
+	}
 	if after.ended() {
 		return s.end(o, &after, id)
 	}

@@ -136,13 +136,10 @@ func (f *fixture) charge(r answer.ChargeRequest) answer.Charged {
 	return c
 }
 
-// publish answers a charge with so many groups, and tells whether that became its outcome.
-func (f *fixture) publish(c answer.Charged, id, plan string, groups int) bool {
+// publish answers a charge with a release of about so many bytes, and tells whether that became its outcome.
+func (f *fixture) publish(c answer.Charged, id, plan string, size int) bool {
 	f.t.Helper()
-	list := make([]dp.Group, groups)
-	for i := range list {
-		list[i] = dp.Group{Key: []string{"DE <&>"}, Values: []dp.Value{{Value: float64(i), Low: 1. / 3, High: 23, SD: 5.98}}}
-	}
+	list := []dp.Group{{Key: []string{"DE <&>" + strings.Repeat("x", size)}, Values: []dp.Value{{Value: 12.1, Low: 1. / 3, High: 23, SD: 5.98}}}}
 	o, err := f.Publish(f.t.Context(), c.Charge.ID, c.Attempt, answer.Outcome{Release: &dp.Release{
 		ID: id, Dataset: c.Charge.Dataset, PolicyVersion: c.Snapshot.PolicyVersion, Plan: plan, AsOf: c.Charge.At,
 		Confidence: "0.95", By: []string{"country"}, Metrics: []string{"customers"},

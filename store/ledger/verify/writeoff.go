@@ -45,6 +45,9 @@ func (s *step) writeOff() error {
 				return err
 			}
 		}
+		for _, o := range s.open {
+			o.lost = true
+		}
 		s.answers = o.answers()
 	}
 	return nil
