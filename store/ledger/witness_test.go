@@ -423,7 +423,7 @@ func TestFlippedBitNeverGivesBudgetBack(t *testing.T) {
 }
 
 // flipsOfAFile is how many bits of each file are flipped, one at a time.
-const flipsOfAFile = 6
+const flipsOfAFile = 4
 
 func (f *fixture) afterFlip(s site, want map[string]string) flipped {
 	f.t.Helper()
