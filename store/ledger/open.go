@@ -116,13 +116,13 @@ func Open(dir string, o Options) (*Ledger, error) {
 		return nil, err
 	}
 	go l.run()
-	go l.settleOpen()
 	if l.refusal.Load() == nil {
 		if err := l.begin(context.Background()); err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
 	}
 	l.opened.Store(true)
+	go l.settleOpen()
 	return l, nil
 }
 

@@ -2,7 +2,9 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -74,21 +76,40 @@ func (l *Ledger) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range dead {
-		err := l.write(ctx, func(t *tx) error {
-			t.kind = entrySettle
-			c, err := mustLoad[chargeRecord](t, chargeKey(id))
-			if err != nil {
-				return err
+	return l.settleEach(ctx, dead)
+}
+
+// settlers is how many settle at once, so that they share commits.
+const settlers = 64
+
+func (l *Ledger) settleEach(ctx context.Context, dead []string) error {
+	errs := make([]error, min(settlers, len(dead)))
+	var group sync.WaitGroup
+	for worker := range errs {
+		group.Go(func() {
+			for i := worker; i < len(dead) && errs[worker] == nil; i += len(errs) {
+				errs[worker] = l.settleOne(ctx, dead[i])
 			}
-			if c.Failure = l.settled(&c, t.now); c.Failure == nil {
-				return nil // an attempt began, or published, meanwhile
-			}
-			return saveCharge(t, &c)
 		})
+	}
+	group.Wait()
+	return errors.Join(errs...)
+}
+
+func (l *Ledger) settleOne(ctx context.Context, id string) error {
+	err := l.write(ctx, func(t *tx) error {
+		t.kind = entrySettle
+		c, err := mustLoad[chargeRecord](t, chargeKey(id))
 		if err != nil {
-			return fmt.Errorf("settling charge %s: %w", id, err)
+			return err
 		}
+		if c.Failure = l.settled(&c, t.now); c.Failure == nil {
+			return nil // an attempt began, or published, meanwhile
+		}
+		return saveCharge(t, &c)
+	})
+	if err != nil {
+		return fmt.Errorf("settling charge %s: %w", id, err)
 	}
 	return nil
 }
