@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
+	"github.com/dgraph-io/badger/v4/table"
 )
 
 // The sizes of the storage engine. The ledger is small and hot; what matters is that each write is synced.
@@ -58,28 +60,39 @@ func (e engineLog) Debugf(string, ...any) {}
 
 // openEngine opens the database.
 func openEngine(dir string, o Options) (db *badger.DB, err error) {
-	if err := checkTables(dir); err != nil {
-		return nil, err
-	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%v: %w", p, errLost)
 		}
 	}()
-	return badger.Open(engineOptions(dir, o.Log))
+	engine := engineOptions(dir, o.Log)
+	if err := checkTables(dir, engine); err != nil {
+		return nil, err
+	}
+	return badger.Open(engine)
 }
 
-// checkTables checks the end of every table, by which Badger finds the rest: it opens tables in goroutines of its
-// own, and a length or a kind of checksum that is wrong there ends the process.
-func checkTables(dir string) error {
-	tables, err := fs.Glob(os.DirFS(dir), "*.sst")
+// checkTables checks the end of every table that the database lists, by which Badger finds the rest: it opens tables
+// in goroutines of its own, and a length or a kind of checksum that is wrong there ends the process. A table that
+// is not listed was being written when a process died; Badger removes it.
+func checkTables(dir string, o badger.Options) error {
+	list, err := os.Open(filepath.Join(dir, badger.ManifestFilename))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("listing the ledger's tables: %w", err)
 	}
-	for _, path := range tables {
+	defer list.Close() // it was only read
+	listed, _, err := badger.ReplayManifestFile(list, o.ExternalMagicVersion, o)
+	if err != nil {
+		return fmt.Errorf("listing the ledger's tables: %w: %w", err, errLost)
+	}
+	for number := range listed.Tables {
+		path := table.IDToFilename(number)
 		data, err := os.ReadFile(filepath.Join(dir, path))
 		if err != nil {
-			return fmt.Errorf("reading a table of the ledger: %w", err)
+			return fmt.Errorf("reading a table of the ledger: %w: %w", err, errLost)
 		}
 		if !wholeTable(data) {
 			return fmt.Errorf("the file %s of the ledger is damaged: %w", path, errLost)
