@@ -260,6 +260,9 @@ func (l *Ledger) checkWitness(b *batch) error {
 	if b.lost > 0 {
 		return l.takeWitness()
 	}
+	if r := l.refusal.Load(); r != nil { // what was decided may rest on a batch that was refused
+		return r.err()
+	}
 	err := l.witness.still()
 	if err != nil {
 		r := &refusal{state: StateMoved, cause: "its witness was written or replaced by something else while the ledger was open"}
