@@ -63,10 +63,10 @@ func (h *harness) start(noise mechanism.Noise) (started string, stop func()) {
 			terminal{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, lookup: noEnvironment},
 			surroundings{noise: noise, clock: time.Now, state: func() (string, error) { return h.state, nil }})
 	}()
-	address := regexp.MustCompile(`http://[0-9.:]+\n(First start[^\n]*\n[^\n]*\n)?`)
+	address := regexp.MustCompile(`http://[0-9.:]+\n`)
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if found := address.FindString(stdout.String()); found != "" {
-			h.url = strings.TrimSpace(strings.SplitN(found, "\n", 2)[0])
+			h.url = strings.TrimSpace(found)
 			break
 		}
 		select {

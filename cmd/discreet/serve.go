@@ -63,10 +63,11 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 	if now := s.ledger.Status(); now.State != ledger.StateOK {
 		fmt.Fprintf(t.stdout, "No question is answered that was not answered before: %s. Its witness is %s.\n", now.Reason, now.Witness)
 	}
-	fmt.Fprintf(t.stdout, "discreet serves %s on %s://%s\n", c.Data, scheme, listener.Addr())
 	if secret != "" {
 		fmt.Fprintf(t.stdout, "First start. The officer's key, shown this once and stored nowhere:\n  %s\nNext, as the officer: discreet dataset draft, dataset apply, consumer add.\n", secret)
 	}
+	// The address comes last: who waits for it has seen all else.
+	fmt.Fprintf(t.stdout, "discreet serves %s on %s://%s\n", c.Data, scheme, listener.Addr())
 	return errors.Join(s.serve(ctx, listener), s.close())
 }
 
