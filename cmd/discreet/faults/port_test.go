@@ -46,6 +46,7 @@ func use[T any](p *port, ctx context.Context, do func() (T, error)) (result T, e
 	if err := p.pause(ctx); err != nil {
 		return none, err
 	}
+	p.world.wrote = true
 	if p.world.choose.IntN(20) > 0 {
 		if result, err = do(); err != nil {
 			return result, err
