@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -186,7 +185,7 @@ func measureHTTP(ctx context.Context, dir string, runs int, each time.Duration) 
 		}
 		fmt.Printf("| GET /v1/releases/{id}, %d bytes | %d | %.0f | %s | %s |\n", len(content), clients, ours.perSecond, short(ours.p50), short(ours.p99))
 		fmt.Printf("| bare Fiber handler, the same bytes | %d | %.0f | %s | %s |\n", clients, theirs.perSecond, short(theirs.p50), short(theirs.p99))
-		fmt.Printf("| %s | %d | %.2f | | |\n", strings.Repeat("=", 3)+" ratio", clients, ours.perSecond/theirs.perSecond)
+		fmt.Printf("| ratio | %d | %.2f | | |\n", clients, ours.perSecond/theirs.perSecond)
 	}
 	return nil
 }
