@@ -52,8 +52,8 @@ func (m *model) answered(q question, a answer.Answer) error {
 		return fmt.Errorf("release %s changed", a.Release.ID)
 	}
 	m.shown[a.Release.ID] = a.Release
-	if q.key == "" {
-		return nil
+	if q.key == "" || a.Reused && a.Charge.Loss == (dp.Loss{}) {
+		return nil // reading again what the asker holds is free and binds no key: it is no outcome of a charge
 	}
 	name := q.asker + "/" + q.key
 	if charge, ok := m.byKey[name]; ok && charge != a.Charge.ID {
