@@ -7,6 +7,7 @@ replace github.com/discreet-analytics/discreet => ../
 require (
 	github.com/discreet-analytics/discreet v0.0.0
 	github.com/gofiber/fiber/v2 v2.52.15
+	github.com/hanwen/go-fuse/v2 v2.12.1
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/valyala/fasthttp v1.71.0
 )

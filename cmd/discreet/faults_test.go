@@ -1,11 +1,8 @@
 package main
 
 import (
-	"context"
 	"math/rand/v2"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -23,26 +20,7 @@ func TestKilledServerForgetsNothing(t *testing.T) {
 	p := newProcess(t, t.TempDir())
 	a := newAsker(t, p, p.openShop())
 
-	ctx, cancel := context.WithCancel(t.Context())
-	var clients sync.WaitGroup
-	var next atomic.Int64
-	for i := range 64 {
-		choose := rand.New(rand.NewPCG(uint64(seed), uint64(i)+2))
-		clients.Go(func() {
-			for ctx.Err() == nil {
-				key := int(next.Load())
-				if key == 0 || choose.IntN(3) > 0 {
-					key = int(next.Add(1))
-				} else {
-					key = max(1, key-choose.IntN(min(key, 500))) // some under way, some answered long ago
-				}
-				if a.ask(ctx, key) != nil {
-					time.Sleep(5 * time.Millisecond) // the server is gone, or says when to ask again
-				}
-			}
-		})
-	}
-
+	stop := a.keepAsking(64, uint64(seed))
 	var slowest time.Duration
 	for kill := 0; kill < kills || a.retries.Load() < int64(retries); kill++ {
 		settled := a.settled()
@@ -63,9 +41,7 @@ func TestKilledServerForgetsNothing(t *testing.T) {
 			}
 		}
 	}
-	cancel()
-	clients.Wait()
-
+	stop()
 	a.askAgain(t.Context())
 	if err := p.stop(); err != nil {
 		t.Fatalf("stopping the server: %v: %s", err, p.lastWords())

@@ -101,6 +101,9 @@ func TestImportRuleRefusesWhatItIsThereFor(t *testing.T) {
 	}
 }
 
+// sharedByStores are what the stores are built of.
+var sharedByStores = []string{"store/load", "store/secrets", "store/durable", "store/engine"}
+
 // mayImport holds the directions: cmd -> api, store, dp; api -> dp; store -> dp and what stores share; within
 // dp each package only what stands before it.
 func mayImport(from, to string) bool {
@@ -115,7 +118,7 @@ func mayImport(from, to string) bool {
 	case "api":
 		return top(own) == "dp" || top(own) == "api"
 	case "store":
-		return top(own) == "dp" || own == "store/load" || own == "store/secrets" || own == from
+		return top(own) == "dp" || slices.Contains(sharedByStores, own) || own == from
 	case "dp":
 		return top(own) == "dp" && (own == from || height(own) < height(from))
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -35,12 +36,23 @@ type process struct {
 
 	command *exec.Cmd
 	stderr  *safeBuffer
+	stdout  *safeBuffer
 	printed string // by the last start
 	ended   chan error
 }
 
 // newProcess serves a new data directory below home until the test ends.
 func newProcess(t testing.TB, home string, flags ...string) *process {
+	t.Helper()
+	p := idleProcess(t, home, flags...)
+	if err := p.start(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// idleProcess has yet to be started.
+func idleProcess(t testing.TB, home string, flags ...string) *process {
 	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -51,9 +63,6 @@ func newProcess(t testing.TB, home string, flags ...string) *process {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.kill)
-	if err := p.start(); err != nil {
-		t.Fatal(err)
-	}
 	return p
 }
 
@@ -65,7 +74,8 @@ const hang = 2 * time.Minute
 
 // start returns once the server answers.
 func (p *process) start() error {
-	p.stderr = &safeBuffer{}
+	p.stderr, p.stdout = &safeBuffer{}, &safeBuffer{}
+	output := p.stdout
 	p.command = exec.Command(os.Args[0], append([]string{"serve", "--data", p.data(), "--listen", p.address}, p.flags...)...)
 	p.command.Env = append(os.Environ(), asCommand+"=1", "DISCREET_WITNESS="+filepath.Join(p.home, "witness"))
 	p.command.Stderr = p.stderr
@@ -79,12 +89,11 @@ func (p *process) start() error {
 	ended := make(chan error, 1)
 	p.ended = ended
 	serving := make(chan string, 1)
-	var output safeBuffer
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
 		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			fmt.Fprintln(&output, lines.Text())
+			fmt.Fprintln(output, lines.Text())
 			if strings.Contains(lines.Text(), "http://") || keyIn(lines.Text()) != "" {
 				select {
 				case serving <- "":
@@ -241,6 +250,33 @@ func (a *asker) ask(ctx context.Context, key int) error {
 		a.t.Errorf("key %d: %v", key, err)
 	}
 	return err
+}
+
+// keepAsking has clients ask under new keys, and again under earlier ones, until stop is called.
+func (a *asker) keepAsking(clients int, seed uint64) (stop func()) {
+	ctx, cancel := context.WithCancel(a.t.Context())
+	var asking sync.WaitGroup
+	var next atomic.Int64
+	for i := range clients {
+		choose := rand.New(rand.NewPCG(seed, uint64(i)+2))
+		asking.Go(func() {
+			for ctx.Err() == nil {
+				key := int(next.Load())
+				if key == 0 || choose.IntN(3) > 0 {
+					key = int(next.Add(1))
+				} else {
+					key = max(1, key-choose.IntN(min(key, 500))) // some under way, some answered long ago
+				}
+				if a.ask(ctx, key) != nil {
+					time.Sleep(5 * time.Millisecond) // the server is gone, or says when to ask again
+				}
+			}
+		})
+	}
+	return func() {
+		cancel()
+		asking.Wait()
+	}
 }
 
 func firstValue(r wire.Release) float64 { return r.Groups[0].Values["customers"].Value }

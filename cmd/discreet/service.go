@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -80,9 +79,6 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 	}()
 
 	dir := in.dir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return s, fmt.Errorf("making the data directory: %w", err)
-	}
 	// The disk is watched before any file is written.
 	in.disk.Log = log
 	if s.disk, err = disk.Open(dir, in.disk); err != nil {

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"os"
 	"runtime"
 	"sync"
 
@@ -21,6 +20,7 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/store/engine"
 	"github.com/discreet-analytics/discreet/store/load"
 )
 
@@ -99,7 +99,7 @@ func DefaultOptions() Options {
 // Open opens the rows in dir, making them where there are none, and removes what loads left that were never
 // committed. The catalog must be open already. Close it before the catalog.
 func Open(dir string, catalog Catalog, secrets Secrets, o Options) (*Store, error) {
-	db, err := badger.Open(badgerOptions(dir, o))
+	db, err := engine.Open(badgerOptions(dir, o))
 	if err != nil {
 		return nil, fmt.Errorf("opening rows: %w", err)
 	}
@@ -142,22 +142,6 @@ func (s *Store) room() error {
 		return nil
 	}
 	return s.options.Room()
-}
-
-// syncDir makes the names of Badger's files durable. Badger syncs what it writes into a new file, but not the
-// directory that names it (ristretto 2.2.0, z.OpenMmapFileUsing, does so only for files of size 0).
-func (s *Store) syncDir() error {
-	if runtime.GOOS == "windows" { // where directories cannot be synced
-		return nil
-	}
-	d, err := os.Open(s.dir)
-	if err == nil {
-		err = errors.Join(d.Sync(), d.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("syncing the directory of rows: %w", err)
-	}
-	return nil
 }
 
 // readLayout fixes the number of shards when the store is made, and keeps it ever after.

@@ -9,6 +9,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/store/durable"
 	"github.com/discreet-analytics/discreet/store/load"
 )
 
@@ -141,8 +142,10 @@ func (w *writer) commit(ctx context.Context, done dp.Load) error {
 	if err := w.store.setLoad(done, committing); err != nil {
 		return err
 	}
-	if err := w.store.syncDir(); err != nil {
-		return err
+	// Badger syncs what it writes into a new file, but not the directory that names it (ristretto 2.2.0,
+	// z.OpenMmapFileUsing, does so only for files of size 0).
+	if err := durable.SyncDir(w.store.dir); err != nil {
+		return fmt.Errorf("making the rows of dataset %s durable: %w", done.Dataset, err)
 	}
 	w.inDoubt = true
 	if err := w.store.catalog.CommitLoad(context.WithoutCancel(ctx), done); err != nil {

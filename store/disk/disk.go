@@ -35,6 +35,8 @@
 // of 4 MiB; of the rows 80 MiB each for table and log, and again 4 MiB. It is made whole again as soon as there
 // is room, and before writes are admitted again.
 //
+// A new file's name is synced at the same time, which Badger forgets for the tables that it writes out of memory.
+//
 // What it does not see: a quota of the user below that of the file system. On systems other than Linux there is
 // neither watch nor reserve.
 package disk
@@ -51,6 +53,7 @@ import (
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/store/durable"
 )
 
 // Watch guards the file system of one directory. It is safe for concurrent use.
@@ -123,7 +126,7 @@ type system interface {
 // Open begins to guard the file system of dir, which is made where there is none. It must be open before any
 // storage engine is opened below dir, and closed after all of them.
 func Open(dir string, o Options) (*Watch, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
 	}
 	real, err := filepath.Abs(dir)
@@ -164,7 +167,7 @@ func (w *Watch) Close() error {
 // empties it and writes it again, gives that block away for microseconds only; where another program was
 // faster all the same, it is tried again.
 func (w *Watch) OpenEngine(dir string, open func() error) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil && !IsFull(err) {
+	if err := durable.MakeDir(dir); err != nil && !IsFull(err) {
 		return err
 	}
 	for attempt := 1; ; attempt++ {

@@ -10,6 +10,8 @@ import (
 	_ "unsafe" // for go:linkname
 
 	"golang.org/x/sys/unix"
+
+	"github.com/discreet-analytics/discreet/store/durable"
 )
 
 // Badger creates its tables with O_EXCL and writes them at once, so nothing outside of it can allocate them in
@@ -96,6 +98,11 @@ func (w *Watch) prepare(fd int, path string, length int64) error {
 	err = w.provide(fd, 0, length)
 	if err == nil {
 		err = w.lengthenManifest(filepath.Dir(path))
+	}
+	if err == nil && before == 0 {
+		// Badger lists a new table, and deletes the log it was made of, without syncing the directory that names the
+		// table (v4.9.6, db.handleMemTableFlush); and a log as well as what it acknowledges there.
+		return durable.SyncDir(filepath.Dir(path))
 	}
 	if err == nil {
 		return nil

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/store/durable"
 )
 
 // State is what a ledger's witness makes of it.
@@ -97,9 +98,6 @@ func (l *Ledger) refuseWrites(r *refusal) {
 // the directory holds does not fit together.
 func Open(dir string, o Options) (*Ledger, error) {
 	o = o.withDefaults()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making the ledger's directory: %w", err)
-	}
 	db, err := openEngine(dir, o)
 	if err != nil {
 		return nil, fmt.Errorf("opening the ledger's database: %w", err)
@@ -413,5 +411,5 @@ func (l *Ledger) writeCreated() error {
 	if err := os.Rename(file.Name(), filepath.Join(l.dir.path, createdName)); err != nil {
 		return err
 	}
-	return syncDirectory(l.dir.path)
+	return durable.SyncDir(l.dir.path)
 }

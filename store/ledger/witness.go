@@ -10,8 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
+
+	"github.com/discreet-analytics/discreet/store/durable"
 )
 
 // witness is a small file outside of the ledger's directory that knows how long the ledger is and its head, so
@@ -63,7 +64,7 @@ func openWitness(path string) (*witness, error) {
 // newWitness makes a witness where there is none. It has its name once it was written to.
 func newWitness(path string) (*witness, error) {
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("making the directory of the witness: %w", err)
 	}
 	file, err := os.CreateTemp(dir, filepath.Base(path)+".*") // mode 0600
@@ -200,11 +201,8 @@ func (w *witness) link() error {
 		return fmt.Errorf("naming the witness: %w", err)
 	}
 	w.temporary = ""
-	dir := filepath.Dir(w.path)
-	for _, d := range []string{dir, filepath.Dir(dir)} { // the directory may be new too
-		if err := syncDirectory(d); err != nil {
-			return fmt.Errorf("syncing the directory of the witness: %w", err)
-		}
+	if err := durable.SyncDir(filepath.Dir(w.path)); err != nil {
+		return fmt.Errorf("naming the witness: %w", err)
 	}
 	return nil
 }
@@ -248,15 +246,4 @@ func decodeSlot(slot []byte, place int) (testimony, bool) {
 	copy(t.head.hash[:], slot[40:])
 	t.at = time.UnixMicro(int64(binary.BigEndian.Uint64(slot[72:]))).UTC()
 	return t, t.sequence > 0 && t.slot() == place
-}
-
-func syncDirectory(path string) error {
-	if runtime.GOOS == "windows" { // where directories cannot be synced
-		return nil
-	}
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+
+	"github.com/discreet-analytics/discreet/store/durable"
 )
 
 // FileName is the name of the file within its directory.
@@ -71,7 +73,7 @@ func read(path string) (master [masterBytes]byte, err error) {
 // create writes a new master so that the file is either whole or absent, whenever the machine stops. Of two
 // processes that create it at once, one wins and both read the winner's.
 func create(dir, path string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MakeDir(dir); err != nil {
 		return err
 	}
 	data := make([]byte, len(magic)+masterBytes, fileBytes)
@@ -96,17 +98,5 @@ func create(dir, path string) error {
 	if err := os.Link(file.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncDir(dir)
-}
-
-// syncDir makes the names in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	if runtime.GOOS == "windows" { // has no such call
-		return d.Close()
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncDir(dir)
 }

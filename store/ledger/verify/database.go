@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -90,11 +91,26 @@ func copyFiles(ctx context.Context, from, to string) error {
 		if !f.Type().IsRegular() {
 			continue
 		}
+		if empty, err := isUnbegunLog(f); empty || err != nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		if err := copyFile(filepath.Join(from, f.Name()), filepath.Join(to, f.Name())); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// isUnbegunLog tells whether a crash left a log without a byte, which Badger does not open and which holds nothing.
+func isUnbegunLog(f fs.DirEntry) (bool, error) {
+	if ext := filepath.Ext(f.Name()); ext != ".mem" && ext != ".vlog" {
+		return false, nil
+	}
+	info, err := f.Info()
+	return err == nil && info.Size() == 0, err
 }
 
 func copyFile(from, to string) error {
