@@ -2,10 +2,12 @@ package ledger
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/answer"
 )
 
 // Clients that wait together are committed together: compare the charges per second of 64 with those of 1.
@@ -39,5 +41,37 @@ func BenchmarkChargeOnOneAccount(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// Opening replays every entry. The time per entry is what a restart after a crash costs.
+func BenchmarkOpen(b *testing.B) {
+	const charges = 200_000
+	f := newFixture(b)
+	one := uint64(1)
+	f.applyPolicy(&one, func(p *dp.Policy) { p.Cap.Epsilon = 1_000_000 * dp.EpsilonOne })
+	f.allot(alice, func(a *dp.Allotment) { a.Budget.Epsilon = 1_000_000 * dp.EpsilonOne })
+	var clients sync.WaitGroup
+	var next atomic.Int64
+	for range 256 {
+		clients.Go(func() {
+			for n := next.Add(1); n <= charges; n = next.Add(1) {
+				r := ask(alice, "plan")
+				r.PolicyVersion, r.Loss = 2, pure(1)
+				r = keyed(r, fmt.Sprint("key-", n), 1)
+				c, err := f.Charge(ctx, r)
+				if err == nil {
+					_, err = f.Publish(ctx, c.Charge.ID, c.Attempt, answer.Outcome{Failure: &dp.Error{Code: dp.CodeUnavailable, Message: "nothing was asked"}})
+				}
+				if err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	for b.Loop() {
+		f.reopen()
+		b.ReportMetric(float64(f.head.length), "entries")
 	}
 }

@@ -170,7 +170,7 @@ func (l *Ledger) inspect() (r replayed, err error) {
 	if found && m.Format != format {
 		return r, fmt.Errorf("it has format %d and this version of discreet reads %d: run the version that wrote it", m.Format, format)
 	}
-	if r, err = replay(txn); err != nil || r.head.length == 0 {
+	if r, err = replay(l.db); err != nil || r.head.length == 0 {
 		return r, err
 	}
 	if l.id, err = parseID(m.ID); err != nil {

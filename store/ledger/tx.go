@@ -126,6 +126,7 @@ func (v view) walk(prefix, start []byte, o order, each func(key, value []byte) (
 	opts := badger.DefaultIteratorOptions
 	opts.Prefix = prefix
 	opts.Reverse = bool(o)
+	opts.PrefetchValues = false // none lies outside of its table, and each would be fetched by a goroutine
 	it := v.txn.NewIterator(opts)
 	defer it.Close()
 	if start == nil {
