@@ -16,11 +16,15 @@ type day struct {
 	yearDay int
 	start   time.Time     // local midnight
 	length  time.Duration // 23 to 25 hours
+	hours   []hourText    // by hours passed since midnight
 }
+
+// hourText is how times of one hour are written: the bank's zone changes its clocks between whole hours.
+type hourText struct{ before, after string }
 
 func newDay(date rows.Date, start time.Time, length time.Duration) day {
 	first := rows.Date{Year: 2000, Month: time.January, Day: 1}
-	return day{
+	d := day{
 		number:  first.DaysUntil(date),
 		date:    date,
 		weekday: start.Weekday(),
@@ -28,12 +32,21 @@ func newDay(date rows.Date, start time.Time, length time.Duration) day {
 		start:   start,
 		length:  length,
 	}
+	for passed := time.Duration(0); passed < length; passed += time.Hour {
+		at := start.Add(passed)
+		d.hours = append(d.hours, hourText{at.Format("2006-01-02T15:"), at.Format("Z07:00")})
+	}
+	return d
 }
 
-// at writes a second of the day as RFC 3339; seconds beyond the day's last fall on that one.
-func (d day) at(second int) string {
+// moment writes a second of the day as RFC 3339; seconds beyond the day's last fall on that one.
+func (r *record) moment(d *day, second int) {
 	second = min(second, int(d.length/time.Second)-1)
-	return d.start.Add(time.Duration(second) * time.Second).Format(time.RFC3339)
+	hour, minute, second := &d.hours[second/3600], second/60%60, second%60
+	r.line = append(r.line, hour.before...)
+	r.line = append(r.line, byte('0'+minute/10), byte('0'+minute%10), ':', byte('0'+second/10), byte('0'+second%10))
+	r.line = append(r.line, hour.after...)
+	r.close()
 }
 
 func (d day) weekend() bool { return d.weekday == time.Saturday || d.weekday == time.Sunday }
@@ -79,12 +92,14 @@ func (d day) cardFactor() float64 {
 func growth(number int) float64 { return math.Pow(1.04, (float64(number)-9312)/365.25) }
 
 // moments draws n seconds of a day by an hourly rhythm, in order.
-func (m *maker) moments(n int, rhythm weighted[int]) []int {
+func (m *maker) moments(n int, rhythm *weighted[int]) []int {
 	m.seconds = m.seconds[:0]
 	for range n {
-		m.seconds = append(m.seconds, pick(m, rhythm)*3600+m.IntN(3600))
+		m.seconds = append(m.seconds, *pick(m, rhythm)*3600+m.IntN(3600))
 	}
-	slices.Sort(m.seconds)
+	if n > 1 {
+		slices.Sort(m.seconds)
+	}
 	return m.seconds
 }
 

@@ -1,29 +1,24 @@
 package synth
 
-import (
-	"fmt"
-	"strconv"
-)
+import "fmt"
 
 // Engagement is what customers do in the app: one row for each event.
 func (b *Bank) Engagement() Table {
 	t := b.table("engagement", engagement,
 		"customer_id", "occurred_at", "event", "platform", "country", "app_version", "duration")
 	t.Policy = fmt.Sprintf(engagementPolicy, b.size.Customers, timezone)
-	t.on = func(m *maker, d day) func(*customer, func([]string) bool) bool {
-		rhythm := m.appWeekdays
+	t.on = func(m *maker, d *day) activity {
+		rhythm := &m.appWeekdays
 		if d.weekend() {
-			rhythm = m.appWeekends
+			rhythm = &m.appWeekends
 		}
 		factor := d.appFactor()
-		return func(c *customer, yield func([]string) bool) bool {
-			sessions := m.poisson(c.sessions * factor)
-			if sessions == 0 {
-				return true
-			}
-			id := m.customerID(c.index)
-			platform, version := c.platform, c.appVersion(d)
-			country := c.whereabouts(d.yearDay).code
+		often := func(c *customer) float64 { return c.sessions * factor }
+		return activity{often, func(sessions int, index uint64, c *customer, yield func(*record) bool) bool {
+			id := m.customerID(index)
+			platform := m.platforms.items[c.platform]
+			version := c.appVersion(d, platform)
+			country := m.countries.items[c.whereabouts(d.yearDay)].code
 			until := 0
 			for _, second := range m.moments(sessions, rhythm) {
 				second = max(second, until)
@@ -33,29 +28,35 @@ func (b *Bank) Engagement() Table {
 				}
 				for left := 1 + m.poisson(1.7); left > 0; left-- {
 					spent := max(1, int(m.lognormal(does.seconds, 0.8)))
-					m.record = append(m.record[:0],
-						id, d.at(second), does.event, platform, country, version, strconv.Itoa(spent))
-					if !yield(m.record) {
+					m.record.begin()
+					m.record.customer(id)
+					m.record.moment(d, second)
+					m.record.text(does.event)
+					m.record.text(platform)
+					m.record.text(country)
+					m.record.text(version)
+					m.record.int(spent)
+					if !yield(m.record.end()) {
 						return false
 					}
 					second += spent + m.IntN(12)
-					does = pick(m, m.actions)
+					does = *pick(m, &m.actions)
 				}
 				until = second
 			}
 			return true
-		}
+		}}
 	}
 	return t
 }
 
 // appVersion is empty in the browser. A version comes out every three weeks, and reaches a customer with a
 // lag of their own.
-func (c *customer) appVersion(d day) string {
-	if c.platform == "web" {
+func (c *customer) appVersion(d *day, platform string) string {
+	if platform == "web" {
 		return ""
 	}
-	release := (d.number - c.lag) / 21
+	release := (d.number - int(c.lag)) / 21
 	return fmt.Sprintf("%d.%d", release/18, release%18)
 }
 

@@ -89,9 +89,11 @@ func TestRowsAreWellFormed(t *testing.T) {
 func TestBanksOutOfRangeAreRefused(t *testing.T) {
 	for _, size := range []Size{
 		{Customers: 0, Days: 1}, {Customers: MostCustomers + 1, Days: 1}, {Customers: 1, Days: 0}, {Customers: 1, Days: MostDays + 1},
+		{Customers: 1, Days: 1, PaymentsPerMonth: -1}, {Customers: 1, Days: 1, PaymentsPerMonth: math.NaN()}, {Customers: 1, Days: 1, PaymentsPerMonth: math.Inf(1)},
+		{Customers: 1, Days: 1, Merchants: -1}, {Customers: 1, Days: 1, Merchants: MostMerchants + 1},
 	} {
 		if _, err := New(size); err == nil {
-			t.Errorf("a bank of %d customers and %d days was made", size.Customers, size.Days)
+			t.Errorf("a bank of %+v was made", size)
 		}
 	}
 }

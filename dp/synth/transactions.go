@@ -10,42 +10,50 @@ func (b *Bank) Transactions() Table {
 	t := b.table("transactions", transactions,
 		"customer_id", "booked_at", "merchant_category", "merchant", "channel", "country", "city", "amount")
 	t.Policy = fmt.Sprintf(transactionsPolicy, b.size.Customers, timezone)
-	t.on = func(m *maker, d day) func(*customer, func([]string) bool) bool {
-		rhythm := m.shopWeekdays
+	t.on = func(m *maker, d *day) activity {
+		rhythm := &m.shopWeekdays
 		if d.weekend() {
-			rhythm = m.shopWeekends
+			rhythm = &m.shopWeekends
 		}
 		factor := d.cardFactor()
 		atHome, abroad := m.demand(d, false), m.demand(d, true)
-		return func(c *customer, yield func([]string) bool) bool {
-			demand, busier := atHome, 1.0
-			country := c.whereabouts(d.yearDay)
-			if country != c.home {
-				demand, busier = abroad, 1.6
+		often := func(c *customer) float64 {
+			if c.whereabouts(d.yearDay) != c.home {
+				return c.payments * factor * 1.6
 			}
-			payments := m.poisson(c.payments * factor * busier)
-			if payments == 0 {
-				return true
+			return c.payments * factor
+		}
+		return activity{often, func(payments int, index uint64, c *customer, yield func(*record) bool) bool {
+			demand, where := &atHome, c.whereabouts(d.yearDay)
+			if where != c.home {
+				demand = &abroad
 			}
-			id := m.customerID(c.index)
+			id := m.customerID(index)
+			country := m.countries.items[where]
 			for _, second := range m.moments(payments, rhythm) {
-				category := pick(m, demand)
-				merchant := merchantName(category, int(m.merchant.Uint64()))
-				channel, city := m.counter(c, country, category)
-				m.record = append(m.record[:0],
-					id, d.at(second), category.name, merchant, channel, country.code, city, m.amount(c, category))
-				if !yield(m.record) {
+				category := *pick(m, demand)
+				m.record.begin()
+				m.record.customer(id)
+				m.record.moment(d, second)
+				m.record.text(category.name)
+				m.merchant(category, m.ranks.at(m.uniform()))
+				channel, city := m.counter(c, where, category)
+				m.record.text(channel)
+				m.record.text(country.code)
+				m.record.text(city)
+				m.record.cents(m.amount(c, category))
+				if !yield(m.record.end()) {
 					return false
 				}
 			}
 			return true
-		}
+		}}
 	}
 	return t
 }
 
 // demand is what is bought on a day.
-func (w *world) demand(d day, abroad bool) weighted[*category] {
+func (w *world) demand(d *day, abroad bool) weighted[*category] {
 	var choices []choice[*category]
 	for i := range w.categories {
 		c := &w.categories[i]
@@ -62,8 +70,8 @@ func (w *world) demand(d day, abroad bool) weighted[*category] {
 }
 
 // counter says how and where a payment is made. What is paid online has no city.
-func (m *maker) counter(c *customer, in *country, what *category) (channel, city string) {
-	switch u := m.Float64(); {
+func (m *maker) counter(c *customer, in uint8, what *category) (channel, city string) {
+	switch u := m.uniform(); {
 	case u < what.online:
 		return "online", ""
 	case u < what.online+0.68*(1-what.online):
@@ -71,10 +79,10 @@ func (m *maker) counter(c *customer, in *country, what *category) (channel, city
 	default:
 		channel = "chip"
 	}
-	if in == c.home && m.Float64() < 0.9 {
-		return channel, c.city
+	if in == c.home && m.uniform() < 0.9 {
+		return channel, m.countries.items[in].cities.items[c.city]
 	}
-	return channel, pick(m, in.cities)
+	return channel, *pick(m, &m.countries.items[in].cities)
 }
 
 const (
@@ -84,15 +92,13 @@ const (
 	mostCents     = 25_000_000
 )
 
-// amount draws a payment in units of the currency with two decimals.
-func (m *maker) amount(c *customer, what *category) string {
+// amount draws a payment in hundredths of the currency's unit.
+func (m *maker) amount(c *customer, what *category) int64 {
 	units := m.lognormal(what.median, what.sigma) * c.spending
-	if m.Float64() < windfallShare {
+	if m.uniform() < windfallShare {
 		units *= 8 * m.pareto(windfallIndex)
 	}
-	cents := int64(math.Round(min(100*units, mostCents)))
-	cents = max(cents, 1)
-	return fmt.Sprintf("%d.%02d", cents/100, cents%100)
+	return max(1, int64(math.Round(min(100*units, mostCents))))
 }
 
 const transactionsPolicy = `# What customers pay by card. Made up: no such bank exists.

@@ -1,5 +1,10 @@
 package synth
 
+import (
+	"math"
+	"strconv"
+)
+
 // world is what customers choose from. It is never changed after it was made.
 type world struct {
 	platforms  weighted[string]
@@ -9,6 +14,8 @@ type world struct {
 
 	appWeekdays, appWeekends   weighted[int]
 	shopWeekdays, shopWeekends weighted[int]
+
+	founders, streets []string // what names of merchants are made of
 }
 
 // country is where a customer lives or is.
@@ -71,6 +78,13 @@ func newWorld() *world {
 		appWeekends:  hourly([24]float64{6, 4, 2, 1, 1, 1, 4, 10, 22, 34, 40, 40, 38, 34, 31, 30, 31, 34, 38, 42, 44, 36, 24, 13}),
 		shopWeekdays: hourly([24]float64{2, 1, 1, 0, 0, 2, 9, 22, 26, 27, 30, 38, 58, 50, 34, 34, 44, 62, 66, 50, 34, 22, 12, 5}),
 		shopWeekends: hourly([24]float64{6, 5, 3, 1, 0, 0, 2, 6, 16, 34, 52, 60, 58, 54, 52, 50, 46, 42, 40, 38, 32, 25, 18, 11}),
+		founders: []string{
+			"Alder", "Birch", "Cedar", "Dorn", "Elm", "Fenn", "Gale", "Hazel", "Iris", "Juniper",
+			"Kestrel", "Linden", "Maple", "Nord", "Oak", "Poppy", "Quince", "Rowan", "Sorrel", "Thorn",
+		},
+		streets: []string{
+			"", "Old Town", "Harbour", "Station", "Bridge", "Garden", "Mill", "Castle", "Market", "Lake",
+		},
 	}
 }
 
@@ -85,26 +99,33 @@ func land(code string, cities ...string) *country {
 
 // Merchants of a category follow Zipf's law: a few chains, and a long tail of shops.
 const (
-	merchantsPerCategory = 600
-	merchantExponent     = 1.25
-	merchantOffset       = 2.0
+	usualMerchants   = 5400
+	merchantExponent = 1.25
+	merchantOffset   = 2.0
 )
 
-// merchantName names the merchant of a rank, in every category a different one.
-func merchantName(c *category, rank int) string {
-	founders := [...]string{
-		"Alder", "Birch", "Cedar", "Dorn", "Elm", "Fenn", "Gale", "Hazel", "Iris", "Juniper",
-		"Kestrel", "Linden", "Maple", "Nord", "Oak", "Poppy", "Quince", "Rowan", "Sorrel", "Thorn",
+// zipf is the law of so many ranks, from 0: the weight of rank k is (k + offset)^-exponent.
+func zipf(ranks int) law {
+	weights := make([]float64, ranks)
+	for k := range weights {
+		weights[k] = math.Pow(float64(k)+merchantOffset, -merchantExponent)
 	}
-	streets := [...]string{
-		"", "Old Town", "Harbour", "Station", "Bridge", "Garden", "Mill", "Castle", "Market", "Lake",
+	return newLaw(weights)
+}
+
+// merchant writes the name of the merchant of a rank, in every category a different one.
+func (m *maker) merchant(c *category, rank int) {
+	r := &m.record
+	r.line = append(r.line, m.founders[rank%len(m.founders)]...)
+	r.line = append(r.line, ' ')
+	r.line = append(r.line, c.trade[rank%len(c.trade)]...)
+	if street := m.streets[rank/len(m.founders)%len(m.streets)]; street != "" {
+		r.line = append(r.line, ' ')
+		r.line = append(r.line, street...)
 	}
-	name := founders[rank%len(founders)] + " " + c.trade[rank%len(c.trade)]
-	if street := streets[rank/len(founders)%len(streets)]; street != "" {
-		name += " " + street
+	if branch := rank / (len(m.founders) * len(m.streets)); branch > 0 {
+		r.line = append(r.line, ' ')
+		r.line = strconv.AppendInt(r.line, int64(branch+1), 10)
 	}
-	if branch := rank / (len(founders) * len(streets)); branch > 0 {
-		name += " " + string(rune('1'+branch))
-	}
-	return name
+	r.close()
 }
