@@ -69,6 +69,18 @@ func Compile(p *plan.Plan) (*Evaluator, error) {
 	return e, nil
 }
 
+// Scan is what is read, with Bounded only where rows have a time.
+func (e *Evaluator) Scan() plan.Scan { return e.scan }
+
+// Bound gives the bounds that apply: 1 and 1 where every row is its own customer.
+func (e *Evaluator) Bound() (partitions, rows int64) { return e.bound.Partitions, e.bound.Rows }
+
+// Zone is that of the dataset's calendar.
+func (e *Evaluator) Zone() *time.Location { return e.zone }
+
+// Measured tells whether a column depends on which rows are kept, not only on how many.
+func (e *Evaluator) Measured() bool { return e.measured }
+
 // Needs says what of a row the evaluation of a plan reads. An engine may leave out the rest.
 type Needs struct {
 	Time       bool

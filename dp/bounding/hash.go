@@ -17,18 +17,18 @@ import (
 // (store/FORMAT.md has vectors). The guarantee holds for any salt, known or not, because what is kept of one
 // customer's block depends on nothing but that block's own rows.
 func Hash(salt []byte, customer uint64, block string, canonical []byte) uint64 {
-	var h hasher
-	h.begin(salt, customer, block)
-	return h.hash(canonical)
+	var h Hasher
+	h.Begin(salt, customer, block)
+	return h.Hash(canonical)
 }
 
-// hasher is Hash for many bytes of one (customer, block).
-type hasher struct {
+// Hasher is Hash for many bytes of one (customer, block).
+type Hasher struct {
 	text   []byte
 	prefix int // bytes that all share
 }
 
-func (h *hasher) begin(salt []byte, customer uint64, block string) {
+func (h *Hasher) Begin(salt []byte, customer uint64, block string) {
 	var scratch [20]byte
 	h.text = appendNetstring(h.text[:0], salt)
 	h.text = appendNetstring(h.text, strconv.AppendUint(scratch[:0], customer, 10))
@@ -36,7 +36,7 @@ func (h *hasher) begin(salt []byte, customer uint64, block string) {
 	h.prefix = len(h.text)
 }
 
-func (h *hasher) hash(canonical []byte) uint64 {
+func (h *Hasher) Hash(canonical []byte) uint64 {
 	h.text = appendNetstring(h.text[:h.prefix], canonical)
 	return siphash.Hash(0, 0, h.text)
 }

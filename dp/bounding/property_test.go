@@ -1,8 +1,6 @@
 package bounding
 
 import (
-	"fmt"
-	"iter"
 	"math"
 	"math/big"
 	"math/rand/v2"
@@ -79,42 +77,19 @@ func TestOrderOfRowsIsIrrelevant(t *testing.T) {
 	}
 }
 
-// Streamed customer by customer, by several Bounders, and without what Needs leaves out, the numbers are the
-// reference's.
-func TestStreamingEqualsReference(t *testing.T) {
+// What Needs leaves out changes nothing: engines need not read it.
+func TestNeedsAreEnough(t *testing.T) {
 	dropped := 0
 	for seed := range uint64(cases) {
 		c := newCase(seed)
 		want := reference(t, c.plan, c.rows)
-		bounders := make([]*Bounder, 1+c.random.IntN(3))
-		for i := range bounders {
-			bounders[i] = NewBounder(c.evaluator(t), salt())
+		needs := c.evaluator(t).Needs()
+		needs.Time = true // the block of a row follows from it; engines know the block
+		read := make([]rows.Row, len(c.rows))
+		for i, r := range c.rows {
+			read[i] = c.blank(needs, r)
 		}
-		type unit struct {
-			customer uint64
-			block    string
-		}
-		units := make(map[unit][]rows.Row)
-		e := c.evaluator(t)
-		for _, r := range c.rows {
-			of := unit{r.Customer, e.block(&r)}
-			units[of] = append(units[of], c.blank(e.Needs(), r))
-		}
-		var order []unit
-		for of := range units {
-			order = append(order, of)
-		}
-		slices.SortFunc(order, func(a, b unit) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
-		for _, of := range order {
-			if slices.Contains(c.plan.Tree.Input.Input.Input.Input.Blocks, of.block) {
-				bounders[of.customer%uint64(len(bounders))].Add(of.customer, of.block, sharing(units[of]))
-			}
-		}
-		got, err := Merge(bounders...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !reflect.DeepEqual(got, want) {
+		if got := reference(t, c.plan, read); !reflect.DeepEqual(got, want) {
 			t.Fatalf("case %d: got %v, want %v", seed, got, want)
 		}
 		for _, p := range c.unbounded(t) {
@@ -325,20 +300,6 @@ func (c *randomCase) blank(n Needs, r rows.Row) rows.Row {
 		}
 	}
 	return r
-}
-
-// sharing yields rows as an engine does: all in the same memory.
-func sharing(all []rows.Row) iter.Seq[*rows.Row] {
-	return func(yield func(*rows.Row) bool) {
-		var shared rows.Row
-		for _, r := range all {
-			dimensions, measures := append(shared.Dimensions[:0], r.Dimensions...), append(shared.Measures[:0], r.Measures...)
-			shared = rows.Row{Customer: r.Customer, Time: r.Time, Dimensions: dimensions, Measures: measures}
-			if !yield(&shared) {
-				return
-			}
-		}
-	}
 }
 
 func byKey(all []Partition) map[string][]int64 {

@@ -47,19 +47,19 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 	}
 
 	// What bounding keeps of each, added up.
-	sums := make(map[string][]total)
+	sums := make(map[string][]Total)
 	customers := make(map[string]map[uint64]bool)
 	for of, partitions := range units {
 		for _, key := range keptKeys(partitions, e.bound.Partitions, salt, of.customer, of.block) {
 			if sums[key] == nil {
-				sums[key] = make([]total, len(e.columns))
+				sums[key] = make([]Total, len(e.columns))
 				customers[key] = make(map[uint64]bool)
 			}
 			customers[key][of.customer] = true
 			kept := keptRows(partitions[key], e.bound.Rows, e.policy, salt, of.customer, of.block)
 			for i, c := range e.columns {
 				added := contribution(c, partitions[key], kept)
-				sums[key][i].addTotal(added)
+				sums[key][i].AddTotal(added)
 			}
 		}
 	}
@@ -75,7 +75,7 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 			if c.Count == plan.CountCustomers { // once, in however many blocks
 				partition.Totals[i] = int64(len(customers[key]))
 			} else {
-				partition.Totals[i] = sums[key][i].int64()
+				partition.Totals[i] = sums[key][i].Int64()
 			}
 		}
 		result = append(result, partition)
@@ -104,34 +104,34 @@ func keptRows(all []rows.Row, most int64, p *dp.Policy, salt []byte, customer ui
 
 // contribution is what one (customer, block) adds to a column of one partition: all are its rows there, kept
 // those that row-level columns read.
-func contribution(c plan.Column, all, kept []rows.Row) total {
-	var t total
+func contribution(c plan.Column, all, kept []rows.Row) Total {
+	var t Total
 	switch c.Count {
 	case plan.CountRows:
-		t.add(int64(len(kept)))
+		t.Add(int64(len(kept)))
 	case plan.CountMeasured:
 		for _, row := range kept {
 			if row.Measures[c.Measure].Valid {
-				t.add(1)
+				t.Add(1)
 			}
 		}
 	case plan.Centred:
 		for _, row := range kept {
 			if x := row.Measures[c.Measure]; x.Valid {
-				t.addCentred(x.Value, c.Lower, c.Upper)
+				t.AddCentred(x.Value, c.Lower, c.Upper)
 			}
 		}
 	case plan.Total:
-		var sum total
+		var sum Total
 		measured := false
 		for _, row := range all {
 			if x := row.Measures[c.Measure]; x.Valid {
-				sum.add(x.Value)
+				sum.Add(x.Value)
 				measured = true
 			}
 		}
 		if measured {
-			t.add(sum.clamped(c.Lower, c.Upper))
+			t.Add(sum.Clamped(c.Lower, c.Upper))
 		}
 	}
 	return t

@@ -6,36 +6,36 @@ import (
 )
 
 // total is a sum of 64-bit integers in 128 bits, two's complement. No sum of fewer than 2^63 of them overflows.
-type total struct {
+type Total struct {
 	high int64
 	low  uint64
 }
 
-func (t *total) add(v int64) { t.addTotal(total{v >> 63, uint64(v)}) }
+func (t *Total) Add(v int64) { t.AddTotal(Total{v >> 63, uint64(v)}) }
 
-func (t *total) subtract(v int64) {
+func (t *Total) subtract(v int64) {
 	low, borrow := bits.Sub64(t.low, uint64(v), 0)
 	t.low = low
 	t.high -= v>>63 + int64(borrow)
 }
 
-func (t *total) addTotal(o total) {
+func (t *Total) AddTotal(o Total) {
 	low, carry := bits.Add64(t.low, o.low, 0)
 	t.low = low
 	t.high += o.high + int64(carry)
 }
 
 // addCentred adds 2x-lower-upper of the clamped x. The difference of the bounds may need 65 bits.
-func (t *total) addCentred(x, lower, upper int64) {
+func (t *Total) AddCentred(x, lower, upper int64) {
 	x = clamp(x, lower, upper)
-	t.add(x)
+	t.Add(x)
 	t.subtract(lower)
-	t.add(x)
+	t.Add(x)
 	t.subtract(upper)
 }
 
 // clamped is the sum, or where it lies outside of lower..upper, the nearer end.
-func (t *total) clamped(lower, upper int64) int64 {
+func (t *Total) Clamped(lower, upper int64) int64 {
 	if fits := t.high == int64(t.low)>>63; fits {
 		return clamp(int64(t.low), lower, upper)
 	}
@@ -45,6 +45,6 @@ func (t *total) clamped(lower, upper int64) int64 {
 	return upper
 }
 
-func (t *total) int64() int64 { return t.clamped(math.MinInt64, math.MaxInt64) }
+func (t *Total) Int64() int64 { return t.Clamped(math.MinInt64, math.MaxInt64) }
 
 func clamp(v, lower, upper int64) int64 { return max(lower, min(v, upper)) }

@@ -11,7 +11,7 @@ func TestTotalsAreExactAndClampAtTheEnd(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	extremes := []int64{math.MinInt64, math.MinInt64 + 1, -1, 0, 1, math.MaxInt64 - 1, math.MaxInt64}
 	for range 2000 {
-		var got total
+		var got Total
 		want := new(big.Int)
 		for range random.IntN(30) {
 			v := extremes[random.IntN(len(extremes))]
@@ -25,11 +25,11 @@ func TestTotalsAreExactAndClampAtTheEnd(t *testing.T) {
 			case 1:
 				lower, upper := min(v, 7), max(v, 7)
 				x := extremes[random.IntN(len(extremes))]
-				got.addCentred(x, lower, upper)
+				got.AddCentred(x, lower, upper)
 				x = max(lower, min(x, upper))
 				want.Add(want, big.NewInt(x)).Add(want, big.NewInt(x)).Sub(want, big.NewInt(lower)).Sub(want, big.NewInt(upper))
 			default:
-				got.add(v)
+				got.Add(v)
 				want.Add(want, big.NewInt(v))
 			}
 		}
@@ -44,8 +44,8 @@ func TestTotalsAreExactAndClampAtTheEnd(t *testing.T) {
 		if clamped.Cmp(big.NewInt(upper)) > 0 {
 			clamped.SetInt64(upper)
 		}
-		if got.clamped(lower, upper) != clamped.Int64() {
-			t.Fatalf("sum %v clamped to %d..%d: got %d", want, lower, upper, got.clamped(lower, upper))
+		if got.Clamped(lower, upper) != clamped.Int64() {
+			t.Fatalf("sum %v clamped to %d..%d: got %d", want, lower, upper, got.Clamped(lower, upper))
 		}
 	}
 }

@@ -141,6 +141,8 @@ func TestDamageIsNoticed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		s.columns.Clear() // as after a restart
+		s.dictionaries = newDictionaries(s.db)
 	}
 	p := perBlock(clicks(), "2026-01", "2026-02")
 	p.Tree.Input.Input.Keys = []plan.Key{{Name: "page"}}
@@ -272,15 +274,24 @@ func (w *world) plan() *plan.Plan {
 			p.Tree.Input.Input.Keys = append(p.Tree.Input.Input.Keys, plan.Key{Name: d.Name, Field: plan.Field{Index: i}, Domain: d.Values})
 		}
 	}
-	if random.IntN(2) == 0 {
+	if w.policy.Time != nil && random.IntN(2) == 0 {
 		unit := pick(random, rows.TimeUnits()...)
-		p.Tree.Input.Input.Keys = append(p.Tree.Input.Input.Keys, plan.Key{Name: unit.Field(), Field: plan.Field{Kind: plan.TimeField, Unit: unit}})
+		// Days that every range has, and some that rows have and the domain lacks.
+		domain := rows.TimeKeys(rows.Date{Year: 2025, Month: 10, Day: 1}, rows.Date{Year: 2026, Month: 3, Day: 20}, unit)
+		p.Tree.Input.Input.Keys = append(p.Tree.Input.Input.Keys, plan.Key{Name: unit.Field(), Field: plan.Field{Kind: plan.TimeField, Unit: unit}, Domain: domain})
+	}
+	if w.policy.Time != nil && random.IntN(4) == 0 {
+		p.Tree.Input.Input.Input.Tests = append(p.Tree.Input.Input.Input.Tests,
+			plan.Test{Name: "time.day", Field: plan.Field{Kind: plan.TimeField, Unit: rows.Day}, From: "2025-10-20", NotIn: []string{"2026-03-08"}})
+	}
+	if random.IntN(4) == 0 {
+		p.Tree.Input.Input.Input.Tests = append(p.Tree.Input.Input.Input.Tests, plan.Test{Name: "shop", In: []string{"a", "else"}})
 	}
 	if random.IntN(3) == 0 {
 		least := random.Int64N(100)
-		p.Tree.Input.Input.Input.Tests = []plan.Test{{Name: "amount", Field: plan.Field{Kind: plan.MeasureField, Index: random.IntN(2)}, Least: &least}}
+		p.Tree.Input.Input.Input.Tests = append(p.Tree.Input.Input.Input.Tests, plan.Test{Name: "amount", Field: plan.Field{Kind: plan.MeasureField, Index: random.IntN(2)}, Least: &least})
 	}
-	if random.IntN(3) == 0 {
+	if w.policy.Unit.Block == dp.All || random.IntN(3) == 0 { // as a range of days does
 		scan := &p.Tree.Input.Input.Input.Input
 		scan.Bounded, scan.From, scan.To = true, 1761436800000, 1774742400000
 	}

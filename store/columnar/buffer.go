@@ -3,7 +3,6 @@ package columnar
 import (
 	"cmp"
 	"slices"
-	"strings"
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/rows"
@@ -11,21 +10,21 @@ import (
 
 // buffer collects rows of one load, column by column, until they are sorted and written.
 type buffer struct {
-	shards   int
-	blocks   []string // by code
-	codes    map[string]uint16
-	block    []uint16
-	customer []uint64
-	time     []int64
-	texts    []textBuffer
-	measures []numberBuffer
-	bytes    int // of the distinct texts
+	shards    int
+	mostBytes int      // of one dimension's texts
+	blocks    []string // by code
+	codes     map[string]uint16
+	block     []uint16
+	customer  []uint64
+	time      []int64
+	texts     []textBuffer
+	measures  []numberBuffer
 }
 
-// textBuffer holds codes of its own dictionary, counted from 1; 0 is absent.
+// textBuffer holds codes of the dataset's dictionary.
 type textBuffer struct {
-	dictionary []string
-	codeOf     map[string]uint32
+	dimension  string
+	dictionary *dictionary
 	codes      []uint32
 }
 
@@ -34,58 +33,54 @@ type numberBuffer struct {
 	valid  []bool
 }
 
-func newBuffer(p *dp.Policy, shards int) *buffer {
+func newBuffer(p *dp.Policy, dictionaries []*dictionary, shards, mostBytes int) *buffer {
 	b := &buffer{
-		shards: shards, codes: make(map[string]uint16),
+		shards: shards, mostBytes: mostBytes, codes: make(map[string]uint16),
 		texts: make([]textBuffer, len(p.Dimensions)), measures: make([]numberBuffer, len(p.Measures)),
 	}
-	b.reset()
+	for i := range b.texts {
+		b.texts[i].dimension, b.texts[i].dictionary = p.Dimensions[i].Name, dictionaries[i]
+	}
 	return b
 }
 
-func (b *buffer) add(block string, r *rows.Row) {
-	code, ok := b.codes[block]
-	if !ok {
-		code = uint16(len(b.blocks))
-		b.codes[block] = code
-		b.blocks = append(b.blocks, block)
+func (b *buffer) add(block string, r *rows.Row) error {
+	for i := range b.texts {
+		if err := b.texts[i].add(r.Dimensions[i], b.mostBytes); err != nil {
+			return err
+		}
 	}
-	b.block = append(b.block, code)
+	code := len(b.blocks) - 1
+	if code < 0 || b.blocks[code] != block {
+		known, ok := b.codes[block]
+		if !ok {
+			known = uint16(len(b.blocks))
+			b.codes[block] = known
+			b.blocks = append(b.blocks, block)
+		}
+		code = int(known)
+	}
+	b.block = append(b.block, uint16(code))
 	b.customer = append(b.customer, r.Customer)
 	b.time = append(b.time, r.Time)
-	for i := range b.texts {
-		b.bytes += b.texts[i].add(r.Dimensions[i])
-	}
 	for i := range b.measures {
 		m := &b.measures[i]
 		m.values = append(m.values, r.Measures[i].Value)
 		m.valid = append(m.valid, r.Measures[i].Valid)
 	}
+	return nil
 }
 
-// add gives how many bytes the dictionary grew by.
-func (t *textBuffer) add(text rows.Text) (grown int) {
-	if !text.Valid {
-		t.codes = append(t.codes, 0)
-		return 0
-	}
-	code, ok := t.codeOf[text.Value]
-	if !ok {
-		own := strings.Clone(text.Value) // it shares memory with the whole record, the identifier included
-		t.dictionary = append(t.dictionary, own)
-		code = uint32(len(t.dictionary))
-		t.codeOf[own] = code
-		grown = len(own)
+func (t *textBuffer) add(text rows.Text, mostBytes int) error {
+	code := uint32(0)
+	if text.Valid {
+		var err error
+		if code, err = t.dictionary.code(text.Value, mostBytes); err != nil {
+			return tooManyTexts(t.dimension, mostBytes)
+		}
 	}
 	t.codes = append(t.codes, code)
-	return grown
-}
-
-func (t *textBuffer) at(i int32) string {
-	if t.codes[i] == 0 {
-		return ""
-	}
-	return t.dictionary[t.codes[i]-1]
+	return nil
 }
 
 func (b *buffer) len() int { return len(b.customer) }
@@ -93,56 +88,40 @@ func (b *buffer) len() int { return len(b.customer) }
 // shard is where all rows of a customer live. The pseudonym is a keyed hash already.
 func (b *buffer) shard(i int32) int { return int(b.customer[i] % uint64(b.shards)) }
 
-// sorted gives the order of shard, block, customer, time and, so that the bytes of a segment do not depend on
-// the order of the input, everything else.
+// sorted gives the order of shard, block, customer and time.
 func (b *buffer) sorted() []int32 {
-	order := make([]int32, b.len())
-	for i := range order {
-		order[i] = int32(i)
+	type place struct {
+		part     uint32 // shard, block
+		row      int32
+		customer uint64
+		time     int64
 	}
-	slices.SortFunc(order, func(x, y int32) int {
-		if c := cmp.Or(cmp.Compare(b.shard(x), b.shard(y)), cmp.Compare(b.block[x], b.block[y])); c != 0 {
-			return c
+	places := make([]place, b.len())
+	for i := range places {
+		row := int32(i)
+		places[i] = place{uint32(b.shard(row))<<16 | uint32(b.block[i]), row, b.customer[i], b.time[i]}
+	}
+	slices.SortFunc(places, func(x, y place) int {
+		switch {
+		case x.part != y.part:
+			return cmp.Compare(x.part, y.part)
+		case x.customer != y.customer:
+			return cmp.Compare(x.customer, y.customer)
 		}
-		if c := cmp.Or(cmp.Compare(b.customer[x], b.customer[y]), cmp.Compare(b.time[x], b.time[y])); c != 0 {
-			return c
-		}
-		for i := range b.texts {
-			t := &b.texts[i]
-			if t.codes[x] == t.codes[y] {
-				continue
-			}
-			if c := cmp.Or(cmp.Compare(min(t.codes[x], 1), min(t.codes[y], 1)), cmp.Compare(t.at(x), t.at(y))); c != 0 {
-				return c
-			}
-		}
-		for i := range b.measures {
-			m := &b.measures[i]
-			if c := cmp.Or(compareBools(m.valid[x], m.valid[y]), cmp.Compare(m.values[x], m.values[y])); c != 0 {
-				return c
-			}
-		}
-		return 0
+		return cmp.Compare(x.time, y.time)
 	})
-	return order
-}
-
-func compareBools(x, y bool) int {
-	switch {
-	case x == y:
-		return 0
-	case y:
-		return -1
+	order := make([]int32, len(places))
+	for i := range places {
+		order[i] = places[i].row
 	}
-	return 1
+	return order
 }
 
 // reset empties the buffer and keeps its memory, and the codes of blocks.
 func (b *buffer) reset() {
 	b.block, b.customer, b.time = b.block[:0], b.customer[:0], b.time[:0]
-	b.bytes = 0
 	for i := range b.texts {
-		b.texts[i] = textBuffer{codeOf: make(map[string]uint32), codes: b.texts[i].codes[:0]}
+		b.texts[i].codes = b.texts[i].codes[:0]
 	}
 	for i := range b.measures {
 		b.measures[i].values, b.measures[i].valid = b.measures[i].values[:0], b.measures[i].valid[:0]

@@ -126,56 +126,163 @@ func (n *numbers) at(i int) (v int64, ok bool) {
 	return int64(uint64(n.base) + offset), true
 }
 
-// texts are a column of a dimension: the segment's own dictionary, sorted, and codes that count from 1. Code 0
-// is an absent value.
+// texts are a column of a dimension: the codes of the dataset's dictionary that the segment has, ascending, and for
+// each row its position among those, counted from 1. Position 0 is an absent value.
 type texts struct {
-	dictionary []string
-	codes      numbers
+	used      []uint32
+	positions numbers
 }
 
-// appendTexts writes uvarint number of entries, each with its uvarint length, and the codes as numbers.
-func appendTexts(buf []byte, dictionary []string, codes []int64) []byte {
-	buf = binary.AppendUvarint(buf, uint64(len(dictionary)))
-	for _, entry := range dictionary {
-		buf = binary.AppendUvarint(buf, uint64(len(entry)))
-		buf = append(buf, entry...)
+// appendTexts writes uvarint number of codes, the first code and the distances of the others as uvarints, and the
+// positions as numbers.
+func appendTexts(buf []byte, used []uint32, positions []int64) []byte {
+	buf = binary.AppendUvarint(buf, uint64(len(used)))
+	last := uint32(0)
+	for _, code := range used {
+		buf = binary.AppendUvarint(buf, uint64(code-last))
+		last = code
 	}
-	return appendNumbers(buf, codes, nil)
+	return appendNumbers(buf, positions, nil)
 }
 
+// readTexts checks that codes ascend and that no position is beyond them, so that what is looked up is there.
 func readTexts(body []byte) (t texts, err error) {
-	entries, used := binary.Uvarint(body)
-	if used <= 0 || entries > uint64(len(body)) {
+	count, used := binary.Uvarint(body)
+	if used <= 0 || count > uint64(len(body)) {
 		return t, errDamaged
 	}
 	body = body[used:]
-	t.dictionary = make([]string, entries)
-	for i := range t.dictionary {
-		length, used := binary.Uvarint(body)
-		if used <= 0 || length > uint64(len(body)-used) {
+	t.used = make([]uint32, count)
+	code := uint64(0)
+	for i := range t.used {
+		distance, used := binary.Uvarint(body)
+		if code += distance; used <= 0 || distance == 0 || code > mostEntries {
 			return t, errDamaged
 		}
-		t.dictionary[i] = string(body[used : used+int(length)])
-		body = body[used+int(length):]
+		t.used[i] = uint32(code)
+		body = body[used:]
 	}
-	if t.codes, body, err = readNumbers(body); err != nil || len(body) > 0 || t.codes.present != nil {
+	if t.positions, body, err = readNumbers(body); err != nil || len(body) > 0 || t.positions.present != nil {
 		return t, errDamaged
 	}
-	for i := range t.codes.count {
-		if code, _ := t.codes.at(i); code < 0 || code > int64(entries) {
-			return t, errDamaged
-		}
+	if t.positions.base < 0 || t.positions.most() > count {
+		return t, errDamaged
 	}
 	return t, nil
 }
 
-func (t *texts) at(i int) (text string, ok bool) {
-	code, _ := t.codes.at(i)
-	if code == 0 {
-		return "", false
+// most is the largest number of a column without absent or negative ones.
+func (n *numbers) most() (most uint64) {
+	if n.count == 0 {
+		return 0
 	}
-	return t.dictionary[code-1], true
+	switch n.width {
+	case 1:
+		for _, v := range n.offsets {
+			most = max(most, uint64(v))
+		}
+	case 2:
+		for i := 0; i+2 <= len(n.offsets); i += 2 {
+			most = max(most, uint64(binary.LittleEndian.Uint16(n.offsets[i:])))
+		}
+	default:
+		for i := range n.count {
+			v, _ := n.at(i)
+			most = max(most, uint64(v)-uint64(n.base))
+		}
+	}
+	return most + uint64(n.base)
 }
+
+// code gives the dictionary's code of row i.
+func (t *texts) code(i int) uint32 {
+	position, _ := t.positions.at(i)
+	if position == 0 {
+		return 0
+	}
+	return t.used[position-1]
+}
+
+// narrow gives what a table by code has for each position.
+func (t *texts) narrow(table []int64) ([]int64, error) {
+	short := make([]int64, len(t.used)+1)
+	short[0] = table[0]
+	for i, code := range t.used {
+		if int(code) >= len(table) {
+			return nil, errDamaged
+		}
+		short[i+1] = table[code]
+	}
+	return short, nil
+}
+
+// lookUp gives what a table has for the numbers of the rows from one on, or adds it to what is there.
+func (n *numbers) lookUp(into []int64, from int, table []int64, first bool) {
+	switch base := int(n.base); {
+	case n.width == 1 && first:
+		table = table[base:]
+		for i, at := range n.offsets[from : from+len(into)] {
+			into[i] = table[at]
+		}
+	case n.width == 1:
+		table = table[base:]
+		for i, at := range n.offsets[from : from+len(into)] {
+			into[i] = added(into[i], table[at])
+		}
+	case n.width == 2:
+		table = table[base:]
+		offsets := n.offsets[2*from : 2*(from+len(into))]
+		for i := range into {
+			v := table[binary.LittleEndian.Uint16(offsets[2*i:])]
+			if !first {
+				v = added(into[i], v)
+			}
+			into[i] = v
+		}
+	default:
+		for i := range into {
+			at, _ := n.at(from + i)
+			v := table[at]
+			if !first {
+				v = added(into[i], v)
+			}
+			into[i] = v
+		}
+	}
+}
+
+// decode gives the numbers of the rows from one on; those that are absent are any.
+func (n *numbers) decode(into []int64, from int) {
+	base := n.base
+	switch n.width {
+	case 0:
+		for i := range into {
+			into[i] = base
+		}
+	case 1:
+		for i, v := range n.offsets[from : from+len(into)] {
+			into[i] = base + int64(v)
+		}
+	case 2:
+		offsets := n.offsets[2*from : 2*(from+len(into))]
+		for i := range into {
+			into[i] = base + int64(binary.LittleEndian.Uint16(offsets[2*i:]))
+		}
+	case 4:
+		offsets := n.offsets[4*from : 4*(from+len(into))]
+		for i := range into {
+			into[i] = base + int64(binary.LittleEndian.Uint32(offsets[4*i:]))
+		}
+	case 8:
+		offsets := n.offsets[8*from : 8*(from+len(into))]
+		for i := range into {
+			into[i] = int64(uint64(base) + binary.LittleEndian.Uint64(offsets[8*i:]))
+		}
+	}
+}
+
+// has tells whether number i is present.
+func (n *numbers) has(i int) bool { return n.present == nil || n.present[i/8]&(1<<(i%8)) != 0 }
 
 // customers are the column by which segments are sorted: each customer once, ascending, and how many rows follow.
 type customers struct {

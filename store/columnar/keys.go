@@ -16,6 +16,10 @@ import (
 //	load/DATASET/ load(8)                                               what became of a load, by its number
 //	part/DATASET/BLOCK/ load(8)                                         the segments of a load in a block
 //	rows/DATASET/BLOCK/ shard(2) load(8) sequence(4) column             a column of a segment
+//	merged/DATASET/BLOCK/ shard(2)                                      which loads were merged there, and where to
+//	dict/DATASET/DIMENSION/ count(4)                                    texts of a dimension, after that many others
+//
+// Merged segments have a generation with the highest bit set in the place of a load.
 func layoutKey() []byte { return []byte("layout") }
 
 func loadKey(dataset string, load uint64) []byte {
@@ -33,6 +37,14 @@ func loadPrefix(dataset string) []byte {
 func partKey(dataset, block string, load uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte("part/"+dataset+"/"+block+"/"), load)
 }
+
+// mergedKey is that of the record of merged loads.
+func mergedKey(dataset, block string, shard int) []byte {
+	return binary.BigEndian.AppendUint16([]byte("merged/"+dataset+"/"+block+"/"), uint16(shard))
+}
+
+// mergedMark in the place of a load says that it is a generation of merged segments.
+const mergedMark = 1 << 63
 
 // segmentPrefix begins the keys of a load's segments in one shard of a block.
 func segmentPrefix(dataset, block string, shard int, load uint64) []byte {
@@ -64,10 +76,11 @@ const (
 	timeColumn      columnKind = 't'
 	dimensionColumn columnKind = 'd'
 	measureColumn   columnKind = 'm'
+	loadColumn      columnKind = 'l' // of merged segments of several loads
 )
 
 // formatVersion is the first byte of every value.
-const formatVersion = 1
+const formatVersion = 2
 
 // errDamaged says that a value is not what was written. What it holds is not repeated.
 var errDamaged = errors.New("stored rows are damaged: restore the data directory from a backup taken together with its ledger")
@@ -93,7 +106,7 @@ func unseal(key, value []byte) (body []byte, err error) {
 		return nil, errDamaged
 	}
 	if framed[0] != formatVersion {
-		return nil, fmt.Errorf("stored rows have format %d and this version reads %d: use a newer version", framed[0], formatVersion)
+		return nil, fmt.Errorf("stored rows have format %d and this version of discreet reads %d: run the version that wrote them", framed[0], formatVersion)
 	}
 	return framed[1:], nil
 }

@@ -1,12 +1,9 @@
 package columnar
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
-
-	"github.com/dgraph-io/badger/v4"
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/bounding"
@@ -24,6 +21,7 @@ type encodedColumn struct {
 type header struct {
 	Rows    int          `json:"rows"`
 	Columns []columnInfo `json:"columns"`
+	Loads   []uint64     `json:"loads,omitempty"` // that were merged into it, ascending
 }
 
 type columnInfo struct {
@@ -70,31 +68,30 @@ func (b *buffer) encodeCustomers(order []int32) []byte {
 	return appendCustomers(nil, ids, lengths)
 }
 
-// encode gives the segment a dictionary of the texts that it has.
+// encode gives the segment's rows the positions of their codes among those that it has.
 func (t *textBuffer) encode(order []int32) []byte {
-	own := make(map[uint32]int64)
-	for _, i := range order {
-		if code := t.codes[i]; code != 0 {
-			own[code] = 0
-		}
-	}
-	used := make([]uint32, 0, len(own))
-	for code := range own {
-		used = append(used, code)
-	}
-	slices.SortFunc(used, func(a, b uint32) int { return cmp.Compare(t.dictionary[a-1], t.dictionary[b-1]) })
-	dictionary := make([]string, len(used))
-	for i, code := range used {
-		dictionary[i] = t.dictionary[code-1]
-		own[code] = int64(i + 1)
-	}
-	codes := make([]int64, len(order))
+	codes := make([]uint32, len(order))
 	for i, at := range order {
-		if code := t.codes[at]; code != 0 {
-			codes[i] = own[code]
+		codes[i] = t.codes[at]
+	}
+	return encodeCodes(codes)
+}
+
+func encodeCodes(codes []uint32) []byte {
+	used := slices.Clone(codes)
+	slices.Sort(used)
+	used = slices.Compact(used)
+	if len(used) > 0 && used[0] == 0 {
+		used = used[1:]
+	}
+	positions := make([]int64, len(codes))
+	for i, code := range codes {
+		if code != 0 {
+			at, _ := slices.BinarySearch(used, code)
+			positions[i] = int64(at + 1)
 		}
 	}
-	return appendTexts(nil, dictionary, codes)
+	return appendTexts(nil, used, positions)
 }
 
 func gather[V any](from []V, order []int32) []V {
@@ -105,31 +102,36 @@ func gather[V any](from []V, order []int32) []V {
 	return out
 }
 
-// segment is what an aggregation reads of one segment. Its columns are as they are stored.
+// segment is what a scan reads of one segment. Its columns are as they are stored.
 type segment struct {
-	customers customers
+	header    header
+	customers *customers
 	time      *numbers   // nil: rows have no time, or nobody asks
+	loads     *numbers   // positions in header.Loads; nil: one load, or nobody asks
 	texts     []*texts   // by position in the policy; nil: not there, or nobody asks
 	measures  []*numbers // likewise
 }
 
-// readSegment reads the columns that are needed. A column that the segment's header does not name was added to
+// wanted says which columns of a segment are read.
+type wanted struct {
+	bounding.Needs
+	loads bool
+}
+
+// readSegment reads the columns that are wanted. A column that the segment's header does not name was added to
 // the policy later, and is absent in all of its rows.
-func readSegment(txn *badger.Txn, prefix []byte, sequence uint32, p *dp.Policy, needs bounding.Needs) (*segment, error) {
-	r := segmentReader{txn: txn, prefix: prefix, sequence: sequence}
-	key := columnKey(prefix, sequence, columnID{Kind: headerColumn})
-	if found, err := getJSON(txn, key, &r.header); err != nil || !found || r.header.Rows < 1 {
-		return nil, cmp.Or(err, errDamaged)
-	}
-	s := &segment{texts: make([]*texts, len(p.Dimensions)), measures: make([]*numbers, len(p.Measures))}
-	body, _, err := r.column(columnID{Kind: customersColumn})
+func readSegment(from *reader, prefix []byte, sequence uint32, p *dp.Policy, want wanted) (*segment, error) {
+	r := segmentReader{reader: from, prefix: prefix, sequence: sequence}
+	h, err := r.readHeader()
 	if err != nil {
 		return nil, err
 	}
-	if s.customers, err = readCustomers(body, r.header.Rows); err != nil {
+	r.header = h
+	s := &segment{header: *h, texts: make([]*texts, len(p.Dimensions)), measures: make([]*numbers, len(p.Measures))}
+	if s.customers, err = r.customers(); err != nil {
 		return nil, err
 	}
-	if needs.Time && p.Time != nil {
+	if want.Time && p.Time != nil {
 		if s.time, _, err = r.numbers(columnID{Kind: timeColumn}); err != nil {
 			return nil, err
 		}
@@ -137,15 +139,23 @@ func readSegment(txn *badger.Txn, prefix []byte, sequence uint32, p *dp.Policy, 
 			return nil, errDamaged
 		}
 	}
+	if want.loads && len(h.Loads) > 1 {
+		if s.loads, _, err = r.numbers(columnID{Kind: loadColumn}); err != nil {
+			return nil, err
+		}
+		if s.loads == nil || s.loads.base < 0 || s.loads.most() >= uint64(len(h.Loads)) {
+			return nil, errDamaged
+		}
+	}
 	for i, d := range p.Dimensions {
-		if needs.Dimensions[i] {
+		if want.Dimensions[i] {
 			if s.texts[i], err = r.texts(columnID{dimensionColumn, d.Name}); err != nil {
 				return nil, err
 			}
 		}
 	}
 	for i, m := range p.Measures {
-		if !needs.Measures[i] {
+		if !want.Measures[i] {
 			continue
 		}
 		scale := 0
@@ -159,15 +169,18 @@ func readSegment(txn *badger.Txn, prefix []byte, sequence uint32, p *dp.Policy, 
 	return s, nil
 }
 
-// fill sets what of a row was read.
-func (s *segment) fill(row *rows.Row, i int) {
+// fill sets a row, with the texts of its dimensions' dictionaries. Every column must have been read.
+func (s *segment) fill(row *rows.Row, i int, dictionaries [][]string) {
 	if s.time != nil {
 		row.Time, _ = s.time.at(i)
 	}
 	for d, t := range s.texts {
 		row.Dimensions[d] = rows.Text{}
-		if t != nil {
-			row.Dimensions[d].Value, row.Dimensions[d].Valid = t.at(i)
+		if t == nil {
+			continue
+		}
+		if code := t.code(i); code != 0 {
+			row.Dimensions[d] = rows.Text{Value: dictionaries[d][code-1], Valid: true}
 		}
 	}
 	for m, n := range s.measures {
@@ -180,45 +193,63 @@ func (s *segment) fill(row *rows.Row, i int) {
 
 // segmentReader reads the columns of one segment.
 type segmentReader struct {
-	txn      *badger.Txn
+	*reader
 	prefix   []byte
 	sequence uint32
-	header   header
+	header   *header
 }
 
-// column gives the body of a column; nil where the segment has none of that name.
-func (r *segmentReader) column(id columnID) (body []byte, scale int, err error) {
+func (r *segmentReader) readHeader() (*header, error) {
+	return cached(r.reader, columnKey(r.prefix, r.sequence, columnID{Kind: headerColumn}), func(body []byte) (*header, error) {
+		h := &header{}
+		if json.Unmarshal(body, h) != nil || h.Rows < 1 {
+			return nil, errDamaged
+		}
+		return h, nil
+	})
+}
+
+func (r *segmentReader) customers() (*customers, error) {
+	return cached(r.reader, columnKey(r.prefix, r.sequence, columnID{Kind: customersColumn}), func(body []byte) (*customers, error) {
+		c, err := readCustomers(body, r.header.Rows)
+		return &c, err
+	})
+}
+
+// has tells whether the segment has a column of that name, and the scale of a measure.
+func (r *segmentReader) has(id columnID) (scale int, ok bool) {
 	at := slices.IndexFunc(r.header.Columns, func(c columnInfo) bool { return c.columnID == id })
 	if at < 0 {
-		return nil, 0, nil
+		return 0, false
 	}
-	body, found, err := get(r.txn, columnKey(r.prefix, r.sequence, id))
-	if err == nil && !found {
-		err = errDamaged
-	}
-	return body, r.header.Columns[at].Scale, err
+	return r.header.Columns[at].Scale, true
 }
 
+// numbers gives nil where the segment has no such column.
 func (r *segmentReader) numbers(id columnID) (*numbers, int, error) {
-	body, scale, err := r.column(id)
-	if err != nil || body == nil {
-		return nil, 0, err
+	scale, ok := r.has(id)
+	if !ok {
+		return nil, 0, nil
 	}
-	n, rest, err := readNumbers(body)
-	if err != nil || len(rest) > 0 || n.count != r.header.Rows {
-		return nil, 0, errDamaged
-	}
-	return &n, scale, nil
+	n, err := cached(r.reader, columnKey(r.prefix, r.sequence, id), func(body []byte) (*numbers, error) {
+		n, rest, err := readNumbers(body)
+		if err != nil || len(rest) > 0 || n.count != r.header.Rows {
+			return nil, errDamaged
+		}
+		return &n, nil
+	})
+	return n, scale, err
 }
 
 func (r *segmentReader) texts(id columnID) (*texts, error) {
-	body, _, err := r.column(id)
-	if err != nil || body == nil {
-		return nil, err
+	if _, ok := r.has(id); !ok {
+		return nil, nil
 	}
-	t, err := readTexts(body)
-	if err != nil || t.codes.count != r.header.Rows {
-		return nil, errDamaged
-	}
-	return &t, nil
+	return cached(r.reader, columnKey(r.prefix, r.sequence, id), func(body []byte) (*texts, error) {
+		t, err := readTexts(body)
+		if err != nil || t.positions.count != r.header.Rows {
+			return nil, errDamaged
+		}
+		return &t, nil
+	})
 }

@@ -33,6 +33,10 @@ type Store struct {
 	options Options
 	shards  int // fixed when the store was made
 
+	dictionaries *dictionaries
+	columns      *columns
+	workers      chan struct{} // tokens of the scans that run at once
+
 	slots   chan struct{} // of loads at once
 	mu      sync.Mutex
 	loading map[string]chan struct{} // per dataset, holds a token while it loads
@@ -70,14 +74,17 @@ type Secrets interface {
 // Options are the sizes of a store. None of them depends on what is stored.
 type Options struct {
 	Shards      int // of a new store; a customer lives in one of them
-	Workers     int // shards that one aggregation reads at once
+	Workers     int // shards that are read at once, by all aggregations together
 	Loads       int // loads at once; others wait
 	LoadBlocks  int // blocks of one load
 	Rejects     int // rejected rows that a report names
 	BufferRows  int // rows that a load sorts in memory at once
-	BufferBytes int // bytes of their distinct texts
 	SegmentRows int // rows of a segment
-	Limits      load.Limits
+	// DictionaryBytes are bytes of the different texts of one dimension, which stay in memory once they were asked for.
+	DictionaryBytes int
+	Limits          load.Limits
+
+	CacheBytes int64 // of columns that are kept in memory
 
 	MemTable, BlockCache, IndexCache int64 // bytes that Badger may use
 
@@ -86,13 +93,15 @@ type Options struct {
 	Room func() error
 }
 
-// DefaultOptions suit a small server: about 300 MB at rest, and 50 MB for each load at once.
+// DefaultOptions suit a small server: about 300 MB at rest, 512 MB of columns once they were asked for, and 50 MB
+// for each load at once.
 func DefaultOptions() Options {
 	return Options{
 		Shards: 16, Workers: runtime.GOMAXPROCS(0), Loads: 4, LoadBlocks: 400, Rejects: 1000,
-		BufferRows: 1 << 18, BufferBytes: 32 << 20, SegmentRows: 1 << 16,
-		Limits:   load.DefaultLimits(),
-		MemTable: 64 << 20, BlockCache: 64 << 20, IndexCache: 32 << 20,
+		BufferRows: 1 << 18, SegmentRows: 1 << 16, DictionaryBytes: 64 << 20,
+		Limits:     load.DefaultLimits(),
+		CacheBytes: 512 << 20,
+		MemTable:   64 << 20, BlockCache: 8 << 20, IndexCache: 32 << 20,
 	}
 }
 
@@ -103,11 +112,17 @@ func Open(dir string, catalog Catalog, secrets Secrets, o Options) (*Store, erro
 	if err != nil {
 		return nil, fmt.Errorf("opening rows: %w", err)
 	}
+	columns, err := newColumns(o.CacheBytes)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	s := &Store{
-		dir: dir, db: db, catalog: catalog, secrets: secrets, options: o,
+		dir: dir, columns: columns, db: db, catalog: catalog, secrets: secrets, options: o,
 		slots: make(chan struct{}, max(1, o.Loads)), loading: make(map[string]chan struct{}),
+		dictionaries: newDictionaries(db), workers: make(chan struct{}, max(1, o.Workers)),
 	}
 	if err := s.start(); err != nil {
+		columns.Close()
 		_ = db.Close() // the first error says what to do
 		return nil, fmt.Errorf("opening rows: %w", err)
 	}
@@ -116,6 +131,7 @@ func Open(dir string, catalog Catalog, secrets Secrets, o Options) (*Store, erro
 
 // Close flushes and closes the files. No call may be under way.
 func (s *Store) Close() error {
+	s.columns.Close()
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("closing rows: %w", err)
 	}
@@ -195,8 +211,7 @@ func badgerOptions(dir string, o Options) badger.Options {
 		WithNumCompactors(2).
 		WithBlockCacheSize(o.BlockCache).
 		WithIndexCacheSize(o.IndexCache).
-		WithCompression(options.ZSTD).
-		WithZSTDCompressionLevel(1).
+		WithCompression(options.None). // columns are narrow, and read at the speed of memory
 		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(2 << 20) // nothing is kept there, and the disk watch allocates it
 }

@@ -176,12 +176,12 @@ func hashOf(text string) uint64 {
 
 func small() Options {
 	o := DefaultOptions()
-	o.MemTable, o.BlockCache, o.IndexCache = 16<<20, 1<<20, 1<<20
+	o.MemTable, o.BlockCache, o.IndexCache, o.CacheBytes = 16<<20, 1<<20, 1<<20, 1<<20
 	o.Shards = 3
 	return o
 }
 
-func open(t *testing.T, dir string, c Catalog, o Options) *Store {
+func open(t testing.TB, dir string, c Catalog, o Options) *Store {
 	t.Helper()
 	s, err := Open(dir, c, secrets{}, o)
 	if err != nil {

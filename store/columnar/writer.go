@@ -21,12 +21,16 @@ type writer struct {
 	buffer  *buffer
 	parts   map[string]*part // by block
 	inDoubt bool             // the catalog was asked to commit, and did not refuse
+
+	dictionaries []*dictionary // by dimension
 }
 
 // part says which segments a load has in one block. Every block of a committed load has one, with segments or
 // without, so that a lost segment is noticed.
 type part struct {
-	Segments []uint32 `json:"segments"` // by shard
+	// Runs gives for each shard how many segments each flush of the load wrote there. The segments of one run
+	// follow on each other: no customer of one comes before any of the segment before it.
+	Runs [][]uint32 `json:"runs"`
 }
 
 // newWriter records that the load writes, before its first segment: what it leaves behind can then be found.
@@ -42,13 +46,24 @@ func (s *Store) newWriter(p *dp.Policy, begun dp.Load) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{store: s, policy: p, load: begun, buffer: newBuffer(p, s.shards), parts: make(map[string]*part)}
+	dictionaries := make([]*dictionary, len(p.Dimensions))
+	for i, d := range p.Dimensions {
+		if dictionaries[i], err = s.dictionaries.get(p.Name, d.Name); err != nil {
+			return nil, err
+		}
+	}
+	w := &writer{
+		store: s, policy: p, load: begun, dictionaries: dictionaries, parts: make(map[string]*part),
+		buffer: newBuffer(p, dictionaries, s.shards, s.options.DictionaryBytes),
+	}
 	return w, s.setLoad(begun, writing)
 }
 
 func (w *writer) add(ctx context.Context, record *load.Record) error {
-	w.buffer.add(record.Block, &record.Row)
-	if w.buffer.len() < w.store.options.BufferRows && w.buffer.bytes < w.store.options.BufferBytes {
+	if err := w.buffer.add(record.Block, &record.Row); err != nil {
+		return err
+	}
+	if w.buffer.len() < w.store.options.BufferRows {
 		return nil
 	}
 	return w.flush(ctx)
@@ -65,6 +80,11 @@ func (w *writer) flush(ctx context.Context) error {
 	if w.buffer.len() == 0 {
 		return nil
 	}
+	for _, d := range w.dictionaries {
+		if err := w.store.dictionaries.store(d); err != nil {
+			return err
+		}
+	}
 	batch := w.store.db.NewWriteBatch()
 	defer batch.Cancel()
 	order := w.buffer.sorted()
@@ -74,6 +94,8 @@ func (w *writer) flush(ctx context.Context) error {
 		for end < len(order) && w.buffer.shard(order[end]) == shard && w.buffer.block[order[end]] == block {
 			end++
 		}
+		p := w.part(w.buffer.blocks[block])
+		p.Runs[shard] = append(p.Runs[shard], 0)
 		for _, rows := range cut(order[start:end], w.store.options.SegmentRows) {
 			if err := w.writeSegments(batch, shard, w.buffer.blocks[block], rows); err != nil {
 				return fmt.Errorf("writing rows of dataset %s: %w", w.policy.Name, err)
@@ -91,7 +113,7 @@ func (w *writer) flush(ctx context.Context) error {
 func (w *writer) part(block string) *part {
 	p := w.parts[block]
 	if p == nil {
-		p = &part{Segments: make([]uint32, w.store.shards)}
+		p = &part{Runs: make([][]uint32, w.store.shards)}
 		w.parts[block] = p
 	}
 	return p
@@ -111,16 +133,24 @@ func (w *writer) writeSegments(batch *badger.WriteBatch, shard int, block string
 		}
 		return nil
 	}
-	p := w.part(block)
+	runs := w.part(block).Runs[shard]
 	prefix := segmentPrefix(w.policy.Name, block, shard, w.load.ID)
 	for _, c := range columns {
-		key := columnKey(prefix, p.Segments[shard], c.id)
+		key := columnKey(prefix, segmentsOf(runs), c.id)
 		if err := batch.Set(key, seal(key, c.body)); err != nil {
 			return err
 		}
 	}
-	p.Segments[shard]++
+	runs[len(runs)-1]++
 	return nil
+}
+
+// segmentsOf is how many segments runs have together.
+func segmentsOf(runs []uint32) (count uint32) {
+	for _, segments := range runs {
+		count += segments
+	}
+	return count
 }
 
 // commit writes what is left, makes it durable, and then visible.

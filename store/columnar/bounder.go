@@ -1,0 +1,324 @@
+package columnar
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	"github.com/discreet-analytics/discreet/dp/bounding"
+	"github.com/discreet-analytics/discreet/dp/plan"
+	"github.com/discreet-analytics/discreet/dp/rows"
+)
+
+// bounder bounds what each (customer, block) contributes, and adds it up. It gives the numbers of
+// bounding.Reference. One worker has one.
+type bounder struct {
+	aggregation *aggregation
+	question    *question
+	partitions  int64 // L0
+	most        int64 // Linf
+	apart       bool  // customers are told apart across blocks: each is walked with all of its blocks
+	measured    bool
+	valued      []int // the columns that read a measure
+
+	totals *totals
+
+	// Of the (customer, block) at hand. Groups are partitions; there are as many as rows at most, and no more than
+	// a multiple of L0 (see prune).
+	customer uint64
+	block    int
+	numbers  []int64
+	counts   []int64          // rows of each group
+	sums     []bounding.Total // by group and column
+	present  []bool           // by group and column: there was a value
+	kept     [][]place        // by group: its rows, where it matters which of them are kept
+	index    index            // of groups, once there are many
+	hasher   bounding.Hasher
+	hashed   bool // the hasher is that of this (customer, block)
+	barred   bool // what does not come before the bar is dropped
+	bar      groupRank
+	ranks    []groupRank // scratch
+	key      []byte      // scratch
+}
+
+// place is where a row is.
+type place struct {
+	segment *segment
+	row     int
+}
+
+// groupRank is the rank of a group among those of its (customer, block).
+type groupRank struct {
+	hash   uint64
+	number int64 // of its partition
+	at     int   // of the group
+}
+
+// rowRank is the rank of a row among those of its group.
+type rowRank struct {
+	hash  uint64
+	bytes []byte
+	at    int
+}
+
+func newBounder(a *aggregation) *bounder {
+	q := a.question
+	b := &bounder{aggregation: a, question: q, measured: q.evaluator.Measured(), totals: newTotals(q)}
+	b.partitions, b.most = q.evaluator.Bound()
+	for i, c := range q.columns {
+		b.apart = b.apart || c.Count == plan.CountCustomers && len(a.blocks) > 1
+		if c.Count != plan.CountCustomers && c.Count != plan.CountRows {
+			b.valued = append(b.valued, i)
+		}
+	}
+	return b
+}
+
+// begin starts with a (customer, block).
+func (b *bounder) begin(customer uint64, block int) {
+	b.customer, b.block = customer, block
+	b.hashed, b.barred = false, false
+	b.reset()
+}
+
+func (b *bounder) reset() {
+	b.numbers, b.counts = b.numbers[:0], b.counts[:0]
+	b.sums, b.present, b.kept = b.sums[:0], b.present[:0], b.kept[:0]
+	b.index.reset()
+}
+
+// add takes decoded rows of a cursor.
+func (b *bounder) add(c *cursor, from, to int) {
+	width := len(b.question.columns)
+	for i := from; i < to; i++ {
+		number := c.numbers[i]
+		if number < 0 {
+			continue
+		}
+		g := b.group(number)
+		if g < 0 {
+			continue
+		}
+		b.counts[g]++
+		for _, j := range b.valued {
+			column := &b.question.columns[j]
+			values := c.segment.measures[column.Measure]
+			if values == nil || !values.has(c.start+i) {
+				continue
+			}
+			v, sum := c.measures[column.measure][i], &b.sums[g*width+j]
+			switch column.Count {
+			case plan.Total:
+				sum.Add(v)
+			case plan.Centred:
+				sum.AddCentred(v, column.Lower, column.Upper)
+			case plan.CountMeasured:
+				sum.Add(1)
+			}
+			b.present[g*width+j] = true
+		}
+		if b.measured {
+			b.keep(g, place{c.segment, c.start + i})
+		}
+	}
+}
+
+// fewGroups is up to how many groups are looked through one by one.
+const fewGroups = 12
+
+// group finds the group of a partition, or makes one; -1 where it is dropped.
+func (b *bounder) group(number int64) int {
+	if len(b.numbers) <= fewGroups {
+		for g, known := range b.numbers {
+			if known == number {
+				return g
+			}
+		}
+	} else if g, ok := b.index.find(number); ok {
+		return g
+	}
+	if b.barred && b.compare(b.rankOf(number), b.bar) >= 0 {
+		return -1
+	}
+	if int64(len(b.numbers)) >= 4*b.partitions+64 {
+		b.prune()
+		return b.group(number) // there is a bar now
+	}
+	g := len(b.numbers)
+	b.numbers, b.counts = append(b.numbers, number), append(b.counts, 0)
+	for range b.question.columns {
+		b.sums, b.present = append(b.sums, bounding.Total{}), append(b.present, false)
+	}
+	if b.measured {
+		if len(b.kept) < cap(b.kept) {
+			b.kept = b.kept[:g+1]
+			b.kept[g] = b.kept[g][:0]
+		} else {
+			b.kept = append(b.kept, nil)
+		}
+	}
+	if g == fewGroups {
+		for at, known := range b.numbers {
+			b.index.put(known, at)
+		}
+	} else if g > fewGroups {
+		b.index.put(number, g)
+	}
+	return g
+}
+
+// hash ranks canonical bytes of the (customer, block).
+func (b *bounder) hash(canonical []byte) uint64 {
+	if !b.hashed {
+		b.hasher.Begin(b.aggregation.salt, b.customer, b.aggregation.blocks[b.block].name)
+		b.hashed = true
+	}
+	return b.hasher.Hash(canonical)
+}
+
+func (b *bounder) rankOf(number int64) groupRank {
+	b.key = b.question.appendKey(b.key[:0], number)
+	return groupRank{hash: b.hash(b.key), number: number}
+}
+
+// compare orders groups by hash, and those that share one by the bytes of their keys.
+func (b *bounder) compare(x, y groupRank) int {
+	if x.hash != y.hash {
+		return cmp.Compare(x.hash, y.hash)
+	}
+	return bytes.Compare(b.question.appendKey(nil, x.number), b.question.appendKey(nil, y.number))
+}
+
+// chosen gives the groups that bounding keeps of those at hand, which are more, and the first that it does not.
+// They are valid until the next call.
+func (b *bounder) chosen() (groups []groupRank, bar groupRank) {
+	b.ranks = b.ranks[:0]
+	for g, number := range b.numbers {
+		r := b.rankOf(number)
+		r.at = g
+		b.ranks = append(b.ranks, r)
+	}
+	slices.SortFunc(b.ranks, b.compare)
+	return b.ranks[:b.partitions], b.ranks[b.partitions]
+}
+
+// prune drops the groups that bounding will not keep, whatever follows: at least L0 others come before them.
+func (b *bounder) prune() {
+	kept, bar := b.chosen()
+	b.bar, b.barred = bar, true
+	width := len(b.question.columns)
+	old := bounder{
+		numbers: slices.Clone(b.numbers), counts: slices.Clone(b.counts),
+		sums: slices.Clone(b.sums), present: slices.Clone(b.present), kept: slices.Clone(b.kept),
+	}
+	b.reset()
+	for _, r := range kept {
+		b.numbers, b.counts = append(b.numbers, old.numbers[r.at]), append(b.counts, old.counts[r.at])
+		b.sums = append(b.sums, old.sums[r.at*width:(r.at+1)*width]...)
+		b.present = append(b.present, old.present[r.at*width:(r.at+1)*width]...)
+		if b.measured {
+			b.kept = append(b.kept, old.kept[r.at])
+		}
+	}
+	if len(b.numbers) > fewGroups {
+		for g, number := range b.numbers {
+			b.index.put(number, g)
+		}
+	}
+}
+
+// end adds what bounding keeps of the (customer, block) to the totals.
+func (b *bounder) end() {
+	if int64(len(b.numbers)) <= b.partitions {
+		for g := range b.numbers {
+			b.addGroup(g)
+		}
+		return
+	}
+	kept, _ := b.chosen()
+	for _, r := range kept {
+		b.addGroup(r.at)
+	}
+}
+
+func (b *bounder) addGroup(g int) {
+	width := len(b.question.columns)
+	if b.measured && b.counts[g] > b.most {
+		b.recount(g)
+	}
+	slot, first := b.totals.slot(b.numbers[g], b.customer, b.apart)
+	into := b.totals.sums[slot*width : (slot+1)*width]
+	for j := range b.question.columns {
+		switch c := &b.question.columns[j]; c.Count {
+		case plan.CountCustomers:
+			if first {
+				into[j].Add(1)
+			}
+		case plan.CountRows:
+			into[j].Add(min(b.counts[g], b.most))
+		case plan.Total:
+			if b.present[g*width+j] {
+				into[j].Add(b.sums[g*width+j].Clamped(c.Lower, c.Upper))
+			}
+		default:
+			into[j].AddTotal(b.sums[g*width+j])
+		}
+	}
+}
+
+// keep remembers a row of a group, and forgets those that bounding will not keep.
+func (b *bounder) keep(g int, p place) {
+	b.kept[g] = append(b.kept[g], p)
+	if int64(len(b.kept[g])) >= 4*b.most+64 {
+		b.kept[g] = b.smallest(b.kept[g])
+	}
+}
+
+// smallest gives the rows that bounding keeps.
+func (b *bounder) smallest(all []place) []place {
+	if int64(len(all)) <= b.most {
+		return all
+	}
+	policy := b.question.policy
+	row := rows.Row{Dimensions: make([]rows.Text, len(policy.Dimensions)), Measures: make([]rows.Number, len(policy.Measures))}
+	ranks := make([]rowRank, len(all))
+	for i, p := range all {
+		p.segment.fill(&row, p.row, b.aggregation.dictionaries)
+		canonical := rows.AppendRow(nil, policy, &row)
+		ranks[i] = rowRank{hash: b.hash(canonical), bytes: canonical, at: i}
+	}
+	slices.SortFunc(ranks, func(a, b rowRank) int { return cmp.Or(cmp.Compare(a.hash, b.hash), bytes.Compare(a.bytes, b.bytes)) })
+	kept := make([]place, b.most)
+	for i := range kept {
+		kept[i] = all[ranks[i].at]
+	}
+	return kept
+}
+
+// recount adds up the rows of a group that bounding keeps, where it does not keep all.
+func (b *bounder) recount(g int) {
+	width := len(b.question.columns)
+	kept := b.smallest(b.kept[g])
+	for j := range b.question.columns {
+		c := &b.question.columns[j]
+		if c.Count != plan.Centred && c.Count != plan.CountMeasured {
+			continue
+		}
+		sum := bounding.Total{}
+		for _, p := range kept {
+			values := p.segment.measures[c.Measure]
+			if values == nil {
+				continue
+			}
+			v, ok := values.at(p.row)
+			switch {
+			case !ok:
+			case c.Count == plan.Centred:
+				sum.AddCentred(v, c.Lower, c.Upper)
+			default:
+				sum.Add(1)
+			}
+		}
+		b.sums[g*width+j] = sum
+	}
+}

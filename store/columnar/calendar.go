@@ -1,0 +1,119 @@
+package columnar
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/discreet-analytics/discreet/dp/rows"
+)
+
+// calendar is what the time of a row adds to the number of its partition, for the rows of one block.
+type calendar struct {
+	bounded  bool // rows may lie outside of from <= time < to
+	from, to int64
+	offsets  []offset // of the clocks, by start; the first begins at or before every row
+	first    int64    // day of days[0], counted from 1970-01-01 as the clocks show it
+	days     []int64  // what each day adds; nil: no day is asked
+	hours    []int64  // what each hour of the day adds; nil: no hour is asked
+	same     *int64   // what every row adds, where that is known without its time
+}
+
+// offset is how far the clocks are ahead of UTC from an instant on, both in milliseconds.
+type offset struct{ start, ahead int64 }
+
+const (
+	hourMilliseconds = 60 * 60 * 1000
+	dayMilliseconds  = 24 * hourMilliseconds
+)
+
+// calendarOf prepares a block; nil where the time of its rows changes nothing.
+func (q *question) calendarOf(block string) (*calendar, error) {
+	if q.policy.Time == nil {
+		return nil, nil
+	}
+	scan, zone := q.evaluator.Scan(), q.evaluator.Zone()
+	first, last, err := rows.BlockDates(block, q.policy.Unit.Block)
+	if err != nil {
+		return nil, fmt.Errorf("reading the dates of block %s: %w", block, err)
+	}
+	start, end := rows.Span(first, last, zone)
+	c := &calendar{from: scan.From, to: scan.To, hours: q.hours}
+	c.bounded = scan.Bounded && (scan.From > start || scan.To < end)
+	if !c.bounded && len(q.days) == 0 && c.hours == nil {
+		return nil, nil
+	}
+	if scan.Bounded {
+		start, end = max(start, scan.From), min(end, scan.To)
+		first, last = rows.DateOf(start, zone), rows.DateOf(max(start, end-1), zone)
+	}
+	c.offsets = offsetsBetween(start, end, zone)
+	if len(q.days) > 0 {
+		c.first = c.dayOf(start)
+		for day := first; !last.Before(day); day = day.AddDays(1) {
+			c.days = append(c.days, q.dayNumber(day))
+		}
+	}
+	if !c.bounded && c.hours == nil && !slices.ContainsFunc(c.days, func(number int64) bool { return number != c.days[0] }) {
+		c.same = &c.days[0]
+	}
+	return c, nil
+}
+
+func offsetsBetween(start, end int64, zone *time.Location) (all []offset) {
+	for at := time.UnixMilli(start).In(zone); ; {
+		_, seconds := at.Zone()
+		all = append(all, offset{at.UnixMilli(), int64(seconds) * 1000})
+		_, next := at.ZoneBounds()
+		if next.IsZero() || next.UnixMilli() >= end {
+			all[0].start = start
+			return all
+		}
+		at = next
+	}
+}
+
+func (q *question) dayNumber(day rows.Date) (number int64) {
+	for i := range q.days {
+		number = added(number, q.days[i].number(rows.TimeKeys(day, day, q.days[i].unit)[0]))
+	}
+	return number
+}
+
+// local is an instant as the clocks show it, in milliseconds since 1970-01-01.
+func (c *calendar) local(ms int64) int64 {
+	at := len(c.offsets) - 1
+	for at > 0 && ms < c.offsets[at].start { // a block has few
+		at--
+	}
+	return ms + c.offsets[at].ahead
+}
+
+func (c *calendar) dayOf(ms int64) int64 { return floorDiv(c.local(ms), dayMilliseconds) }
+
+// number is what an instant adds.
+func (c *calendar) number(ms int64) (number int64) {
+	if c.bounded && (ms < c.from || ms >= c.to) {
+		return dropped
+	}
+	local := c.local(ms)
+	day := floorDiv(local, dayMilliseconds)
+	if c.days != nil {
+		at := day - c.first
+		if at < 0 || at >= int64(len(c.days)) {
+			return dropped
+		}
+		number = c.days[at]
+	}
+	if c.hours != nil {
+		number = added(number, c.hours[(local-day*dayMilliseconds)/hourMilliseconds])
+	}
+	return number
+}
+
+func floorDiv(a, b int64) int64 {
+	if a < 0 {
+		return -((b - 1 - a) / b)
+	}
+	return a / b
+}

@@ -1,0 +1,232 @@
+package columnar
+
+import (
+	"container/heap"
+	"slices"
+)
+
+// cursor stands at one customer of a chain.
+type cursor struct {
+	aggregation *aggregation
+	reader      *reader
+	chain       chain
+	block       int // in aggregation.blocks
+
+	segment  *segment
+	shorts   [][]int64 // by dimension: what the question's tables have for the segment's codes
+	hidden   []bool    // by position in header.Loads; nil: every row is visible
+	run      int       // of the segment: the customer
+	customer uint64
+	row, end int // of the customer
+	done     bool
+
+	// The rows from start on, decoded: numbers of partitions, and the question's measures.
+	start    int
+	numbers  []int64
+	measures [][]int64
+	scratch  []int64
+}
+
+// decodedAtOnce is how many rows are decoded at once: few enough for the first caches to hold all columns.
+const decodedAtOnce = 1024
+
+// nextCustomer goes to the next customer; false after the last.
+func (c *cursor) nextCustomer() (bool, error) {
+	c.run++
+	for c.segment == nil || c.run >= c.segment.customers.lengths.count {
+		if c.chain.first == c.chain.last {
+			return false, nil
+		}
+		if err := c.open(); err != nil {
+			return false, err
+		}
+	}
+	length, _ := c.segment.customers.lengths.at(c.run)
+	c.customer = c.segment.customers.id(c.run)
+	c.row, c.end = c.end, c.end+int(length)
+	return true, nil
+}
+
+// open reads the chain's next segment.
+func (c *cursor) open() (err error) {
+	q := c.aggregation.question
+	calendar := c.aggregation.blocks[c.block].calendar
+	want := wanted{Needs: q.needs, loads: c.chain.visible != nil}
+	want.Time = q.evaluator.Measured() || calendar != nil && calendar.same == nil
+	if c.segment, err = readSegment(c.reader, c.chain.prefix, c.chain.first, q.policy, want); err != nil {
+		return err
+	}
+	c.chain.first++
+	c.run, c.row, c.end = 0, 0, 0
+	c.start, c.numbers = 0, c.numbers[:0]
+	c.shorts = make([][]int64, len(q.tables))
+	for d, table := range q.tables {
+		if t := c.segment.texts[d]; table != nil && t != nil {
+			if c.shorts[d], err = t.narrow(table); err != nil {
+				return err
+			}
+		}
+	}
+	c.hidden = nil
+	if c.chain.visible != nil {
+		for _, load := range c.segment.header.Loads {
+			c.hidden = append(c.hidden, !slices.Contains(c.chain.visible, load))
+		}
+		if !slices.Contains(c.hidden, true) {
+			c.hidden = nil
+		}
+	}
+	return nil
+}
+
+// take hands all rows of a customer to a bounder, also where they go on in the next segment, and goes to the next
+// customer; false after the last.
+func (c *cursor) take(customer uint64, b *bounder) (more bool, err error) {
+	for more = true; more && err == nil && c.customer == customer; more, err = c.nextCustomer() {
+		for c.row < c.end {
+			if c.row >= c.start+len(c.numbers) {
+				c.decode()
+			}
+			until := min(c.end, c.start+len(c.numbers))
+			b.add(c, c.row-c.start, until-c.start)
+			c.row = until
+		}
+	}
+	return more, err
+}
+
+// decode decodes the rows from c.row on.
+func (c *cursor) decode() {
+	q, s := c.aggregation.question, c.segment
+	c.start = c.row
+	count := min(decodedAtOnce, s.header.Rows-c.start)
+	if cap(c.numbers) < count {
+		c.numbers, c.scratch = make([]int64, decodedAtOnce), make([]int64, decodedAtOnce)
+		c.measures = make([][]int64, len(q.measures))
+		for i := range c.measures {
+			c.measures[i] = make([]int64, decodedAtOnce)
+		}
+	}
+	c.numbers = c.numbers[:count]
+	first := true
+	for d, table := range q.tables {
+		if table == nil {
+			continue
+		}
+		if t := s.texts[d]; t != nil {
+			t.positions.lookUp(c.numbers, c.start, c.shorts[d], first)
+		} else {
+			c.addConstant(table[0], first)
+		}
+		first = false
+	}
+	if first {
+		clear(c.numbers)
+	}
+	c.addCalendar()
+	c.addTests()
+	c.hide()
+	for i, m := range q.measures {
+		if n := s.measures[m]; n != nil {
+			n.decode(c.measures[i][:count], c.start)
+		}
+	}
+}
+
+func (c *cursor) addConstant(v int64, first bool) {
+	for i := range c.numbers {
+		if first {
+			c.numbers[i] = v
+		} else {
+			c.numbers[i] = added(c.numbers[i], v)
+		}
+	}
+}
+
+func (c *cursor) addCalendar() {
+	calendar := c.aggregation.blocks[c.block].calendar
+	if calendar == nil {
+		return
+	}
+	if calendar.same != nil {
+		c.addConstant(*calendar.same, false)
+		return
+	}
+	times := c.scratch[:len(c.numbers)]
+	c.segment.time.decode(times, c.start)
+	for i, ms := range times {
+		c.numbers[i] = added(c.numbers[i], calendar.number(ms))
+	}
+}
+
+func (c *cursor) addTests() {
+	for t := range c.aggregation.question.tests {
+		test := &c.aggregation.question.tests[t]
+		n := c.segment.measures[test.Field.Index]
+		for i := range c.numbers {
+			passes := false
+			if n != nil {
+				v, ok := n.at(c.start + i)
+				passes = ok && test.PassesNumber(v)
+			}
+			if !passes {
+				c.numbers[i] = dropped
+			}
+		}
+	}
+}
+
+// hide drops the rows of loads that were merged and are not visible.
+func (c *cursor) hide() {
+	if c.hidden == nil {
+		return
+	}
+	for i := range c.numbers {
+		load := int64(0)
+		if c.segment.loads != nil {
+			load, _ = c.segment.loads.at(c.start + i)
+		}
+		if c.hidden[load] {
+			c.numbers[i] = dropped
+		}
+	}
+}
+
+// cursors is a heap with the smallest customer on top, and of one customer the first block.
+type cursors []*cursor
+
+func newHeap(all []*cursor) cursors {
+	h := cursors(all)
+	heap.Init(&h)
+	return h
+}
+
+// next has moved the cursor on top on.
+func (h *cursors) next(more bool) {
+	if more {
+		heap.Fix(h, 0)
+	} else {
+		heap.Pop(h)
+	}
+}
+
+// Len, Less, Swap, Push and Pop are container/heap's.
+
+func (h cursors) Len() int { return len(h) }
+
+func (h cursors) Less(i, j int) bool {
+	if h[i].customer != h[j].customer {
+		return h[i].customer < h[j].customer
+	}
+	return h[i].block < h[j].block
+}
+
+func (h cursors) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+
+func (h *cursors) Push(c any) { *h = append(*h, c.(*cursor)) }
+
+func (h *cursors) Pop() any {
+	last := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return last
+}
