@@ -154,7 +154,7 @@ func (c *loadCommand) load(ctx context.Context, t terminal, server *client.Clien
 			return wire.LoadReport{}, usagef("it is no regular file: pipe it in, and write - with --from and --to")
 		}
 		if c.lacksDays(policy) {
-			if err := declareDays(&up, policy, f); err != nil {
+			if err := declareDays(ctx, &up, policy, f); err != nil {
 				return wire.LoadReport{}, err
 			}
 			c.sayDays(t.stderr, file, up)
@@ -186,8 +186,8 @@ func (c *loadCommand) formatOf(file string) (load.Format, error) {
 }
 
 // declareDays takes the days that a load covers from the file itself. It goes back to the file's beginning.
-func declareDays(up *client.Upload, policy *dp.Policy, f *os.File) error {
-	first, last, counts, err := load.Span(policy, f, load.Source{Format: load.Format(up.Format), Gzip: up.Gzip})
+func declareDays(ctx context.Context, up *client.Upload, policy *dp.Policy, f *os.File) error {
+	first, last, counts, err := load.Span(ctx, policy, f, load.Source{Format: load.Format(up.Format), Gzip: up.Gzip})
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,6 @@ package main
 
 import (
 	"encoding/csv"
-	"errors"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -434,21 +432,18 @@ func readRows(t testing.TB, p *dp.Policy, f *os.File, keys *secrets.Secrets) []r
 		t.Fatal(err)
 	}
 	var all []rows.Row
-	for {
-		record, err := reader.Next()
-		if errors.Is(err, io.EOF) {
-			return all
-		}
+	for batch, err := range reader.Batches(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if record.Reason != "" {
-			t.Fatalf("line %d is rejected: %s", record.Line, record.Reason)
+		for _, record := range batch {
+			if record.Reason != "" {
+				t.Fatalf("line %d is rejected: %s", record.Line, record.Reason)
+			}
+			row := record.Row
+			row.Dimensions, row.Measures = slices.Clone(row.Dimensions), slices.Clone(row.Measures)
+			all = append(all, row)
 		}
-		row := rows.Row{Customer: record.Row.Customer, Time: record.Row.Time, Measures: slices.Clone(record.Row.Measures)}
-		for _, d := range record.Row.Dimensions {
-			row.Dimensions = append(row.Dimensions, rows.Text{Value: strings.Clone(d.Value), Valid: d.Valid})
-		}
-		all = append(all, row)
 	}
+	return all
 }

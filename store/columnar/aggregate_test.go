@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -240,17 +239,18 @@ func (w *world) load(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for {
-		record, err := r.Next()
-		if err == io.EOF {
-			return
+	for batch, err := range r.Batches(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err != nil || record.Reason != "" {
-			t.Fatalf("%v %s", err, record.Reason)
+		for _, record := range batch {
+			if record.Reason != "" {
+				t.Fatal(record.Reason)
+			}
+			row := record.Row
+			row.Dimensions, row.Measures = slices.Clone(row.Dimensions), slices.Clone(row.Measures)
+			w.rows = append(w.rows, row)
 		}
-		row := record.Row
-		row.Dimensions, row.Measures = slices.Clone(row.Dimensions), slices.Clone(row.Measures)
-		w.rows = append(w.rows, row)
 	}
 }
 

@@ -184,19 +184,14 @@ func (d *delivery) readAll(ctx context.Context, in io.Reader) (dp.Load, error) {
 		return done, err
 	}
 	d.seen = make(map[string]bool)
-	for n := 0; ; n++ {
-		if n%1024 == 0 && ctx.Err() != nil {
-			return done, fmt.Errorf("loading rows: %w", context.Cause(ctx))
-		}
-		record, err := reader.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
+	for batch, err := range reader.Batches(ctx) {
 		if err != nil {
 			return done, err
 		}
-		if err := d.take(ctx, record); err != nil {
-			return done, err
+		for i := range batch {
+			if err := d.take(ctx, &batch[i]); err != nil {
+				return done, err
+			}
 		}
 	}
 	if d.declared == nil {

@@ -3,7 +3,7 @@ package load
 import (
 	"errors"
 	"fmt"
-	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -65,10 +65,14 @@ const (
 	reasonMissing = "missing, and the policy declares neither missing nor other"
 	reasonOutside = "outside of the domain, and the policy declares no other"
 	reasonUTF8    = "not valid UTF-8"
+	reasonColumns = "another number of columns than the header"
+	reasonQuote   = "a quote in the wrong place: write a value with quotes in quotes, and each quote in it twice"
+	reasonBlock   = "outside of the blocks that the load covers"
+	reasonAbsent  = "missing"
 )
 
-// dimensionColumn reads the raw value of a dimension. What it counts as is decided when a query runs, under
-// the policy of then; a value that counts as nothing under the policy of now is rejected.
+// dimensionColumn says what a raw value of a dimension is. What it counts as is decided when a query runs,
+// under the policy of then; a value that counts as nothing under the policy of now is rejected.
 type dimensionColumn struct {
 	position int
 	name     string
@@ -79,20 +83,20 @@ type dimensionColumn struct {
 
 func (d *dimensionColumn) read(c cell, most int) (t rows.Text, reason string) {
 	switch {
-	case c.nested:
+	case c.kind == nested:
 		return rows.Text{}, reasonNested
 	case c.text == "" && d.missing:
 		return rows.Text{}, ""
 	case c.text == "":
 		return rows.Text{}, reasonMissing
 	}
-	text := c.text
-	if reason := checkText(text, most); reason != "" {
+	if reason := checkText(c.text, most); reason != "" {
 		return rows.Text{}, reason
 	}
+	text := strings.Clone(c.text)
 	if d.whole {
 		var err error
-		if text, err = canonicalInt(text); err != nil {
+		if text, err = rows.CanonicalInt(text); err != nil {
 			return rows.Text{}, err.Error()
 		}
 	}
@@ -101,19 +105,6 @@ func (d *dimensionColumn) read(c cell, most int) (t rows.Text, reason string) {
 		return rows.Text{}, reasonOutside
 	}
 	return t, ""
-}
-
-// canonicalInt is rows.CanonicalInt without a new string for what is canonical already.
-func canonicalInt(text string) (string, error) {
-	v, err := rows.ParseInt(text)
-	if err != nil {
-		return "", err
-	}
-	var scratch [20]byte
-	if canonical := strconv.AppendInt(scratch[:0], v, 10); string(canonical) != text {
-		return string(canonical), nil
-	}
-	return text, nil
 }
 
 // checkText refuses what could not be told apart, or not be written, once it is stored.
@@ -135,15 +126,56 @@ type measureColumn struct {
 }
 
 func (m *measureColumn) read(c cell) (rows.Number, error) {
-	if c.nested {
+	if c.kind == nested {
 		return rows.Number{}, errors.New(reasonNested)
 	}
 	if c.text == "" {
 		return rows.Number{}, nil
+	}
+	if v, ok := shortDecimal(c.text, m.scale); ok {
+		return rows.Number{Value: v, Valid: true}, nil
 	}
 	v, err := rows.ParseDecimal(c.text, m.scale)
 	if err != nil {
 		return rows.Number{}, err
 	}
 	return rows.Number{Value: v, Valid: true}, nil
+}
+
+// shortDecimal is rows.ParseDecimal for what most files hold: an optional minus, up to 18 digits, and no more
+// decimals than the scale.
+func shortDecimal(text string, scale int) (v int64, ok bool) {
+	negative := text[0] == '-'
+	if negative {
+		text = text[1:]
+	}
+	const most = 18 // digits that fit, with those that the scale adds
+	if len(text) == 0 || len(text)+scale > most {
+		return 0, false
+	}
+	decimals := -1 // before the point
+	for i := range len(text) {
+		switch digit := text[i] - '0'; {
+		case digit <= 9:
+			v = v*10 + int64(digit)
+			if decimals >= 0 {
+				decimals++
+			}
+		case text[i] == '.' && decimals < 0 && len(text) > 1:
+			decimals = 0
+		default:
+			return 0, false
+		}
+	}
+	decimals = max(decimals, 0)
+	if decimals > scale {
+		return 0, false
+	}
+	for range scale - decimals {
+		v *= 10
+	}
+	if negative {
+		v = -v
+	}
+	return v, true
 }

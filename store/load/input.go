@@ -8,25 +8,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
+	"sync/atomic"
 
 	"github.com/discreet-analytics/discreet/dp"
 )
 
 // input is the decoded text of an upload. It counts what it gives and stops where a limit is crossed,
-// whoever reads it and however far ahead.
+// however far ahead it is read.
 type input struct {
 	from io.Reader
 	read int64 // bytes given so far
 	most int64 // limit of the whole
-	// record is the number of given bytes at which the current record is too long. Reading ahead counts, so
-	// whoever sets it leaves room for the buffer.
-	record int64
-	// failed is what ended reading. A parser may report its own view of the bytes that came before instead.
-	failed error
-}
 
-var errRecordTooLong = errors.New("record too long")
+	stopped atomic.Bool
+}
 
 // newInput decompresses where asked, and takes the byte order mark off.
 func newInput(from io.Reader, s Source) (*input, error) {
@@ -40,27 +35,24 @@ func newInput(from io.Reader, s Source) (*input, error) {
 	if s.Content != nil {
 		from = io.TeeReader(from, s.Content)
 	}
-	in := &input{from: from, most: s.Limits.Bytes, record: math.MaxInt64}
+	in := &input{from: from, most: s.Limits.Bytes}
 	return in, in.skipByteOrderMark()
 }
 
 func (in *input) Read(p []byte) (int, error) {
-	if in.failed == nil && in.read > in.record {
-		in.failed = errRecordTooLong
-	}
-	if in.failed != nil {
-		return 0, in.failed
+	if in.stopped.Load() {
+		return 0, errStopped
 	}
 	n, err := in.from.Read(p)
 	in.read += int64(n)
 	if in.read > in.most {
 		err = refuse(dp.CodeTooLarge, "more than %d bytes of rows: split them into several loads", in.most)
 	}
-	if err != nil && err != io.EOF {
-		in.failed = err
-	}
 	return n, err
 }
+
+// stop has the next Read fail. It may be called while another goroutine reads.
+func (in *input) stop() { in.stopped.Store(true) }
 
 // skipByteOrderMark removes the mark with which some programs begin UTF-8, and refuses those of other encodings.
 func (in *input) skipByteOrderMark() error {

@@ -1,38 +1,35 @@
-// Package load reads CSV and NDJSON as typed rows with pseudonyms, for every engine: it finds the columns
-// that a policy names, reads their values at the policy's types, says in which block each row lies, and
-// rejects rows with a line number and a reason.
+// Package load reads CSV, NDJSON and Parquet as typed rows with pseudonyms, for every engine: it finds the
+// columns that a policy names, reads their values at the policy's types, says in which block each row lies,
+// and rejects rows with a line number and a reason.
 //
-// It reads in constant memory whatever the input holds. It never keeps a column that the policy does not
-// name, never stores anything, and no reason and no error of it holds a value of the input.
+// It reads in constant memory whatever the input holds, on all processors. It never keeps a column that the
+// policy does not name, never stores anything, and no reason and no error of it holds a value of the input.
 package load
 
 import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/rows"
 )
 
-// Reader reads the records of one input, one at a time. It is not safe for concurrent use.
+// Reader reads the records of one input, in order, in batches. It is for one use by one goroutine.
 type Reader struct {
-	records records
-	columns columns
-	format  rows.TimeFormat
-	zone    *time.Location
-	blocks  *blocks
-	ids     Pseudonyms
 	source  Source
-
+	ids     Pseudonyms
 	dataset string
-	ordinal uint64 // of the record, counted from 1
-	cells   []cell // by position in columns.names
-	record  Record
+	perRow  bool // every row is its own customer
+
+	in      *input
+	feed    feed         // cuts the input, one goroutine
+	readers []*rowReader // read what was cut, a goroutine each
+	end     func() error // whether the input was whole, once all of it was read; io.EOF: it was
+	ordinal uint64       // of the last record that was given, counted from 1
 }
 
-// Pseudonyms turns identifiers into the only form in which they are kept.
+// Pseudonyms turns identifiers into the only form in which they are kept. It must be safe for concurrent use.
 type Pseudonyms interface {
 	// Pseudonym stands for a customer: a keyed hash of the identifier.
 	Pseudonym(customer string) uint64
@@ -57,7 +54,7 @@ type Source struct {
 // Limits are the sizes beyond which input is refused.
 type Limits struct {
 	Bytes   int64 // of the whole input, after decompression
-	Record  int   // bytes of one record: a line of NDJSON, a row of CSV with its quoted newlines
+	Record  int   // bytes of one record without the end of its line: a line of NDJSON, a row of CSV with its quoted newlines
 	Columns int   // of a CSV header
 	Value   int   // bytes of one value that is kept, and of a customer's identifier
 }
@@ -79,121 +76,73 @@ type Record struct {
 // compressed input that is none and a format that is not understood are a *dp.Error with CodeInvalidInput.
 func NewReader(p *dp.Policy, in io.Reader, s Source, ids Pseudonyms) (*Reader, error) {
 	s.Limits = s.Limits.orDefault()
-	r := &Reader{columns: newColumns(p), ids: ids, source: s, dataset: p.Name}
-	var err error
-	if r.zone, err = rows.Location(p); err != nil {
-		return nil, fmt.Errorf("finding the time zone of dataset %s: %w", p.Name, err)
-	}
-	if p.Time != nil {
-		if r.format, err = rows.CompileTimeFormat(p.Time.Format); err != nil {
-			return nil, fmt.Errorf("reading the time format of dataset %s: %w", p.Name, err)
-		}
-	}
-	r.blocks = newBlocks(p, r.zone, s.Blocks)
-	text, err := newInput(in, s)
+	r := &Reader{ids: ids, source: s, dataset: p.Name, perRow: p.Unit.Row, end: func() error { return io.EOF }}
+	parts, err := newParts(p)
 	if err != nil {
 		return nil, err
 	}
-	if r.records, err = newRecords(s.Format, text, r.columns.names, s.Limits); err != nil {
+	if r.in, err = newInput(in, s); err != nil {
 		return nil, err
 	}
-	r.cells = make([]cell, len(r.columns.names))
-	r.record.Row.Dimensions = make([]rows.Text, len(r.columns.dimensions))
-	r.record.Row.Measures = make([]rows.Number, len(r.columns.measures))
+	var split func() records
+	switch s.Format {
+	case CSV:
+		split, err = r.openCSV(parts)
+	case NDJSON:
+		split, err = r.openNDJSON(parts), nil
+	default:
+		if _, err = ParseFormat(string(s.Format)); err == nil {
+			err = errUnknownFormat()
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	for range workers() {
+		r.readers = append(r.readers, newRowReader(p, parts, s, ids, split()))
+	}
 	return r, nil
 }
 
-// Next reads one record. The record and its slices are valid until the next call; its texts share memory
-// with the whole record, so clone what is kept. After the last record the error is io.EOF. A record that
-// cannot be a row is returned with its Reason and reading goes on; input that cannot be read on is an error:
-// a *dp.Error with CodeInvalidInput or CodeTooLarge, or the error of the underlying reader, wrapped.
-func (r *Reader) Next() (*Record, error) {
-	clear(r.cells)
-	line, reason, err := r.records.next(r.cells)
+func (r *Reader) openCSV(parts *parts) (func() records, error) {
+	header, text, err := openCSV(r.in, r.source.Limits)
 	if err != nil {
-		if err == io.EOF || isRefusal(err) {
-			return nil, err
-		}
-		return nil, fmt.Errorf("reading rows: %w", err)
+		return nil, err
 	}
-	r.ordinal++
-	r.record.Line = line
-	r.record.Block = ""
-	if reason == "" {
-		reason = r.read()
+	position, err := findColumns(header, parts.columns.names)
+	if err != nil {
+		return nil, err
 	}
-	r.record.Reason = reason
-	return &r.record, nil
+	text.chunk = chunkBytes(parts)
+	r.feed = text
+	return func() records { return newCSVRecords(len(header), position, r.source.Limits) }, nil
 }
 
-// read fills the record from the cells, or says why it cannot.
-func (r *Reader) read() (reason string) {
-	if reason := r.readCustomer(); reason != "" {
-		return reason
+func (r *Reader) openNDJSON(parts *parts) func() records {
+	names := parts.columns.names
+	r.feed = &textFeed{in: r.in, whole: wholeLines, most: r.source.Limits.Record, chunk: chunkBytes(parts), line: 1}
+	var all []*jsonRecords
+	r.end = func() error { return checkSeen(names, all) }
+	return func() records {
+		all = append(all, newJSONRecords(names, r.source.Limits))
+		return all[len(all)-1]
 	}
-	if reason := r.readTime(); reason != "" {
-		return reason
-	}
-	for i := range r.columns.dimensions {
-		d := &r.columns.dimensions[i]
-		text, reason := d.read(r.cells[d.position], r.source.Limits.Value)
-		if reason != "" {
-			return d.name + ": " + reason
-		}
-		r.record.Row.Dimensions[i] = text
-	}
-	for i := range r.columns.measures {
-		m := &r.columns.measures[i]
-		number, err := m.read(r.cells[m.position])
-		if err != nil {
-			return m.name + ": " + err.Error()
-		}
-		r.record.Row.Measures[i] = number
-	}
-	return ""
 }
 
-func (r *Reader) readCustomer() (reason string) {
-	if r.columns.customer < 0 {
-		r.record.Row.Customer = r.ids.RowPseudonym(r.source.Load, r.ordinal, r.dataset)
-		return ""
-	}
-	c := r.cells[r.columns.customer]
-	switch {
-	case c.nested:
-		return "customer: " + reasonNested
-	case c.text == "":
-		return "customer: missing"
-	}
-	if reason := checkText(c.text, r.source.Limits.Value); reason != "" {
-		return "customer: " + reason
-	}
-	r.record.Row.Customer = r.ids.Pseudonym(c.text)
-	return ""
+// chunkBytes is how much text is cut off at once: so much that handing it on costs nothing, and so little
+// that rows of a byte or two do not fill the memory.
+func chunkBytes(p *parts) int {
+	row := recordBytes + textBytes*len(p.columns.dimensions) + numberBytes*len(p.columns.measures)
+	const shortest = 2 // a value and the end of the line
+	return max(mostChunk/64, min(mostChunk, shortest*mostBatch/row))
 }
 
-func (r *Reader) readTime() (reason string) {
-	if r.columns.time >= 0 {
-		c := r.cells[r.columns.time]
-		switch {
-		case c.nested:
-			return "time: " + reasonNested
-		case c.text == "":
-			return "time: missing"
-		}
-		ms, err := r.format.Parse(c.text, r.zone)
-		if err != nil {
-			return "time: " + err.Error()
-		}
-		r.record.Row.Time = ms
-	}
-	block, covered := r.blocks.find(r.record.Row.Time)
-	if !covered {
-		return "time: outside of the blocks that the load covers"
-	}
-	r.record.Block = block
-	return ""
-}
+const (
+	mostChunk = 256 << 10
+	mostBatch = 32 << 20 // bytes of the rows of a chunk
+
+	recordBytes, textBytes, numberBytes = 120, 24, 16 // in memory
+)
 
 func (l Limits) orDefault() Limits {
 	d := DefaultLimits()
@@ -210,33 +159,6 @@ func (l Limits) orDefault() Limits {
 		d.Value = l.Value
 	}
 	return d
-}
-
-// records splits an input.
-type records interface {
-	// next fills cells, by position in the wanted names, and gives the line on which the record begins. A
-	// reason says that this record cannot be read but the next one may be; io.EOF ends the input.
-	next(cells []cell) (line int64, reason string, err error)
-}
-
-// cell is one value as written. The empty text is an absent value.
-type cell struct {
-	text   string
-	nested bool // an object or array where a value was expected
-}
-
-func newRecords(f Format, in *input, names []string, l Limits) (records, error) {
-	switch f {
-	case CSV:
-		return newCSVRecords(in, names, l)
-	case NDJSON:
-		return newJSONRecords(in, names, l), nil
-	}
-	_, err := ParseFormat(string(f))
-	if err == nil {
-		err = errUnknownFormat()
-	}
-	return nil, err
 }
 
 func isRefusal(err error) bool {

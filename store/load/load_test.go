@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -261,11 +262,11 @@ func TestSpanFindsTheDaysOfAcceptedRows(t *testing.T) {
 		"ann,2026-03-31T22:30:00Z,grocery,1,1\n" + // 1 April in Berlin
 		"ann,2026-01-05T10:00:00Z,grocery,1,1\n" +
 		",2025-01-05T10:00:00Z,grocery,1,1\n"
-	first, last, n, err := Span(spend(), strings.NewReader(text), Source{Format: CSV})
+	first, last, n, err := Span(t.Context(), spend(), strings.NewReader(text), Source{Format: CSV})
 	if err != nil || first.String() != "2026-01-05" || last.String() != "2026-04-01" || n != (Counts{2, 1}) {
 		t.Errorf("got %v %v %+v %v", first, last, n, err)
 	}
-	first, _, n, err = Span(spend(), strings.NewReader("id,when,shop,visits,Amount (EUR)\n"), Source{Format: CSV})
+	first, _, n, err = Span(t.Context(), spend(), strings.NewReader("id,when,shop,visits,Amount (EUR)\n"), Source{Format: CSV})
 	if err != nil || first != (rows.Date{}) || n != (Counts{}) {
 		t.Errorf("no rows: got %v %+v %v", first, n, err)
 	}
@@ -338,7 +339,7 @@ func TestRealFilesLoad(t *testing.T) {
 			if err != nil {
 				t.Skip("the real data is not beside the checkout")
 			}
-			first, last, n, err := Span(c.policy, bytes.NewReader(text), Source{Format: CSV})
+			first, last, n, err := Span(t.Context(), c.policy, bytes.NewReader(text), Source{Format: CSV})
 			if err != nil || n != c.counts || first.String()+" "+last.String() != c.days {
 				t.Errorf("got %+v %s %s %v", n, first, last, err)
 			}
@@ -347,12 +348,11 @@ func TestRealFilesLoad(t *testing.T) {
 				t.Fatal(err)
 			}
 			var line int64
-			for {
-				record, err := r.Next()
+			for batch, err := range r.Batches(t.Context()) {
 				if err != nil {
-					break
+					t.Fatal(err)
 				}
-				line = record.Line
+				line = batch[len(batch)-1].Line
 			}
 			if line != c.lastLine {
 				t.Errorf("the last record begins on line %d, want %d", line, c.lastLine)
@@ -400,19 +400,17 @@ func read(p *dp.Policy, in io.Reader, s Source) ([]Record, error) {
 		return nil, err
 	}
 	var all []Record
-	for {
-		record, err := r.Next()
-		if err == io.EOF {
-			return all, nil
-		}
+	for batch, err := range r.Batches(context.Background()) {
 		if err != nil {
 			return all, err
 		}
-		kept := *record
-		kept.Row.Dimensions = slices.Clone(kept.Row.Dimensions)
-		kept.Row.Measures = slices.Clone(kept.Row.Measures)
-		all = append(all, kept)
+		for _, kept := range batch {
+			kept.Row.Dimensions = slices.Clone(kept.Row.Dimensions)
+			kept.Row.Measures = slices.Clone(kept.Row.Measures)
+			all = append(all, kept)
+		}
 	}
+	return all, nil
 }
 
 func mustRead(t *testing.T, p *dp.Policy, f Format, text string) []Record {

@@ -1,7 +1,6 @@
 package load
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -12,23 +11,23 @@ import (
 	"github.com/discreet-analytics/discreet/dp"
 )
 
-// jsonRecords splits NDJSON: one object per line, empty lines skipped. An absent key and null are absent
-// values, numbers keep the text in which they are written, and true and false are those words.
+// jsonRecords splits a chunk of NDJSON: one object per line, empty lines skipped. An absent key and null are
+// absent values, numbers keep the text in which they are written, and true and false are those words.
 type jsonRecords struct {
-	lines    *bufio.Reader
-	line     int64
-	most     int // bytes of a line
-	names    []string
-	position map[string]int // in names
-	seen     []bool         // any record had it, by position in names
+	most     int            // bytes of a line
+	position map[string]int // of the wanted names
+	seen     []bool         // any record had it, by position
 	given    []bool         // this record has it
 	any      bool           // a record was an object
+
+	text []byte // what is left of the chunk
+	line int64
 }
 
-func newJSONRecords(in *input, names []string, l Limits) *jsonRecords {
+func newJSONRecords(names []string, l Limits) *jsonRecords {
 	j := &jsonRecords{
-		lines: bufio.NewReaderSize(in, l.Record+1), most: l.Record, names: names,
-		position: make(map[string]int, len(names)), seen: make([]bool, len(names)), given: make([]bool, len(names)),
+		most: l.Record, position: make(map[string]int, len(names)),
+		seen: make([]bool, len(names)), given: make([]bool, len(names)),
 	}
 	for i, name := range names {
 		j.position[name] = i
@@ -36,39 +35,22 @@ func newJSONRecords(in *input, names []string, l Limits) *jsonRecords {
 	return j
 }
 
+func (j *jsonRecords) open(c *chunk) { j.text, j.line = c.text, c.line }
+
 func (j *jsonRecords) next(cells []cell) (line int64, reason string, err error) {
-	for {
-		text, tooLong, err := j.readLine()
-		if err == io.EOF {
-			return 0, "", j.checkSeen()
-		}
-		if err != nil {
-			return 0, "", err
-		}
-		if tooLong {
-			return j.line, fmt.Sprintf("longer than %d bytes", j.most), nil
+	for len(j.text) > 0 {
+		text, rest, _ := bytes.Cut(j.text, newline)
+		line, j.text = j.line, rest
+		j.line++
+		if len(text) > j.most {
+			return line, fmt.Sprintf("longer than %d bytes", j.most), nil
 		}
 		if text = bytes.TrimSpace(text); len(text) > 0 {
-			return j.line, j.readObject(text, cells), nil
+			clear(cells)
+			return line, j.readObject(text, cells), nil
 		}
 	}
-}
-
-// readLine gives the next line without its end; it is valid until the next call. After the last it is io.EOF.
-func (j *jsonRecords) readLine() (text []byte, tooLong bool, err error) {
-	text, err = j.lines.ReadSlice('\n')
-	for err == bufio.ErrBufferFull {
-		tooLong = true
-		_, err = j.lines.ReadSlice('\n')
-	}
-	if err != nil && err != io.EOF {
-		return nil, false, err
-	}
-	if err == io.EOF && len(text) == 0 && !tooLong {
-		return nil, false, io.EOF
-	}
-	j.line++
-	return bytes.TrimSuffix(text, []byte("\n")), tooLong, nil
+	return 0, "", io.EOF
 }
 
 func (j *jsonRecords) readObject(line []byte, cells []cell) (reason string) {
@@ -81,7 +63,7 @@ func (j *jsonRecords) readObject(line []byte, cells []cell) (reason string) {
 		return "not a JSON object"
 	}
 	clear(j.given)
-	w := walk{text: string(line), at: 1}
+	w := walk{text: textOf(line), at: 1}
 	for w.next() {
 		at, wanted := j.position[w.key]
 		if !wanted {
@@ -100,14 +82,20 @@ func (j *jsonRecords) readObject(line []byte, cells []cell) (reason string) {
 
 // checkSeen ends the input. A field that no record ever had is most likely misspelt in the policy or in the
 // file; rows loaded without it could not be mended later.
-func (j *jsonRecords) checkSeen() error {
+func checkSeen(names []string, all []*jsonRecords) error {
 	var missing []dp.Location
-	for i, seen := range j.seen {
+	objects := false
+	for i, name := range names {
+		seen := false
+		for _, j := range all {
+			seen = seen || j.seen[i]
+			objects = objects || j.any
+		}
 		if !seen {
-			missing = append(missing, dp.Location{Path: j.names[i], Message: "is in no record"})
+			missing = append(missing, dp.Location{Path: name, Message: "is in no record"})
 		}
 	}
-	if j.any && len(missing) > 0 {
+	if objects && len(missing) > 0 {
 		return &dp.Error{Code: dp.CodeInvalidInput, Message: "fields that the policy names are missing: add them to the records (as null where a record has no value), or name the records' fields in the policy", Locations: missing}
 	}
 	return io.EOF
@@ -144,7 +132,7 @@ func (w *walk) readValue() cell {
 		return cell{text: w.readString()}
 	case '{', '[':
 		w.skipNested()
-		return cell{nested: true}
+		return cell{kind: nested}
 	}
 	start := w.at
 	for strings.IndexByte(" \t\r\n,}", w.text[w.at]) < 0 {

@@ -1,7 +1,7 @@
 package load
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"io"
 
@@ -16,33 +16,35 @@ type Counts struct {
 
 // Span reads an input once and gives the first and the last day on which its accepted rows lie, in the
 // policy's zone. Both are zero where no row was accepted or rows have no time.
-func Span(p *dp.Policy, in io.Reader, s Source) (first, last rows.Date, n Counts, err error) {
+func Span(ctx context.Context, p *dp.Policy, in io.Reader, s Source) (first, last rows.Date, n Counts, err error) {
 	r, err := NewReader(p, in, s, nobody{})
 	if err != nil {
 		return first, last, n, err
 	}
 	var earliest, latest int64
-	for {
-		record, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
+	for batch, err := range r.Batches(ctx) {
 		if err != nil {
 			return first, last, n, fmt.Errorf("finding the days that the rows cover: %w", err)
 		}
-		if record.Reason != "" {
-			n.Rejected++
-			continue
+		for i := range batch {
+			if batch[i].Reason != "" {
+				n.Rejected++
+				continue
+			}
+			ms := batch[i].Row.Time
+			if n.Accepted == 0 {
+				earliest, latest = ms, ms
+			}
+			earliest, latest = min(earliest, ms), max(latest, ms)
+			n.Accepted++
 		}
-		ms := record.Row.Time
-		if n.Accepted == 0 {
-			earliest, latest = ms, ms
-		}
-		earliest, latest = min(earliest, ms), max(latest, ms)
-		n.Accepted++
 	}
 	if n.Accepted > 0 && p.Time != nil {
-		first, last = rows.DateOf(earliest, r.zone), rows.DateOf(latest, r.zone)
+		zone, err := rows.Location(p)
+		if err != nil {
+			return first, last, n, fmt.Errorf("finding the time zone of dataset %s: %w", p.Name, err)
+		}
+		first, last = rows.DateOf(earliest, zone), rows.DateOf(latest, zone)
 	}
 	return first, last, n, nil
 }
