@@ -5,12 +5,14 @@ import (
 	"maps"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/accounting"
 	"github.com/discreet-analytics/discreet/dp/answer"
+	"github.com/discreet-analytics/discreet/store/ledger/verify"
 )
 
 // behind is a ledger that was restored from an older copy: alice's second charge is not in it.
@@ -296,13 +298,9 @@ func TestRunningAttemptCannotPublishAfterAWriteOff(t *testing.T) {
 	free := f.hold() // so that the write-off and what follows wait together
 	off, renewed := make(chan error), make(chan error)
 	go func() { off <- f.WriteOff(ctx, "root", "ledger and witness were restored together", nil) }()
-	for len(f.queue) < 1 {
-		time.Sleep(time.Millisecond)
-	}
+	f.queued(1)
 	go func() { renewed <- f.Renew(ctx, small.Charge.ID, small.Attempt) }()
-	for len(f.queue) < 2 {
-		time.Sleep(time.Millisecond)
-	}
+	f.queued(2)
 	free()
 	check(t, <-off)
 	if err := <-renewed; !errors.Is(err, answer.ErrAttemptLost) {
@@ -326,6 +324,60 @@ func TestRunningAttemptCannotPublishAfterAWriteOff(t *testing.T) {
 		if key[0] == kindRelease || key[0] == kindBlob || key[0] == kindUnfinished || key[0] == kindOpen {
 			t.Fatalf("a key of kind %c is left", key[0])
 		}
+	}
+}
+
+// What waits before a write-off is durable before it is decided, or comes to nothing.
+func TestWriteOffRestsOnNothingThatWasRefused(t *testing.T) {
+	f := newFixture(t)
+	policy, err := f.Policy(ctx, dataset)
+	check(t, err)
+	one, larger := uint64(1), policy.Policy
+	larger.Cap.Epsilon *= 2
+	var changed, off error
+	f.splitByRefusal(
+		func() { _, _, changed = f.office.ApplyPolicy(ctx, "root", larger, &one, "a test") },
+		func() { off = f.WriteOff(ctx, "root", "the witness was replaced", nil) })
+	wantCode(t, dp.CodeUnavailable, changed)
+	check(t, off)
+	policy, err = f.Policy(ctx, dataset)
+	check(t, err)
+	if want := (dp.Loss{Epsilon: 10 * dp.EpsilonOne, Rho: dp.RhoUnknown}); policy.Version != 1 || f.counted("", "2026-01") != want {
+		t.Fatalf("version %d of the policy is in force, and its cap has spent %+v", policy.Version, f.counted("", "2026-01"))
+	}
+	f.verified()
+}
+
+func TestWriteOffAmongWaitingWritesNamesTheHeadThatItWasMadeOver(t *testing.T) {
+	f := newFixture(t)
+	free := f.hold()
+	var before, off, after error
+	var all sync.WaitGroup
+	all.Go(func() { _, before = f.Charge(ctx, ask(alice, "before")) })
+	f.queued(1)
+	all.Go(func() { off = f.WriteOff(ctx, "root", "ledger and witness were restored together", nil) })
+	f.queued(2)
+	all.Go(func() {
+		r := ask(bob, "after")
+		r.Blocks = []string{"2026-09"}
+		_, after = f.Charge(ctx, r)
+	})
+	f.queued(3)
+	free()
+	all.Wait()
+	check(t, errors.Join(before, off, after))
+	f.verified()
+}
+
+// verified closes the ledger and has it verified from outside.
+func (f *fixture) verified() {
+	f.t.Helper()
+	path := f.Status().Witness
+	check(f.t, f.Ledger.Close())
+	r, err := verify.Ledger(ctx, f.dir, verify.Options{Witness: path})
+	check(f.t, err)
+	if r.Finding != nil {
+		f.t.Fatalf("verify: %s", r.Finding)
 	}
 }
 

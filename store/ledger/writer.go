@@ -14,7 +14,7 @@ import (
 // request is one write that waits for the writer.
 type request struct {
 	decide  func(*tx) error
-	despite bool         // is decided even while the ledger refuses
+	despite bool         // is decided even while the ledger refuses, and alone in its batch
 	state   atomic.Int32 // waiting, then taken or withdrawn
 	done    chan struct{}
 	err     error // valid once done is closed
@@ -93,26 +93,42 @@ func (l *Ledger) run() {
 }
 
 // commitWaiting commits what waits. Nobody hears of a decision before the batch is durable, not even of a
-// refusal: it may rest on an earlier request of the same batch.
+// refusal: it may rest on an earlier request of the same batch. So what was decided over a batch that came to
+// nothing comes to nothing, too, wherever it would have been written.
 func (l *Ledger) commitWaiting(first *request) {
 	b := l.newBatch()
 	for r, more := first, true; more; r, more = l.next() {
 		if !r.state.CompareAndSwap(waiting, taken) {
 			continue
 		}
+		if r.despite { // is decided over what is durable, and decides what follows
+			_ = l.finish(b) // which has answered whoever it concerns
+			b = l.newBatch()
+			staged, err := l.decide(b, r)
+			b.add(l.hot, r, staged, err)
+			_ = l.finish(b)
+			b = l.newBatch()
+			continue
+		}
 		staged, err := l.decide(b, r)
 		if len(b.requests) == maxGroup || b.bytes > 0 && b.bytes+staged.bytes > maxBatch {
 			// What was decided stays true over a batch that has been committed.
-			l.finish(b)
+			failed := l.finish(b)
 			b = l.newBatch()
+			if failed != nil {
+				r.answer(failed)
+				continue
+			}
 		}
 		b.add(l.hot, r, staged, err)
-		if b.lost > 0 { // what follows is decided by what it changed
-			l.finish(b)
-			b = l.newBatch()
-		}
 	}
-	l.finish(b)
+	_ = l.finish(b)
+}
+
+// answer ends a request.
+func (r *request) answer(err error) {
+	r.err = err
+	close(r.done)
 }
 
 // next takes a request that waits already, if any.
@@ -136,7 +152,7 @@ type batch struct {
 	head     head // of the chain, with the entries of this batch
 	requests []*request
 	bytes    int
-	lost     uint64 // number of the write-off that it ends with, over which the witness is set anew
+	lost     uint64 // number of the write-off that it is, over which the witness is set anew
 	full     error  // why nothing may be written
 	err      error  // a failure that concerns the whole batch
 }
@@ -206,8 +222,8 @@ func (b *batch) add(h *hot, r *request, staged *tx, err error) {
 	b.lost = staged.lost
 }
 
-// finish commits a batch and then answers its requests.
-func (l *Ledger) finish(b *batch) {
+// finish commits a batch and then answers its requests. It returns why nothing of the batch stands, if so.
+func (l *Ledger) finish(b *batch) error {
 	defer b.txn.Discard()
 	if b.err == nil && l.broken.Load() { // what was decided rests on a batch that may not be on disk
 		b.err = errBroken()
@@ -222,8 +238,9 @@ func (l *Ledger) finish(b *batch) {
 		if b.err != nil {
 			r.err = b.err
 		}
-		close(r.done)
+		r.answer(r.err)
 	}
+	return b.err
 }
 
 // commit makes a batch durable: the database, then the names of its files, then the witness. Only after that
@@ -259,9 +276,6 @@ func (l *Ledger) commit(b *batch) error {
 func (l *Ledger) checkWitness(b *batch) error {
 	if b.lost > 0 {
 		return l.takeWitness()
-	}
-	if r := l.refusal.Load(); r != nil { // what was decided may rest on a batch that was refused
-		return r.err()
 	}
 	err := l.witness.still()
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -26,6 +27,55 @@ func (f *fixture) hold() (release func()) {
 	return func() { close(free); done.Wait() }
 }
 
+// queued returns once so many writes wait for the writer.
+func (f *fixture) queued(n int) {
+	for len(f.queue) < n {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// splitByRefusal has a first write begin a batch that comes to nothing because the witness moved, and last be
+// decided over it, although it does not fit in.
+func (f *fixture) splitByRefusal(first, last func()) {
+	f.t.Helper()
+	busy, free := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() { _ = f.write(ctx, func(*tx) error { close(busy); <-free; return nil }) })
+	<-busy
+	all.Go(first)
+	f.queued(1)
+	for range maxGroup - 2 {
+		all.Go(func() { _ = f.write(ctx, func(*tx) error { return errNoDataset() }) })
+	}
+	f.queued(maxGroup - 1)
+	all.Go(last)
+	f.queued(maxGroup)
+	path := f.Status().Witness
+	data, err := os.ReadFile(path)
+	check(f.t, errors.Join(err, os.Remove(path), os.WriteFile(path, data, 0o600)))
+	close(free)
+	all.Wait()
+}
+
+// A charge for another consumer's draw has its outcome at once; that its batch is refused is found after a repeat
+// was decided over it.
+func TestNoAnswerRestsOnAChargeThatWasRefused(t *testing.T) {
+	f := newFixture(t)
+	f.publish(f.charge(ask(alice, "plan")), "rel_1", "plan")
+	r := keyed(ask(bob, "plan"), "key", 1)
+	r.Source = "rel_1"
+	var first, again error
+	f.splitByRefusal(func() { _, first = f.Charge(ctx, r) }, func() { _, again = f.Charge(ctx, r) })
+	wantCode(t, dp.CodeUnavailable, first)
+	wantCode(t, dp.CodeUnavailable, again)
+	if got := f.spent(bob, "2026-01"); got != (dp.Loss{}) {
+		t.Fatalf("bob has spent %v", got)
+	}
+	if s := f.Status().State; s != StateMoved {
+		t.Fatalf("the state is %s", s)
+	}
+}
+
 func TestWithdrawnWriteLeavesNothing(t *testing.T) {
 	f := newFixture(t)
 	free := f.hold()
@@ -35,9 +85,7 @@ func TestWithdrawnWriteLeavesNothing(t *testing.T) {
 		_, err := f.Charge(limited, ask(alice, "plan"))
 		result <- err
 	}()
-	for len(f.queue) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	f.queued(1)
 	cancel()
 	if err := <-result; !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
