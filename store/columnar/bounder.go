@@ -63,7 +63,7 @@ type rowRank struct {
 
 func newBounder(a *aggregation) *bounder {
 	q := a.question
-	b := &bounder{aggregation: a, question: q, measured: q.evaluator.Measured(), totals: newTotals(q)}
+	b := &bounder{aggregation: a, question: q, measured: q.evaluator.Measured(), totals: newTotals(q), hasher: bounding.NewHasher(a.salt)}
 	b.partitions, b.most = q.evaluator.Bound()
 	for i, c := range q.columns {
 		b.apart = b.apart || c.Count == plan.CountCustomers && len(a.blocks) > 1
@@ -170,7 +170,7 @@ func (b *bounder) group(number int64) int {
 // hash ranks canonical bytes of the (customer, block).
 func (b *bounder) hash(canonical []byte) uint64 {
 	if !b.hashed {
-		b.hasher.Begin(b.aggregation.salt, b.customer, b.aggregation.blocks[b.block].name)
+		b.hasher.Begin(b.customer, b.aggregation.blocks[b.block].name)
 		b.hashed = true
 	}
 	return b.hasher.Hash(canonical)
@@ -192,14 +192,32 @@ func (b *bounder) compare(x, y groupRank) int {
 // chosen gives the groups that bounding keeps of those at hand, which are more, and the first that it does not.
 // They are valid until the next call.
 func (b *bounder) chosen() (groups []groupRank, bar groupRank) {
-	b.ranks = b.ranks[:0]
+	ranks := b.ranks[:0]
+	few := b.partitions < 16
 	for g, number := range b.numbers {
 		r := b.rankOf(number)
 		r.at = g
-		b.ranks = append(b.ranks, r)
+		if !few {
+			ranks = append(ranks, r)
+			continue
+		}
+		// Few are kept sorted as they come.
+		if int64(len(ranks)) <= b.partitions {
+			ranks = append(ranks, r)
+		} else if b.compare(r, ranks[b.partitions]) >= 0 {
+			continue
+		}
+		at := len(ranks) - 1
+		for ; at > 0 && b.compare(r, ranks[at-1]) < 0; at-- {
+			ranks[at] = ranks[at-1]
+		}
+		ranks[at] = r
 	}
-	slices.SortFunc(b.ranks, b.compare)
-	return b.ranks[:b.partitions], b.ranks[b.partitions]
+	if !few {
+		slices.SortFunc(ranks, b.compare)
+	}
+	b.ranks = ranks
+	return ranks[:b.partitions], ranks[b.partitions]
 }
 
 // prune drops the groups that bounding will not keep, whatever follows: at least L0 others come before them.
@@ -238,6 +256,39 @@ func (b *bounder) end() {
 	kept, _ := b.chosen()
 	for _, r := range kept {
 		b.addGroup(r.at)
+	}
+}
+
+// single is begin, add and end for a (customer, block) that has one row, of which nothing can be dropped.
+func (b *bounder) single(customer uint64, c *cursor, i int) {
+	number := c.numbers[i]
+	if number < 0 {
+		return
+	}
+	slot, first := b.totals.slot(number, customer, b.apart)
+	into := b.totals.sums[slot*len(b.question.columns):]
+	for j := range b.question.columns {
+		switch column := &b.question.columns[j]; column.Count {
+		case plan.CountCustomers:
+			if first {
+				into[j].Add(1)
+			}
+		case plan.CountRows:
+			into[j].Add(1)
+		default:
+			values := c.segment.measures[column.Measure]
+			if values == nil || !values.has(c.start+i) {
+				continue
+			}
+			switch v := c.measures[column.measure][i]; column.Count {
+			case plan.Total:
+				into[j].Add(max(column.Lower, min(v, column.Upper)))
+			case plan.Centred:
+				into[j].AddCentred(v, column.Lower, column.Upper)
+			default:
+				into[j].Add(1)
+			}
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package columnar
 
 import (
 	"container/heap"
+	"encoding/binary"
 	"slices"
 )
 
@@ -16,6 +17,11 @@ type cursor struct {
 	shorts   [][]int64 // by dimension: what the question's tables have for the segment's codes
 	hidden   []bool    // by position in header.Loads; nil: every row is visible
 	run      int       // of the segment: the customer
+	runs     int
+	ids      []byte // of the segment's customers
+	length   int    // of a run, to which lengths adds
+	lengths  []byte // nil: nothing is added
+	wide     bool   // lengths are longer than a byte
 	customer uint64
 	row, end int // of the customer
 	done     bool
@@ -33,7 +39,7 @@ const decodedAtOnce = 1024
 // nextCustomer goes to the next customer; false after the last.
 func (c *cursor) nextCustomer() (bool, error) {
 	c.run++
-	for c.segment == nil || c.run >= c.segment.customers.lengths.count {
+	for c.segment == nil || c.run >= c.runs {
 		if c.chain.first == c.chain.last {
 			return false, nil
 		}
@@ -41,10 +47,35 @@ func (c *cursor) nextCustomer() (bool, error) {
 			return false, err
 		}
 	}
-	length, _ := c.segment.customers.lengths.at(c.run)
-	c.customer = c.segment.customers.id(c.run)
-	c.row, c.end = c.end, c.end+int(length)
+	c.stand()
 	return true, nil
+}
+
+// stand reads the customer of c.run.
+func (c *cursor) stand() {
+	c.customer = binary.LittleEndian.Uint64(c.ids[8*c.run:])
+	length := c.length
+	switch {
+	case c.lengths != nil:
+		length += int(c.lengths[c.run])
+	case c.wide:
+		exact, _ := c.segment.customers.lengths.at(c.run)
+		length = int(exact)
+	}
+	c.row, c.end = c.end, c.end+length
+}
+
+// isSingle tells whether the customer has one row in the chain, which is known without a look at the next segment.
+func (c *cursor) isSingle() bool { return c.end-c.row == 1 && c.run+1 < c.runs }
+
+// takeSingle is take for a customer with one row; there is a next one.
+func (c *cursor) takeSingle(b *bounder) {
+	if c.row >= c.start+len(c.numbers) {
+		c.decode()
+	}
+	b.single(c.customer, c, c.row-c.start)
+	c.run++
+	c.stand()
 }
 
 // open reads the chain's next segment.
@@ -58,6 +89,11 @@ func (c *cursor) open() (err error) {
 	}
 	c.chain.first++
 	c.run, c.row, c.end = 0, 0, 0
+	all := &c.segment.customers.lengths
+	c.runs, c.ids, c.length, c.lengths, c.wide = all.count, c.segment.customers.ids, int(all.base), nil, all.width > 1
+	if all.width == 1 {
+		c.lengths = all.offsets
+	}
 	c.start, c.numbers = 0, c.numbers[:0]
 	c.shorts = make([][]int64, len(q.tables))
 	for d, table := range q.tables {

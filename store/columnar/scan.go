@@ -228,6 +228,12 @@ func (a *aggregation) walk(ctx context.Context, cursors []*cursor, b *bounder) e
 				continue
 			}
 			block := open[i].block
+			if alone := i+1 == len(open) || open[i+1].block != block; alone && (i == 0 || open[i-1].block != block) && open[i].isSingle() {
+				open[i].takeSingle(b)
+				heads[i] = open[i].customer
+				i++
+				continue
+			}
 			b.begin(customer, block)
 			for ; i < len(open) && open[i].block == block; i++ { // several chains may have some of its rows
 				if heads[i] != customer {

@@ -35,12 +35,16 @@ func newTotals(q *question) *totals {
 // slot finds the slot of a partition. First says whether the customer was not counted there yet, which it is from
 // now on. Where customers come once for every block, they must not come apart.
 func (t *totals) slot(number int64, customer uint64, apart bool) (slot int, first bool) {
-	if t.dense {
-		slot = int(number)
-		first = t.numbers[slot] < 0 || !apart || t.counted[slot] != customer
-		t.numbers[slot], t.counted[slot] = number, customer
-		return slot, first
+	if !t.dense {
+		return t.slotOfMany(number, customer, apart)
 	}
+	slot = int(number)
+	first = t.numbers[slot] < 0 || !apart || t.counted[slot] != customer
+	t.numbers[slot], t.counted[slot] = number, customer
+	return slot, first
+}
+
+func (t *totals) slotOfMany(number int64, customer uint64, apart bool) (slot int, first bool) {
 	slot, known := t.index.find(number)
 	if !known {
 		slot = len(t.numbers)

@@ -32,6 +32,7 @@ type question struct {
 // axis is one key of a plan.
 type axis struct {
 	labels   []string
+	parts    [][]byte // the labels as parts of keys, where they are declared
 	position map[string]int64
 	stride   int64
 }
@@ -122,6 +123,9 @@ func (q *question) label(dictionaries [][]string) (labels [][]labelled, err erro
 		if key.Domain != nil {
 			for _, label := range key.Domain {
 				a.add(label)
+			}
+			for _, label := range a.labels {
+				a.parts = append(a.parts, rows.AppendKey(nil, []string{label}))
 			}
 		} else {
 			q.dense = false
@@ -264,22 +268,33 @@ func (q *question) addColumns() {
 
 // labelsOf gives the labels of a partition.
 func (q *question) labelsOf(number int64) []string {
-	labels := make([]string, 0, len(q.axes))
-	for i := range q.axes {
-		a := &q.axes[i]
-		labels = append(labels, a.labels[number/a.stride%int64(len(a.labels))])
+	labels := make([]string, len(q.axes))
+	for i := range labels {
+		labels[i] = q.axes[i].labels[q.position(number, i)]
 	}
 	return labels
+}
+
+// position is that of a partition's label among those of one key.
+func (q *question) position(number int64, axis int) int64 {
+	if len(q.axes) == 1 {
+		return number
+	}
+	a := &q.axes[axis]
+	return number / a.stride % int64(len(a.labels))
 }
 
 // appendKey appends the bytes of a partition's key, as rows.AppendKey.
 func (q *question) appendKey(buf []byte, number int64) []byte {
 	for i := range q.axes {
-		a := &q.axes[i]
-		label := a.labels[number/a.stride%int64(len(a.labels))]
-		buf = strconv.AppendInt(buf, int64(len(label)), 10)
+		a, at := &q.axes[i], q.position(number, i)
+		if a.parts != nil {
+			buf = append(buf, a.parts[at]...)
+			continue
+		}
+		buf = strconv.AppendInt(buf, int64(len(a.labels[at])), 10)
 		buf = append(buf, ':')
-		buf = append(buf, label...)
+		buf = append(buf, a.labels[at]...)
 	}
 	return buf
 }

@@ -1,9 +1,12 @@
+//go:build unix
+
 package columnar
 
 import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"testing"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -57,12 +60,16 @@ func BenchmarkQuarter(b *testing.B) {
 	}
 	at := c.now(p.Name, months)
 	ask := func(b *testing.B, q *plan.Plan) {
+		if _, err := s.Aggregate(ctx, q, at); err != nil { // columns are in memory from here on
+			b.Fatal(err)
+		}
+		before := processorTime(b)
 		for b.Loop() {
 			if _, err := s.Aggregate(ctx, q, at); err != nil {
 				b.Fatal(err)
 			}
 		}
-		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1_500_000, "ns/row")
+		b.ReportMetric(float64(processorTime(b)-before)/float64(b.N)/1_500_000, "cpu-ns/row")
 	}
 	q := func(columns ...plan.Column) *plan.Plan {
 		q := perBlock(p, months...)
@@ -82,4 +89,13 @@ func BenchmarkQuarter(b *testing.B) {
 	byMerchant := q(sum, plan.Column{Count: plan.CountCustomers})
 	byMerchant.Tree.Input.Input.Keys = []plan.Key{{Name: "merchant", Field: plan.Field{Index: 1}}}
 	b.Run("sum and customers by private merchant", func(b *testing.B) { ask(b, byMerchant) })
+}
+
+// processorTime is what the process has used, in nanoseconds: unlike time, it does not depend on what else runs.
+func processorTime(b *testing.B) int64 {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return used.Utime.Nano() + used.Stime.Nano()
 }
