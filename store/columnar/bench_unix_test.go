@@ -28,7 +28,9 @@ func BenchmarkQuarter(b *testing.B) {
 		p.Dimensions[0].Values = append(p.Dimensions[0].Values, fmt.Sprint("category-", i))
 	}
 	ctx, c := context.Background(), newCatalog()
-	s := open(b, b.TempDir(), c, DefaultOptions())
+	o := DefaultOptions()
+	o.BufferRows = 2_000_000 // one run in each block and shard, as when loads have been merged
+	s := open(b, b.TempDir(), c, o)
 	begun, _, err := c.BeginLoad(ctx, p.Name, 1, "rows", months)
 	if err != nil {
 		b.Fatal(err)

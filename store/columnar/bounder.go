@@ -20,6 +20,7 @@ type bounder struct {
 	apart       bool  // customers are told apart across blocks: each is walked with all of its blocks
 	measured    bool
 	valued      []int // the columns that read a measure
+	short       *short
 
 	totals *totals
 
@@ -71,6 +72,7 @@ func newBounder(a *aggregation) *bounder {
 			b.valued = append(b.valued, i)
 		}
 	}
+	b.short = newShort(b)
 	return b
 }
 
@@ -256,39 +258,6 @@ func (b *bounder) end() {
 	kept, _ := b.chosen()
 	for _, r := range kept {
 		b.addGroup(r.at)
-	}
-}
-
-// single is begin, add and end for a (customer, block) that has one row, of which nothing can be dropped.
-func (b *bounder) single(customer uint64, c *cursor, i int) {
-	number := c.numbers[i]
-	if number < 0 {
-		return
-	}
-	slot, first := b.totals.slot(number, customer, b.apart)
-	into := b.totals.sums[slot*len(b.question.columns):]
-	for j := range b.question.columns {
-		switch column := &b.question.columns[j]; column.Count {
-		case plan.CountCustomers:
-			if first {
-				into[j].Add(1)
-			}
-		case plan.CountRows:
-			into[j].Add(1)
-		default:
-			values := c.segment.measures[column.Measure]
-			if values == nil || !values.has(c.start+i) {
-				continue
-			}
-			switch v := c.measures[column.measure][i]; column.Count {
-			case plan.Total:
-				into[j].Add(max(column.Lower, min(v, column.Upper)))
-			case plan.Centred:
-				into[j].AddCentred(v, column.Lower, column.Upper)
-			default:
-				into[j].Add(1)
-			}
-		}
 	}
 }
 

@@ -2,7 +2,6 @@ package columnar
 
 import (
 	"container/heap"
-	"encoding/binary"
 	"slices"
 )
 
@@ -22,6 +21,7 @@ type cursor struct {
 	length   int    // of a run, to which lengths adds
 	lengths  []byte // nil: nothing is added
 	wide     bool   // lengths are longer than a byte
+	short    bool   // few rows may be taken the short way
 	customer uint64
 	row, end int // of the customer
 	done     bool
@@ -37,13 +37,13 @@ type cursor struct {
 const decodedAtOnce = 1024
 
 // nextCustomer goes to the next customer; false after the last.
-func (c *cursor) nextCustomer() (bool, error) {
+func (c *cursor) nextCustomer(b *bounder) (bool, error) {
 	c.run++
 	for c.segment == nil || c.run >= c.runs {
 		if c.chain.first == c.chain.last {
 			return false, nil
 		}
-		if err := c.open(); err != nil {
+		if err := c.open(b); err != nil {
 			return false, err
 		}
 	}
@@ -51,35 +51,8 @@ func (c *cursor) nextCustomer() (bool, error) {
 	return true, nil
 }
 
-// stand reads the customer of c.run.
-func (c *cursor) stand() {
-	c.customer = binary.LittleEndian.Uint64(c.ids[8*c.run:])
-	length := c.length
-	switch {
-	case c.lengths != nil:
-		length += int(c.lengths[c.run])
-	case c.wide:
-		exact, _ := c.segment.customers.lengths.at(c.run)
-		length = int(exact)
-	}
-	c.row, c.end = c.end, c.end+length
-}
-
-// isSingle tells whether the customer has one row in the chain, which is known without a look at the next segment.
-func (c *cursor) isSingle() bool { return c.end-c.row == 1 && c.run+1 < c.runs }
-
-// takeSingle is take for a customer with one row; there is a next one.
-func (c *cursor) takeSingle(b *bounder) {
-	if c.row >= c.start+len(c.numbers) {
-		c.decode()
-	}
-	b.single(c.customer, c, c.row-c.start)
-	c.run++
-	c.stand()
-}
-
 // open reads the chain's next segment.
-func (c *cursor) open() (err error) {
+func (c *cursor) open(b *bounder) (err error) {
 	q := c.aggregation.question
 	calendar := c.aggregation.blocks[c.block].calendar
 	want := wanted{Needs: q.needs, loads: c.chain.visible != nil}
@@ -94,6 +67,7 @@ func (c *cursor) open() (err error) {
 	if all.width == 1 {
 		c.lengths = all.offsets
 	}
+	c.short = b.short.fits(c.segment)
 	c.start, c.numbers = 0, c.numbers[:0]
 	c.shorts = make([][]int64, len(q.tables))
 	for d, table := range q.tables {
@@ -118,7 +92,7 @@ func (c *cursor) open() (err error) {
 // take hands all rows of a customer to a bounder, also where they go on in the next segment, and goes to the next
 // customer; false after the last.
 func (c *cursor) take(customer uint64, b *bounder) (more bool, err error) {
-	for more = true; more && err == nil && c.customer == customer; more, err = c.nextCustomer() {
+	for more = true; more && err == nil && c.customer == customer; more, err = c.nextCustomer(b) {
 		for c.row < c.end {
 			if c.row >= c.start+len(c.numbers) {
 				c.decode()

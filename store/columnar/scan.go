@@ -198,7 +198,7 @@ const mostSideBySide = 32
 func (a *aggregation) walk(ctx context.Context, cursors []*cursor, b *bounder) error {
 	open := cursors[:0]
 	for _, c := range cursors {
-		more, err := c.nextCustomer()
+		more, err := c.nextCustomer(b)
 		if err != nil {
 			return err
 		}
@@ -228,8 +228,8 @@ func (a *aggregation) walk(ctx context.Context, cursors []*cursor, b *bounder) e
 				continue
 			}
 			block := open[i].block
-			if alone := i+1 == len(open) || open[i+1].block != block; alone && (i == 0 || open[i-1].block != block) && open[i].isSingle() {
-				open[i].takeSingle(b)
+			if alone := i+1 == len(open) || open[i+1].block != block; alone && (i == 0 || open[i-1].block != block) && open[i].isShort() {
+				open[i].takeShort(b)
 				heads[i] = open[i].customer
 				i++
 				continue
