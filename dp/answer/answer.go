@@ -16,9 +16,10 @@ import (
 
 // Aggregator computes exact, contribution-bounded integers over a snapshot of the rows.
 type Aggregator interface {
-	// Aggregate returns the partitions that at least one kept customer has, in no particular order. Its
-	// result equals bounding.Reference on the rows of the snapshot.
-	Aggregate(ctx context.Context, p *plan.Plan, at dp.Snapshot) ([]bounding.Partition, error)
+	// Aggregate calls each with every partition that at least one kept customer has, once and in no particular
+	// order, after it has read all rows: if it fails by itself, each was not called. Together they equal
+	// bounding.Reference on the rows of the snapshot. It ends with each's first error.
+	Aggregate(ctx context.Context, p *plan.Plan, at dp.Snapshot, each func(bounding.Partition) error) error
 }
 
 // Policies finds what a dataset allows.

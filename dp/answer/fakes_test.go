@@ -206,20 +206,24 @@ type engine struct {
 	untilDone  bool // aggregates until its context ends
 }
 
-func (e *engine) Aggregate(ctx context.Context, p *plan.Plan, _ dp.Snapshot) ([]bounding.Partition, error) {
+func (e *engine) Aggregate(ctx context.Context, p *plan.Plan, _ dp.Snapshot, each func(bounding.Partition) error) error {
 	e.m.mu.Lock()
 	e.m.note("aggregate")
 	e.m.mu.Unlock()
 	time.Sleep(e.delay)
 	if e.untilDone {
 		<-ctx.Done()
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
-	copied := make([]bounding.Partition, len(e.partitions))
-	for i, part := range e.partitions {
-		copied[i] = bounding.Partition{Key: part.Key, Totals: slices.Clone(part.Totals)}
+	if e.err != nil {
+		return e.err
 	}
-	return copied, e.err
+	for _, part := range e.partitions {
+		if err := each(bounding.Partition{Key: part.Key, Totals: slices.Clone(part.Totals)}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // exact is the noise-free double.

@@ -25,84 +25,101 @@ type noisedGroup struct {
 // clamp moves no total further than it moves itself, so it changes no sensitivity.
 const largest = int64(1) << 62
 
-// candidates are the partitions that get noise: every public one, empty ones with zeros; of private ones
-// those that at least one kept customer has.
-func candidates(p *plan.Plan, exact []bounding.Partition) ([]bounding.Partition, error) {
-	columns := len(p.Tree.Columns)
-	for _, e := range exact {
-		if len(e.Totals) != columns {
-			return nil, errors.New("the engine returned a partition with another number of columns than the plan has")
-		}
-		for i, v := range e.Totals {
-			e.Totals[i] = max(-largest, min(largest, v))
-		}
-	}
-	if p.GroupsMayBeHidden {
-		kept := slices.DeleteFunc(slices.Clone(exact), func(e bounding.Partition) bool { return e.Totals[p.SelectionColumn()] < 1 })
-		slices.SortFunc(kept, func(a, b bounding.Partition) int { return p.CompareKeys(a.Key, b.Key) })
-		return kept, nil
-	}
-	byKey := make(map[string][]int64, len(exact))
-	for _, e := range exact {
-		byKey[string(rows.AppendKey(nil, e.Key))] = e.Totals
-	}
-	groups := p.Groups()
-	filled := make([]bounding.Partition, len(groups))
-	found := 0
-	for i, key := range groups {
-		totals, ok := byKey[string(rows.AppendKey(nil, key))]
-		if ok {
-			found++
-		} else {
-			totals = make([]int64, columns)
-		}
-		filled[i] = bounding.Partition{Key: key, Totals: totals}
-	}
-	if found != len(byKey) {
-		return nil, errors.New("the engine returned a partition outside the public domain")
-	}
-	return filled, nil
+// noising gives noise to the partitions that get it: every public one, empty ones with zeros; of private ones those
+// that at least one kept customer has. Private ones get theirs as they come, and only those are held that
+// selection keeps, so that many cost no memory.
+type noising struct {
+	plan   *plan.Plan
+	noise  mechanism.Noise
+	tau    int64
+	public map[string][]int64 // totals by the bytes of the key
+	noised []noisedGroup
 }
 
-// addNoise draws the noise of every coordinate and leaves out the private partitions that selection drops.
-// A group that is dropped has had its selection drawn and nothing else.
-func addNoise(ctx context.Context, p *plan.Plan, groups []bounding.Partition, noise mechanism.Noise) ([]noisedGroup, error) {
-	var tau int64
+func newNoising(p *plan.Plan, noise mechanism.Noise) *noising {
+	n := &noising{plan: p, noise: noise}
 	if p.Selection != nil {
-		tau = p.Selection.Tau()
+		n.tau = p.Selection.Tau()
 	}
-	noised := make([]noisedGroup, 0, len(groups))
-	for _, g := range groups {
+	if !p.GroupsMayBeHidden {
+		n.public = make(map[string][]int64)
+	}
+	return n
+}
+
+// take takes exact totals, which exist nowhere else.
+func (n *noising) take(exact bounding.Partition) error {
+	if len(exact.Totals) != len(n.plan.Tree.Columns) {
+		return errors.New("the engine returned a partition with another number of columns than the plan has")
+	}
+	for i, v := range exact.Totals {
+		exact.Totals[i] = max(-largest, min(largest, v))
+	}
+	if n.public != nil {
+		n.public[string(rows.AppendKey(nil, exact.Key))] = exact.Totals
+		return nil
+	}
+	if exact.Totals[n.plan.SelectionColumn()] < 1 {
+		return nil
+	}
+	return n.add(exact)
+}
+
+// end gives the noised groups in the order of answers.
+func (n *noising) end(ctx context.Context) ([]noisedGroup, error) {
+	if n.public == nil {
+		slices.SortFunc(n.noised, func(a, b noisedGroup) int { return n.plan.CompareKeys(a.key, b.key) })
+		return n.noised, nil
+	}
+	for _, key := range n.plan.Groups() {
 		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("adding noise: %w", err)
+		}
+		name := string(rows.AppendKey(nil, key))
+		totals, ok := n.public[name]
+		if !ok {
+			totals = make([]int64, len(n.plan.Tree.Columns))
+		}
+		delete(n.public, name)
+		if err := n.add(bounding.Partition{Key: key, Totals: totals}); err != nil {
 			return nil, err
 		}
-		var selected int64
-		if p.Selection != nil {
-			var err error
-			if selected, err = noise.Add(g.Totals[p.SelectionColumn()], p.Selection.Draw()); err != nil {
-				return nil, fmt.Errorf("selecting partitions: %w", err)
-			}
-			if selected < tau {
-				continue
-			}
-		}
-		n := noisedGroup{key: g.Key}
-		for i, m := range p.Metrics {
-			if i == p.SelectedBy {
-				n.coordinates = append(n.coordinates, selected)
-				continue
-			}
-			for at, column := range m.Columns {
-				v, err := noise.Add(g.Totals[column], m.Vector.Draw(at))
-				if err != nil {
-					return nil, fmt.Errorf("noising %s: %w", m.Name, err)
-				}
-				n.coordinates = append(n.coordinates, v)
-			}
-		}
-		noised = append(noised, n)
 	}
-	return noised, nil
+	if len(n.public) > 0 {
+		return nil, errors.New("the engine returned a partition outside the public domain")
+	}
+	return n.noised, nil
+}
+
+// add draws the noise of a group's coordinates, unless selection drops the group: then its selection was drawn and
+// nothing else.
+func (n *noising) add(g bounding.Partition) error {
+	var selected int64
+	if n.plan.Selection != nil {
+		var err error
+		if selected, err = n.noise.Add(g.Totals[n.plan.SelectionColumn()], n.plan.Selection.Draw()); err != nil {
+			return fmt.Errorf("selecting partitions: %w", err)
+		}
+		if selected < n.tau {
+			return nil
+		}
+	}
+	noised := noisedGroup{key: g.Key}
+	for i, m := range n.plan.Metrics {
+		if i == n.plan.SelectedBy {
+			noised.coordinates = append(noised.coordinates, selected)
+			continue
+		}
+		for at, column := range m.Columns {
+			v, err := n.noise.Add(g.Totals[column], m.Vector.Draw(at))
+			if err != nil {
+				return fmt.Errorf("noising %s: %w", m.Name, err)
+			}
+			noised.coordinates = append(noised.coordinates, v)
+		}
+	}
+	n.noised = append(n.noised, noised)
+	return nil
 }
 
 // figures turns noised coordinates into values with intervals. What does not differ between groups is computed

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/bounding"
 	"github.com/discreet-analytics/discreet/dp/mechanism"
 	"github.com/discreet-analytics/discreet/dp/plan"
 )
@@ -276,17 +277,19 @@ func (s *Service) publish(ctx context.Context, c Charged, o Outcome) (*Outcome, 
 func (s *Service) draw(ctx context.Context, p *plan.Plan, c Charged) (*dp.Release, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.Deadline)
 	defer cancel()
-	exact, err := s.aggregator.Aggregate(ctx, p, c.Snapshot)
+	n := newNoising(p, s.noise)
+	err := s.aggregator.Aggregate(ctx, p, c.Snapshot, func(exact bounding.Partition) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return n.take(exact)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("aggregating: %w", err)
 	}
-	candidates, err := candidates(p, exact)
+	noised, err := n.end(ctx)
 	if err != nil {
 		return nil, err
-	}
-	noised, err := addNoise(ctx, p, candidates, s.noise)
-	if err != nil {
-		return nil, fmt.Errorf("adding noise: %w", err)
 	}
 	return s.release(p, c, noised), nil
 }

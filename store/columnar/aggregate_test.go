@@ -41,7 +41,7 @@ func TestAggregateEqualsReference(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := w.store.Aggregate(context.Background(), p, snapshots[at])
+			got, err := aggregateAt(context.Background(), w.store, p, snapshots[at])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -79,7 +79,7 @@ func TestScaleThatChangedIsAnError(t *testing.T) {
 	mustLoad(t, s, clicks(), spec("one"), clicksHeader+"ann,2026-01-05,home,1.5,x\n")
 	p := clicks()
 	p.Measures[0].Scale = 2
-	_, err := s.Aggregate(context.Background(), perBlock(p, "2026-01"), c.now("clicks", []string{"2026-01"}))
+	_, err := aggregateAt(context.Background(), s, perBlock(p, "2026-01"), c.now("clicks", []string{"2026-01"}))
 	if err == nil || !strings.Contains(err.Error(), "a scale is fixed once rows are loaded") {
 		t.Errorf("got %v", err)
 	}
@@ -90,10 +90,10 @@ func TestBlockThatWasNotChargedForIsNotRead(t *testing.T) {
 	s := open(t, t.TempDir(), c, small())
 	mustLoad(t, s, clicks(), spec("one"), clicksHeader+"ann,2026-01-05,home,1.5,x\n")
 	p := perBlock(clicks(), "2026-01", "2026-02")
-	if _, err := s.Aggregate(context.Background(), p, c.now("clicks", []string{"2026-02"})); err == nil {
+	if _, err := aggregateAt(context.Background(), s, p, c.now("clicks", []string{"2026-02"})); err == nil {
 		t.Error("a block outside of the snapshot was read")
 	}
-	if _, err := s.Aggregate(context.Background(), p, c.now("other", p.Blocks)); err == nil {
+	if _, err := aggregateAt(context.Background(), s, p, c.now("other", p.Blocks)); err == nil {
 		t.Error("a plan for another dataset was answered")
 	}
 }
@@ -105,7 +105,7 @@ func TestCancelledAggregationEnds(t *testing.T) {
 	why := errors.New("the caller went away")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(why)
-	if _, err := s.Aggregate(ctx, perBlock(clicks(), "2026-01"), c.now("clicks", []string{"2026-01"})); !errors.Is(err, why) {
+	if _, err := aggregateAt(ctx, s, perBlock(clicks(), "2026-01"), c.now("clicks", []string{"2026-01"})); !errors.Is(err, why) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -148,7 +148,7 @@ func TestDamageIsNoticed(t *testing.T) {
 	whole := aggregate(t, s, c, p)
 	check := func(what, key string) {
 		t.Helper()
-		_, err := s.Aggregate(context.Background(), p, c.now("clicks", p.Blocks))
+		_, err := aggregateAt(context.Background(), s, p, c.now("clicks", p.Blocks))
 		if !errors.Is(err, errDamaged) {
 			t.Errorf("%s of %q: %v", what, key, err)
 		} else if strings.Contains(err.Error(), "PAGE77") {
@@ -193,6 +193,9 @@ func newWorld(t *testing.T, seed uint64) *world {
 	o := small()
 	o.Shards, o.Workers = 1+random.IntN(5), 1+random.IntN(3)
 	o.BufferRows, o.SegmentRows = 1+random.IntN(60), 1+random.IntN(20)
+	if random.IntN(2) == 0 {
+		o.GroupBytes = random.IntN(2000) // few partitions fit into memory
+	}
 	w.store = open(t, t.TempDir(), w.catalog, o)
 	w.policy = dp.VersionedPolicy{Version: 1, Policy: dp.Policy{
 		Name: "world", Unit: dp.Unit{Column: "id", Block: pick(random, dp.Month, dp.Quarter, dp.All)},

@@ -62,12 +62,12 @@ func BenchmarkQuarter(b *testing.B) {
 	}
 	at := c.now(p.Name, months)
 	ask := func(b *testing.B, q *plan.Plan) {
-		if _, err := s.Aggregate(ctx, q, at); err != nil { // columns are in memory from here on
+		if _, err := aggregateAt(ctx, s, q, at); err != nil { // columns are in memory from here on
 			b.Fatal(err)
 		}
 		before := processorTime(b)
 		for b.Loop() {
-			if _, err := s.Aggregate(ctx, q, at); err != nil {
+			if _, err := aggregateAt(ctx, s, q, at); err != nil {
 				b.Fatal(err)
 			}
 		}

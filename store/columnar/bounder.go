@@ -23,6 +23,8 @@ type bounder struct {
 	short       *short
 
 	totals *totals
+	bytes  int    // that totals may take
+	spill  *spill // what did not fit; nil: all did
 
 	// Of the (customer, block) at hand. Groups are partitions; there are as many as rows at most, and no more than
 	// a multiple of L0 (see prune).
@@ -62,9 +64,9 @@ type rowRank struct {
 	at    int
 }
 
-func newBounder(a *aggregation) *bounder {
+func newBounder(a *aggregation, bytes int) *bounder {
 	q := a.question
-	b := &bounder{aggregation: a, question: q, measured: q.evaluator.Measured(), totals: newTotals(q), hasher: bounding.NewHasher(a.salt)}
+	b := &bounder{aggregation: a, question: q, bytes: bytes, measured: q.evaluator.Measured(), totals: newTotals(q), hasher: bounding.NewHasher(a.salt)}
 	b.partitions, b.most = q.evaluator.Bound()
 	for i, c := range q.columns {
 		b.apart = b.apart || c.Count == plan.CountCustomers && len(a.blocks) > 1
@@ -74,6 +76,30 @@ func newBounder(a *aggregation) *bounder {
 	}
 	b.short = newShort(b)
 	return b
+}
+
+// makeRoom moves totals to disk where they take too much memory. Of no customer are more blocks to come.
+func (b *bounder) makeRoom() (err error) {
+	if !b.totals.full(b.bytes) {
+		return nil
+	}
+	if b.spill == nil {
+		if b.spill, err = newSpill(b.aggregation.store.spillDir(), b.aggregation.store.room); err != nil {
+			return err
+		}
+	}
+	if err := b.spill.write(b.totals); err != nil {
+		return err
+	}
+	b.totals.empty()
+	return nil
+}
+
+func (b *bounder) close() error {
+	if b.spill == nil {
+		return nil
+	}
+	return b.spill.close()
 }
 
 // begin starts with a (customer, block).

@@ -2,6 +2,7 @@ package columnar
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -14,22 +15,27 @@ import (
 	"github.com/discreet-analytics/discreet/dp/plan"
 )
 
-// Aggregate implements answer.Aggregator: it gives what bounding.Reference gives on the rows of the snapshot. It
-// reads all of them whatever it finds. Workers read one shard at a time, so that each customer is at one worker
-// with all of its blocks; scans that run at once take turns, a shard each.
-func (s *Store) Aggregate(ctx context.Context, p *plan.Plan, at dp.Snapshot) ([]bounding.Partition, error) {
+// Aggregate implements answer.Aggregator: it calls each with what bounding.Reference gives on the rows of the
+// snapshot. It reads all of them whatever it finds. Workers read one shard at a time, so that each customer is at
+// one worker with all of its blocks; scans that run at once take turns, a shard each.
+func (s *Store) Aggregate(ctx context.Context, p *plan.Plan, at dp.Snapshot, each func(bounding.Partition) error) (err error) {
 	a := &aggregation{store: s, plan: p, salt: s.secrets.Salt(at.Dataset)}
 	// What is merged from here on stays readable as it was: the transaction is older.
 	a.txn = s.db.NewTransaction(false)
 	defer a.txn.Discard()
 	if err := a.find(ctx, at); err != nil {
-		return nil, fmt.Errorf("finding the rows of dataset %s: %w", at.Dataset, err)
+		return fmt.Errorf("finding the rows of dataset %s: %w", at.Dataset, err)
 	}
-	partitions, err := a.run(ctx)
+	bounders, err := a.run(ctx)
+	defer func() {
+		for _, b := range bounders {
+			err = errors.Join(err, b.close())
+		}
+	}()
 	if err != nil {
-		return nil, fmt.Errorf("aggregating dataset %s: %w", at.Dataset, err)
+		return fmt.Errorf("aggregating dataset %s: %w", at.Dataset, err)
 	}
-	return partitions, nil
+	return a.collect(bounders, each)
 }
 
 // aggregation is one call of Aggregate.
@@ -94,15 +100,15 @@ func (a *aggregation) translate() (err error) {
 	return nil
 }
 
-// run shares the shards out among workers and adds up what they bounded.
-func (a *aggregation) run(ctx context.Context) ([]bounding.Partition, error) {
+// run shares the shards out among workers. The bounders are the caller's to close, with an error too.
+func (a *aggregation) run(ctx context.Context) ([]*bounder, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	bounders := make([]*bounder, max(1, min(a.store.options.Workers, a.store.shards)))
 	var next atomic.Int64
 	var workers sync.WaitGroup
 	for w := range bounders {
-		bounders[w] = newBounder(a)
+		bounders[w] = newBounder(a, a.store.options.GroupBytes/len(bounders))
 		workers.Go(func() {
 			for shard := int(next.Add(1)) - 1; shard < a.store.shards && ctx.Err() == nil; shard = int(next.Add(1)) - 1 {
 				select {
@@ -119,10 +125,28 @@ func (a *aggregation) run(ctx context.Context) ([]bounding.Partition, error) {
 		})
 	}
 	workers.Wait()
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+	return bounders, context.Cause(ctx)
+}
+
+// collect adds up what the workers found. No customer is at two of them.
+func (a *aggregation) collect(bounders []*bounder, each func(bounding.Partition) error) error {
+	var all []source
+	for _, b := range bounders {
+		all = append(all, newInMemory(b.totals))
+		if b.spill != nil {
+			all = append(all, b.spill.sources(b.totals)...)
+		}
 	}
-	return collect(a.question, bounders), nil
+	return mergeSources(all, len(a.question.columns), func(number int64, sums []bounding.Total) error {
+		p := bounding.Partition{Totals: make([]int64, len(sums))}
+		if len(a.question.axes) > 0 {
+			p.Key = a.question.labelsOf(number)
+		}
+		for i := range sums {
+			p.Totals[i] = sums[i].Int64()
+		}
+		return each(p)
+	})
 }
 
 // shard bounds the customers of one shard.
@@ -251,6 +275,9 @@ func (a *aggregation) walk(ctx context.Context, cursors []*cursor, b *bounder) e
 		if ended {
 			open, heads = withoutDone(open, heads)
 		}
+		if err := b.makeRoom(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -283,6 +310,11 @@ func (a *aggregation) walkMany(ctx context.Context, cursors []*cursor, b *bounde
 			h.next(more)
 		}
 		b.end()
+		if len(h) == 0 || h[0].customer != customer {
+			if err := b.makeRoom(); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

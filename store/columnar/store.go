@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"path/filepath"
 	"runtime"
 	"sync"
 
@@ -85,6 +86,7 @@ type Options struct {
 	Limits          load.Limits
 
 	CacheBytes int64 // of columns that are kept in memory
+	GroupBytes int   // of partitions that one aggregation keeps in memory; private ones beyond go to disk
 
 	MemTable, BlockCache, IndexCache int64 // bytes that Badger may use
 
@@ -100,8 +102,8 @@ func DefaultOptions() Options {
 		Shards: 16, Workers: runtime.GOMAXPROCS(0), Loads: 4, LoadBlocks: 400, Rejects: 1000,
 		BufferRows: 1 << 18, SegmentRows: 1 << 16, DictionaryBytes: 64 << 20,
 		Limits:     load.DefaultLimits(),
-		CacheBytes: 512 << 20,
-		MemTable:   64 << 20, BlockCache: 8 << 20, IndexCache: 32 << 20,
+		CacheBytes: 512 << 20, GroupBytes: 128 << 20,
+		MemTable: 64 << 20, BlockCache: 8 << 20, IndexCache: 32 << 20,
 	}
 }
 
@@ -159,6 +161,9 @@ func (s *Store) room() error {
 	}
 	return s.options.Room()
 }
+
+// spillDir is where scans keep what does not fit into memory, in files without names.
+func (s *Store) spillDir() string { return filepath.Join(s.dir, "spill") }
 
 // readLayout fixes the number of shards when the store is made, and keeps it ever after.
 func (s *Store) readLayout() error {

@@ -236,11 +236,24 @@ func perBlock(p dp.VersionedPolicy, blocks ...string) *plan.Plan {
 
 func aggregate(t *testing.T, s *Store, c *catalog, p *plan.Plan) []bounding.Partition {
 	t.Helper()
-	got, err := s.Aggregate(context.Background(), p, c.now(p.Policy.Name, p.Blocks))
+	got, err := aggregateAt(context.Background(), s, p, c.now(p.Policy.Name, p.Blocks))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return got
+}
+
+// aggregateAt gives the partitions in the order of bounding.Reference.
+func aggregateAt(ctx context.Context, s *Store, p *plan.Plan, at dp.Snapshot) ([]bounding.Partition, error) {
+	all := []bounding.Partition{}
+	err := s.Aggregate(ctx, p, at, func(one bounding.Partition) error {
+		all = append(all, one)
+		return nil
+	})
+	slices.SortFunc(all, func(a, b bounding.Partition) int {
+		return bytes.Compare(rows.AppendKey(nil, a.Key), rows.AppendKey(nil, b.Key))
+	})
+	return all, err
 }
 
 func checkTotals(t *testing.T, s *Store, c *catalog, blocks []string, want ...int64) {

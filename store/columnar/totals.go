@@ -1,9 +1,7 @@
 package columnar
 
 import (
-	"bytes"
 	"math/bits"
-	"slices"
 
 	"github.com/discreet-analytics/discreet/dp/bounding"
 )
@@ -60,48 +58,16 @@ func (t *totals) slotOfMany(number int64, customer uint64, apart bool) (slot int
 	return slot, first
 }
 
-// collect adds up what workers found, in the order of keys.
-func collect(q *question, workers []*bounder) []bounding.Partition {
-	all := workers[0].totals
-	for _, w := range workers[1:] {
-		all.addAll(w.totals)
-	}
-	type found struct {
-		key  []byte
-		slot int
-	}
-	var order []found
-	for slot, number := range all.numbers {
-		if number >= 0 {
-			order = append(order, found{q.appendKey(nil, number), slot})
-		}
-	}
-	slices.SortFunc(order, func(a, b found) int { return bytes.Compare(a.key, b.key) })
-	partitions := make([]bounding.Partition, len(order))
-	for i, f := range order {
-		p := bounding.Partition{Totals: make([]int64, all.width)}
-		if len(q.axes) > 0 {
-			p.Key = q.labelsOf(all.numbers[f.slot])
-		}
-		for j := range p.Totals {
-			p.Totals[j] = all.sums[f.slot*all.width+j].Int64()
-		}
-		partitions[i] = p
-	}
-	return partitions
+// full tells whether what does not have its number for a slot takes more than so many bytes.
+func (t *totals) full(bytes int) bool {
+	const beside = 8 + 8 + 2*16 + 8 // number, customer, hash table
+	return !t.dense && len(t.numbers)*(16*t.width+beside) > bytes
 }
 
-// addAll adds what another worker found. No customer is at both.
-func (t *totals) addAll(other *totals) {
-	for at, number := range other.numbers {
-		if number < 0 {
-			continue
-		}
-		slot, _ := t.slot(number, 0, false)
-		for j := range t.width {
-			t.sums[slot*t.width+j].AddTotal(other.sums[at*t.width+j])
-		}
-	}
+// empty forgets everything, and keeps the memory.
+func (t *totals) empty() {
+	t.numbers, t.sums, t.counted = t.numbers[:0], t.sums[:0], t.counted[:0]
+	t.index.reset()
 }
 
 // index finds the position of a number that is not negative. It is a hash table with linear probing, which a
