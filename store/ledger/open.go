@@ -246,34 +246,46 @@ func (l *Ledger) hear(r replayed) error {
 	return nil
 }
 
-// takeWitness holds the witness, making it where there is none, so that it can be set anew.
+// takeWitness holds the witness that the path names, making it where there is none, so that it can be set anew. Where
+// it fails, the one that was held so far is still held.
 func (l *Ledger) takeWitness() error {
-	if l.witness != nil && l.witness.still() == nil {
-		return nil
-	}
 	if l.witness != nil {
-		old := l.witness
-		l.witness = nil
-		if err := old.close(); err != nil {
-			l.log.Warn("ledger: letting go of the old witness", "error", err)
+		taken, err := l.witness.retake(l.id)
+		if taken || err != nil {
+			return untakeable(err)
 		}
 	}
 	w, err := openWitness(l.witnessPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		w, err = newWitness(l.witnessPath)
 	}
-	switch {
-	case errors.Is(err, errWitnessHeld):
-		return refuse(dp.CodeConflict, "another discreet holds this ledger's witness: stop it before anything is written off")
-	case err != nil:
-		return &dp.Error{Code: dp.CodeUnavailable, RetryAfter: time.Minute, Err: err,
-			Message: "the witness cannot be written to: see to its disk and directory before anything is written off"}
+	if err != nil {
+		return untakeable(err)
 	}
 	if saw, ok := w.newest(); ok && saw.id != l.id {
-		return errors.Join(refuse(dp.CodeConflict, "the witness is another ledger's: name this one's own (--witness)"), w.close())
+		return errors.Join(untakeable(errWitnessOfAnother), w.close())
+	}
+	if l.witness != nil {
+		if err := l.witness.close(); err != nil {
+			l.log.Warn("ledger: letting go of the old witness", "error", err)
+		}
 	}
 	l.witness = w
 	return nil
+}
+
+// untakeable says why a witness cannot be set anew, and what to do.
+func untakeable(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errWitnessHeld):
+		return refuse(dp.CodeConflict, "another discreet holds this ledger's witness: stop it before anything is written off")
+	case errors.Is(err, errWitnessOfAnother):
+		return refuse(dp.CodeConflict, "the witness is another ledger's: name this one's own (--witness)")
+	}
+	return &dp.Error{Code: dp.CodeUnavailable, RetryAfter: time.Minute, Err: err,
+		Message: "the witness cannot be written to: see to its disk and directory before anything is written off"}
 }
 
 // begin counts this opening and removes what an ended process left behind.

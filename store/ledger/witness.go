@@ -44,8 +44,9 @@ const (
 )
 
 var (
-	errWitnessHeld  = errors.New("another discreet holds it")
-	errWitnessMoved = errors.New("it was written or replaced by something else while this ledger was open")
+	errWitnessHeld      = errors.New("another discreet holds it")
+	errWitnessMoved     = errors.New("it was written or replaced by something else while this ledger was open")
+	errWitnessOfAnother = errors.New("it is another ledger's")
 )
 
 // openWitness opens a witness and holds it. An error that is fs.ErrNotExist says that there is none.
@@ -157,6 +158,29 @@ func (w *witness) still() error {
 		}
 	}
 	return nil
+}
+
+// retake takes what the file says now for what this process wrote last, and tells whether the path still names
+// the file. What says that it is another ledger's is not taken.
+func (w *witness) retake(id ledgerID) (bool, error) {
+	if w.temporary != "" {
+		return true, nil
+	}
+	if !w.named() {
+		return false, nil
+	}
+	now := witness{}
+	for i := range now.slots {
+		var err error
+		if now.slots[i], err = w.read(i); err != nil {
+			return false, fmt.Errorf("reading the witness: %w", err)
+		}
+	}
+	if saw, ok := now.newest(); ok && saw.id != id {
+		return false, errWitnessOfAnother
+	}
+	w.slots = now.slots
+	return true, nil
 }
 
 // write makes the witness say something new, and returns once that is durable.

@@ -218,17 +218,66 @@ func TestWriteOffIsTheWayOutOfEveryState(t *testing.T) {
 }
 
 func TestWriteOffAfterTheWitnessMoved(t *testing.T) {
-	f := withRelease(t)
-	check(t, os.Remove(f.site().witness))
-	_, err := f.Charge(ctx, ask(alice, "another"))
-	wantCode(t, dp.CodeUnavailable, err)
-	check(t, f.WriteOff(ctx, "root", "the disk of the witness is gone", nil))
-	r := ask(bob, "after")
-	r.Blocks = []string{"2026-09"}
-	f.charge(r)
-	f.reopen()
-	if s := f.Status(); s.State != StateOK {
-		t.Fatalf("opened again it is %+v", s)
+	for name, move := range map[string]func(path string, old []byte) error{
+		"removed": func(path string, _ []byte) error { return os.Remove(path) },
+		"replaced": func(path string, old []byte) error {
+			return errors.Join(os.Remove(path), os.WriteFile(path, old, 0o600))
+		},
+		"written over": func(path string, old []byte) error { return os.WriteFile(path, old, 0o600) },
+	} {
+		f := newFixture(t)
+		old, err := os.ReadFile(f.site().witness)
+		check(t, err)
+		f.publish(f.charge(ask(alice, "plan")), "rel_0", "plan")
+		check(t, move(f.site().witness, old))
+		_, err = f.Charge(ctx, ask(alice, "another"))
+		wantCode(t, dp.CodeUnavailable, err)
+		check(t, f.WriteOff(ctx, "root", "the disk of the witness is gone", nil))
+		r := ask(bob, "after")
+		r.Blocks = []string{"2026-09"}
+		f.charge(r)
+		f.reopen()
+		if s := f.Status(); s.State != StateOK {
+			t.Fatalf("%s: opened again it is %+v", name, s)
+		}
+	}
+}
+
+// Where a write-off cannot have the witness, the ledger says that it moved, and takes nothing until it can.
+func TestWriteOffThatCannotHaveTheWitnessLeavesTheLedgerRefusing(t *testing.T) {
+	for name, c := range map[string]struct {
+		move func(f *fixture, path string) error
+		want dp.Code
+	}{
+		"of another ledger in its place": {func(f *fixture, path string) error {
+			data, err := os.ReadFile(newFixture(t).site().witness)
+			return errors.Join(err, os.Remove(path), os.WriteFile(path, data, 0o600))
+		}, dp.CodeConflict},
+		"of another ledger written over it": {func(f *fixture, path string) error {
+			data, err := os.ReadFile(newFixture(t).site().witness)
+			return errors.Join(err, os.WriteFile(path, data, 0o600))
+		}, dp.CodeConflict},
+		"a directory in its place": {func(f *fixture, path string) error {
+			return errors.Join(os.Remove(path), os.Mkdir(path, 0o700))
+		}, dp.CodeUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := withRelease(t)
+			path := f.Status().Witness
+			before, err := os.ReadFile(path)
+			check(t, err)
+			check(t, c.move(f, path))
+			wantCode(t, c.want, f.WriteOff(ctx, "root", "lost", nil))
+			f.refuses(StateMoved)
+			check(t, os.RemoveAll(path))
+			check(t, os.WriteFile(path, before, 0o600))
+			f.refuses(StateMoved)
+			check(t, f.WriteOff(ctx, "root", "lost", nil))
+			r := ask(bob, "after")
+			r.Blocks = []string{"2026-09"}
+			f.charge(r)
+			f.verified()
+		})
 	}
 }
 

@@ -275,14 +275,23 @@ func (l *Ledger) commit(b *batch) error {
 // checkWitness makes sure, before anything is committed, that the witness is this process's to write.
 func (l *Ledger) checkWitness(b *batch) error {
 	if b.lost > 0 {
-		return l.takeWitness()
+		err := l.takeWitness()
+		if err != nil && l.refusal.Load() == nil {
+			_ = l.stillWitnessed() // says so in the status
+		}
+		return err
 	}
+	return l.stillWitnessed()
+}
+
+// stillWitnessed stops all further writes where the witness is not this process's any more.
+func (l *Ledger) stillWitnessed() error {
 	err := l.witness.still()
-	if err != nil {
-		r := &refusal{state: StateMoved, cause: "its witness was written or replaced by something else while the ledger was open"}
-		l.log.Error("ledger: the witness cannot be relied on", "error", err)
-		l.refuseWrites(r)
-		return r.err()
+	if err == nil {
+		return nil
 	}
-	return nil
+	r := &refusal{state: StateMoved, cause: "its witness was written or replaced by something else while the ledger was open"}
+	l.log.Error("ledger: the witness cannot be relied on", "error", err)
+	l.refuseWrites(r)
+	return r.err()
 }
