@@ -36,7 +36,7 @@ type Ledger struct {
 	lease       time.Duration
 	settleAfter time.Duration
 	limits      Limits
-	opening     uint64 // counts how often the directory was opened; attempts of earlier openings are dead. 0: not counted yet
+	opening     uint64 // counts how often the directory was opened; attempts of earlier openings are dead. 0: not durable yet
 	id          ledgerID
 
 	hot         *hot // the writer's

@@ -317,7 +317,7 @@ func (l *Ledger) countOpening(tx *tx) error {
 	}
 	m.Format, m.ID = format, l.id.String()
 	m.Openings++
-	l.opening = m.Openings
+	tx.opens = m.Openings
 	return save(tx, metaKey(), m)
 }
 

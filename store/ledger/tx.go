@@ -24,6 +24,7 @@ type tx struct {
 	staged map[string][]byte // nil: deleted
 	bytes  int               // what staged takes in a transaction, at most
 	lost   uint64            // number of the write-off that this is; 0: it is none
+	opens  uint64            // number of the opening that this counts; 0: none
 	long   bool              // a key is longer than any that is meant
 }
 

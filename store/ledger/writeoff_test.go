@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -241,6 +242,40 @@ func TestWriteOffAfterTheWitnessMoved(t *testing.T) {
 			t.Fatalf("%s: opened again it is %+v", name, s)
 		}
 	}
+}
+
+// The first one that is durable counts the opening, however many were tried before.
+func TestWriteOffAfterOneThatFailedCountsTheOpening(t *testing.T) {
+	f := newFixture(t)
+	s := f.site()
+	check(t, f.Ledger.Close())
+	check(t, os.Remove(s.witness))
+	full := &dp.Error{Code: dp.CodeUnavailable, Message: "full"}
+	var nearly atomic.Bool
+	l, err := Open(s.dir, Options{Clock: f.clock, Lease: lease, Witness: s.witness, Room: func() error {
+		if nearly.Load() {
+			return full
+		}
+		return nil
+	}})
+	check(t, err)
+	t.Cleanup(func() { check(t, l.Close()) })
+	f.Ledger = l
+	nearly.Store(true)
+	if err := f.WriteOff(ctx, "root", "lost", nil); !errors.Is(err, full) {
+		t.Fatalf("without room: %v", err)
+	}
+	nearly.Store(false)
+	check(t, f.WriteOff(ctx, "root", "lost", nil))
+	r := ask(bob, "after")
+	r.Blocks = []string{"2026-09"}
+	f.charge(r)
+	m, err := decode[metaRecord]([]byte(f.dump()[string(metaKey())]))
+	check(t, err)
+	if m.Openings != 2 || f.opening != 2 {
+		t.Fatalf("this is opening %d, and %d are counted, want 2", f.opening, m.Openings)
+	}
+	f.verified()
 }
 
 // Where a write-off cannot have the witness, the ledger says that it moved, and takes nothing until it can.

@@ -153,6 +153,7 @@ type batch struct {
 	requests []*request
 	bytes    int
 	lost     uint64 // number of the write-off that it is, over which the witness is set anew
+	opens    uint64 // number of the opening that it counts; 0: none
 	full     error  // why nothing may be written
 	err      error  // a failure that concerns the whole batch
 }
@@ -219,7 +220,7 @@ func (b *batch) add(h *hot, r *request, staged *tx, err error) {
 		}
 	}
 	b.bytes += staged.bytes
-	b.lost = staged.lost
+	b.lost, b.opens = staged.lost, max(b.opens, staged.opens)
 }
 
 // finish commits a batch and then answers its requests. It returns why nothing of the batch stands, if so.
@@ -265,6 +266,9 @@ func (l *Ledger) commit(b *batch) error {
 		return errBroken()
 	}
 	l.head = b.head
+	if b.opens > 0 {
+		l.opening = b.opens
+	}
 	if b.lost > 0 {
 		l.lost.Store(b.lost)
 		l.refusal.Store(nil)
