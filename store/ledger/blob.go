@@ -44,16 +44,19 @@ func (l *Ledger) writeRelease(ctx context.Context, r *dp.Release) (blob, error) 
 	}
 	b.stored = true
 	for i := range b.pieces {
-		err := l.write(ctx, func(t *tx) error {
-			t.kind = entryPiece
-			t.put(blobKey(b.name, uint64(i)), b.piece(i))
-			return save(t, unfinishedKey(b.name), unfinishedRecord{Blob: b.name, Pieces: i + 1})
-		})
-		if err != nil {
+		if err := l.writePiece(ctx, b, i); err != nil {
 			return blob{}, err
 		}
 	}
 	return b, nil
+}
+
+func (l *Ledger) writePiece(ctx context.Context, b blob, i int) error {
+	return l.write(ctx, func(t *tx) error {
+		t.kind = entryPiece
+		t.put(blobKey(b.name, uint64(i)), b.piece(i))
+		return save(t, unfinishedKey(b.name), unfinishedRecord{Blob: b.name, Pieces: i + 1})
+	})
 }
 
 func (b blob) piece(i int) []byte { return b.data[i*pieceBytes : min((i+1)*pieceBytes, len(b.data))] }
@@ -80,22 +83,23 @@ func (b blob) remove(t *tx) {
 	t.delete(unfinishedKey(b.name))
 }
 
-// sweep removes the pieces of releases that were never published: the process that wrote them has ended.
-func (l *Ledger) sweep(ctx context.Context) error {
-	var unfinished []blob
-	err := l.read(ctx, func(v view) error {
+// unfinished returns the releases whose pieces are written and which no record names.
+func (l *Ledger) unfinished(ctx context.Context) (blobs []blob, err error) {
+	err = l.read(ctx, func(v view) error {
 		return v.walk([]byte{kindUnfinished}, nil, ascending, func(_, value []byte) (bool, error) {
 			u, err := decode[unfinishedRecord](value)
-			unfinished = append(unfinished, blob{name: u.Blob, pieces: u.Pieces, stored: true})
+			blobs = append(blobs, blob{name: u.Blob, pieces: u.Pieces, stored: true})
 			return true, err
 		})
 	})
-	if err != nil {
-		return err
-	}
+	return blobs, err
+}
+
+// sweep removes the pieces of releases that nobody will publish: the process that wrote them has ended.
+func (l *Ledger) sweep(ctx context.Context, unfinished []blob) error {
 	for _, b := range unfinished {
 		if err := l.write(ctx, func(t *tx) error { t.kind = entryClear; b.remove(t); return nil }); err != nil {
-			return err
+			return fmt.Errorf("removing an unfinished release: %w", err)
 		}
 	}
 	return nil

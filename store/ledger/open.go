@@ -291,7 +291,11 @@ func untakeable(err error) error {
 // begin counts this opening and removes what an ended process left behind.
 func (l *Ledger) begin(ctx context.Context) error {
 	created := l.head.length == 0
-	err := l.write(ctx, func(tx *tx) error {
+	unfinished, err := l.unfinished(ctx)
+	if err != nil {
+		return fmt.Errorf("finding unfinished releases: %w", err)
+	}
+	err = l.write(ctx, func(tx *tx) error {
 		tx.kind = entryOpen
 		if created {
 			tx.kind = entryCreate
@@ -306,7 +310,10 @@ func (l *Ledger) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	return l.tidy(ctx)
+	if err := l.sweep(ctx, unfinished); err != nil {
+		return err
+	}
+	return l.settle(ctx)
 }
 
 // countOpening makes every attempt of earlier openings a dead one.
@@ -319,14 +326,6 @@ func (l *Ledger) countOpening(tx *tx) error {
 	m.Openings++
 	tx.opens = m.Openings
 	return save(tx, metaKey(), m)
-}
-
-// tidy ends what earlier processes began.
-func (l *Ledger) tidy(ctx context.Context) error {
-	if err := l.sweep(ctx); err != nil {
-		return fmt.Errorf("removing unfinished releases: %w", err)
-	}
-	return l.settle(ctx)
 }
 
 // Pair binds the ledger to the secrets that its data was written with, by their fingerprint: the first call

@@ -3,6 +3,8 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -27,8 +29,8 @@ const (
 // the ledger refuses, and where somebody knows that ledger and witness were restored together. Of every account
 // of every dataset, up to the block of now and to every block that was charged or loaded, it spends the whole
 // budget in force, or the amount if that is greater: nothing more is admitted there until an officer raises the
-// budget. Charges without an outcome end as failed, for what was lost may have answered them. An amount is due where a budget may have been higher in what was lost. dp/PRIVACY.md says why this
-// suffices, and what else to look after.
+// budget. Charges without an outcome end as failed, for what was lost may have answered them. An amount is due where
+// a budget may have been higher in what was lost. dp/PRIVACY.md says why this suffices, and what else to look after.
 //
 // Errors: CodeInvalidInput without a reason or with a negative amount; CodeConflict where another process holds
 // the witness.
@@ -43,13 +45,31 @@ func (l *Ledger) WriteOff(ctx context.Context, actor, reason string, amount *dp.
 	if amount.Epsilon < 0 || amount.Delta < 0 || amount.Delta > dp.DeltaOne {
 		return refuse(dp.CodeInvalidInput, "the amount cannot be: give epsilon of 0 or more, and delta from 0 to 1")
 	}
+	// Those that are unfinished now are dead if nothing was written since the ledger was opened; else they may be
+	// under way, and their publishers remove them once they are told that they are too late.
+	unfinished, err := l.unfinished(ctx)
+	if err != nil {
+		return fmt.Errorf("finding unfinished releases: %w", err)
+	}
 	record := writeOffRecord{Actor: actor, Reason: reason, Amount: *amount}
-	r := &request{despite: true, done: make(chan struct{}), decide: func(t *tx) error { return l.decideWriteOff(t, record) }}
+	opens := false
+	r := &request{despite: true, done: make(chan struct{}), decide: func(t *tx) error {
+		err := l.decideWriteOff(t, record)
+		opens = t.opens > 0
+		return err
+	}}
 	if err := l.submit(ctx, r); err != nil {
 		return err
 	}
 	l.log.Warn("ledger: an officer wrote off as spent what may be missing", "actor", actor)
-	return l.tidy(ctx)
+	// It stands, whatever becomes of what follows, which opening the ledger does again.
+	if opens {
+		err = l.sweep(ctx, unfinished)
+	}
+	if err := errors.Join(err, l.settle(ctx)); err != nil {
+		l.log.Error("ledger: tidying up after a write-off", "error", err)
+	}
+	return nil
 }
 
 // decideWriteOff writes off every dataset. It runs in the writer, which alone changes head and witness.

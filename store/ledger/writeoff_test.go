@@ -412,6 +412,56 @@ func TestRunningAttemptCannotPublishAfterAWriteOff(t *testing.T) {
 }
 
 // What waits before a write-off is durable before it is decided, or comes to nothing.
+func TestWriteOffLeavesPiecesThatAreBeingWrittenToTheirPublisher(t *testing.T) {
+	f := newFixture(t)
+	c := f.charge(ask(alice, "plan"))
+	r := large(c, "rel_1", 12_000)
+	data, err := encode(*r)
+	check(t, err)
+	b := blob{name: "blob", data: data, pieces: (len(data) + pieceBytes - 1) / pieceBytes, stored: true}
+	for i := range b.pieces {
+		if i == 2 {
+			check(t, f.WriteOff(ctx, "root", "ledger and witness were restored together", nil))
+		}
+		check(t, f.writePiece(ctx, b, i))
+	}
+	check(t, f.write(ctx, func(t *tx) error {
+		t.kind = entryOutcome
+		_, _, err := f.decideOutcome(t, c.Charge.ID, c.Attempt, answer.Outcome{Release: r}, b)
+		return err
+	}))
+	for key := range f.dump() {
+		if key[0] == kindBlob || key[0] == kindUnfinished {
+			t.Fatalf("a key of kind %c is left", key[0])
+		}
+	}
+	f.verified()
+}
+
+// Pieces of a process that ended while the ledger refuses go with the write-off.
+func TestWriteOffRemovesWhatEndedProcessesLeft(t *testing.T) {
+	f := newFixture(t)
+	c := f.charge(ask(alice, "plan"))
+	data, err := encode(*large(c, "rel_1", 12_000))
+	check(t, err)
+	b := blob{name: "blob", data: data, pieces: 2}
+	for i := range b.pieces {
+		check(t, f.writePiece(ctx, b, i))
+	}
+	old := f.copied()
+	f.charge(ask(alice, "lost"))
+	check(t, f.Ledger.Close())
+	old.witness = f.site().witness
+	f = f.at(old)
+	check(t, f.WriteOff(ctx, "root", "restored", nil))
+	for key := range f.dump() {
+		if key[0] == kindBlob || key[0] == kindUnfinished {
+			t.Fatalf("a key of kind %c is left", key[0])
+		}
+	}
+	f.verified()
+}
+
 func TestWriteOffRestsOnNothingThatWasRefused(t *testing.T) {
 	f := newFixture(t)
 	policy, err := f.Policy(ctx, dataset)
