@@ -184,7 +184,11 @@ func (s *store) aggregate(ctx context.Context, q dp.Query) (*plan.Plan, []boundi
 	if err != nil {
 		return nil, nil, err
 	}
-	partitions, err := s.rows.Aggregate(ctx, p, at)
+	var partitions []bounding.Partition
+	err = s.rows.Aggregate(ctx, p, at, func(one bounding.Partition) error {
+		partitions = append(partitions, one)
+		return nil
+	})
 	return p, partitions, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -95,6 +96,35 @@ func TestBlockThatWasNotChargedForIsNotRead(t *testing.T) {
 	}
 	if _, err := aggregateAt(context.Background(), s, p, c.now("other", p.Blocks)); err == nil {
 		t.Error("a plan for another dataset was answered")
+	}
+}
+
+func TestPartitionsThatDoNotFitIntoMemoryGoToDisk(t *testing.T) {
+	c := newCatalog()
+	o := small()
+	s := open(t, t.TempDir(), c, o)
+	var text strings.Builder
+	text.WriteString(clicksHeader)
+	for i := range 3000 {
+		fmt.Fprintf(&text, "user-%d,2026-01-05,page-%d,1,x\nuser-%d,2026-02-05,page-%d,1,x\n", i%500, i, i%500, i)
+	}
+	mustLoad(t, s, clicks(), spec("one"), text.String())
+	p := perBlock(clicks(), "2026-01", "2026-02")
+	p.Tree.Input.Input.Keys = []plan.Key{{Name: "page"}}
+	inMemory := aggregate(t, s, c, p)
+	if _, err := os.Stat(s.spillDir()); err == nil {
+		t.Error("little went to disk")
+	}
+	s.options.GroupBytes = 1000
+	if onDisk := aggregate(t, s, c, p); !reflect.DeepEqual(onDisk, inMemory) || len(onDisk) != 3000 {
+		t.Errorf("%d partitions on disk, %d in memory", len(onDisk), len(inMemory))
+	}
+	if left, err := os.ReadDir(s.spillDir()); err != nil || len(left) > 0 {
+		t.Errorf("left on disk: %v, %v", left, err)
+	}
+	s.options.Room = func() error { return errors.New("no room") }
+	if _, err := aggregateAt(context.Background(), s, p, c.now("clicks", p.Blocks)); err == nil || !strings.Contains(err.Error(), "no room") {
+		t.Errorf("without room: %v", err)
 	}
 }
 

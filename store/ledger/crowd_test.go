@@ -21,8 +21,8 @@ import (
 // nobody is an engine over no rows.
 type nobody struct{}
 
-func (nobody) Aggregate(context.Context, *plan.Plan, dp.Snapshot) ([]bounding.Partition, error) {
-	return nil, nil
+func (nobody) Aggregate(context.Context, *plan.Plan, dp.Snapshot, func(bounding.Partition) error) error {
+	return nil
 }
 
 // TestCrowdGetsExactlyWhatTheBudgetAllows lets 256 clients ask against a budget for 1,000. One round of 4,000

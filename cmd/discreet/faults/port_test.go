@@ -206,21 +206,21 @@ func (p *port) Release(ctx context.Context, consumer, id string) (dp.Release, er
 
 // Aggregate implements answer.Aggregator by an engine that is slow, away, or broken at times. What it returns
 // depends on the block versions alone, as it would over real rows.
-func (p *port) Aggregate(ctx context.Context, query *plan.Plan, at dp.Snapshot) ([]bounding.Partition, error) {
+func (p *port) Aggregate(ctx context.Context, query *plan.Plan, at dp.Snapshot, each func(bounding.Partition) error) error {
 	if err := p.pause(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	w := p.world
 	switch n := w.choose.IntN(20); {
 	case n < 3:
 		w.now = w.now.Add(2 * lease) // slow: another attempt may begin
 		if err := p.pause(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	case n < 6:
-		return nil, &dp.Error{Code: dp.CodeUnavailable, Message: "the engine is away"}
+		return &dp.Error{Code: dp.CodeUnavailable, Message: "the engine is away"}
 	case n < 7:
-		return nil, errors.New("the engine failed")
+		return errors.New("the engine failed")
 	}
 	total := int64(0)
 	for _, b := range at.Blocks {
@@ -234,5 +234,5 @@ func (p *port) Aggregate(ctx context.Context, query *plan.Plan, at dp.Snapshot) 
 	for i := range totals {
 		totals[i] = total
 	}
-	return []bounding.Partition{{Key: key, Totals: totals}}, nil
+	return each(bounding.Partition{Key: key, Totals: totals})
 }
