@@ -30,6 +30,7 @@ type settings struct {
 	each            time.Duration // length of a run that counts calls
 	dir             string
 	rebuild         bool
+	questions       string
 	sizes           []int
 }
 
@@ -66,6 +67,7 @@ func main() {
 	flag.DurationVar(&s.each, "each", time.Second, "length of a run that counts calls")
 	flag.StringVar(&s.dir, "dir", filepath.Join(os.TempDir(), "discreet-engine"), "work directory: data and databases stay there")
 	flag.BoolVar(&s.rebuild, "rebuild", false, "load the stores anew though those of the work directory fit")
+	flag.StringVar(&s.questions, "questions", "", "of scan and noise, ask only the questions whose name holds this")
 	sizes := flag.String("sizes", "", "rows of the section sizes, with commas, 20 of them for each customer; default: -rows and a tenth of it")
 	chosen := flag.String("sections", strings.Join(names, ","), "what to compare")
 	task := flag.String("child", "", "do one thing in a process of its own (used by sections that measure memory and starts)")

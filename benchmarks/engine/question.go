@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -40,6 +41,11 @@ func questions() []question {
 	yearMerchants := merchants
 	yearMerchants.Name, yearMerchants.From, yearMerchants.To = "private merchant, year", year.From, year.To
 	return []question{quarter, year, quarterByCountry, byCountry, days, yearDays, merchants, yearMerchants}
+}
+
+// chosen are the questions that the flags leave.
+func (s settings) chosen() []question {
+	return slices.DeleteFunc(questions(), func(q question) bool { return !strings.Contains(q.Name, s.questions) })
 }
 
 // query is the question as Discreet is asked. Each is cheap enough to be asked thousands of times.

@@ -114,7 +114,7 @@ func compareScans(ctx context.Context, s settings, r *report) error {
 	}
 	defer l.close()
 	var rows [][]string
-	for _, q := range questions() {
+	for _, q := range s.chosen() {
 		note("%s", q.Name)
 		t, err := contest(ctx, s.runs, []contestant{
 			l.ours.contestant(q),
@@ -154,7 +154,7 @@ func measureNoise(ctx context.Context, s settings, r *report) error {
 	}
 	service, noise := l.ours.service(), mechanism.Secure()
 	var rows [][]string
-	for _, q := range questions() {
+	for _, q := range s.chosen() {
 		note("%s", q.Name)
 		p, partitions, err := l.ours.aggregate(ctx, q.query())
 		if err != nil {
