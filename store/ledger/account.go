@@ -27,7 +27,7 @@ func (d datasetRecord) writtenOff(block string, ofCap bool) dp.Loss {
 	var sum dp.Loss
 	for _, w := range d.WrittenOff {
 		switch {
-		case block > w.Through: // names of blocks sort by calendar
+		case !reaches(w.Through, block):
 		case ofCap:
 			sum = accounting.Add(sum, w.Cap)
 		default:

@@ -29,9 +29,9 @@ type datasetRecord struct {
 	WrittenOff    []writtenOff
 }
 
-// writtenOff counts as spent in every account of a dataset up to a block (WriteOff).
+// writtenOff counts as spent in every account of a dataset up to the end of a block (WriteOff).
 type writtenOff struct {
-	Through    string // block
+	Through    string // block: counted in every one that begins before it ends
 	Cap        dp.Loss
 	Allotments dp.Loss
 }

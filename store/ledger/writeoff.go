@@ -153,8 +153,8 @@ func largestAllotments(t *tx) (map[string]dp.Budget, error) {
 	return largest, err
 }
 
-// lastBlock is the last block that what was lost may have told of: that of now, or a later one that was charged
-// or loaded.
+// lastBlock is the last block that what was lost may have told of: that of now, or one that was charged or loaded and
+// ends later.
 func lastBlock(t *tx, dataset string, d datasetRecord, now time.Time) (string, error) {
 	p, err := mustLoad[dp.VersionedPolicy](t, policyKey(dataset, d.PolicyVersion))
 	if err != nil {
@@ -163,9 +163,9 @@ func lastBlock(t *tx, dataset string, d datasetRecord, now time.Time) (string, e
 	furthest := time.FixedZone("", 14*60*60) // no zone is further ahead
 	last := rows.BlockOf(now.UnixMilli(), p.Unit.Block, furthest)
 	for _, kind := range []byte{kindAccount, kindBlock} {
-		err := view{t.txn}.walk(makeKey(kind, dataset), nil, descending, func(key, _ []byte) (bool, error) {
-			last = max(last, partsOf(key)[1])
-			return false, nil
+		err := view{t.txn}.walk(makeKey(kind, dataset), nil, ascending, func(key, _ []byte) (bool, error) {
+			last = laterBlock(last, partsOf(key)[1])
+			return true, nil
 		})
 		if err != nil {
 			return "", err

@@ -158,6 +158,53 @@ func TestWriteOffReachesBlocksOfTheFutureThatWereChargedOrLoaded(t *testing.T) {
 	}
 }
 
+// Until rows are loaded, a policy may go from one kind of block to another: what was lost may have done so.
+func TestWriteOffReachesBlocksOfEveryKind(t *testing.T) {
+	for kind, blocks := range map[dp.Block]struct{ past, future string }{
+		dp.Quarter: {"2026-Q2", "2026-Q3"}, dp.Year: {"2026", "2027"}, dp.All: {"all", ""}, dp.Month: {"2026-04", "2026-05"},
+	} {
+		f := newFixture(t)
+		work := func(f *fixture) error {
+			one := uint64(1)
+			f.applyPolicy(&one, func(p *dp.Policy) { p.Unit.Block, p.Default.Epsilon = kind, dp.EpsilonOne/20 })
+			f.load("first", 1, []string{blocks.past})
+			r := ask(alice, "plan")
+			r.PolicyVersion, r.Blocks, r.Loss = 2, []string{blocks.past}, pure(1000)
+			_, err := f.Charge(ctx, r)
+			return err
+		}
+		old := f.copied()
+		check(t, work(f))
+		check(t, f.Ledger.Close())
+		old.witness = f.site().witness
+		f = f.at(old)
+		check(t, f.WriteOff(ctx, "root", "restored", nil))
+		wantCode(t, dp.CodeBudgetExhausted, work(f))
+		if blocks.future != "" {
+			r := ask(alice, "plan")
+			r.PolicyVersion, r.Blocks, r.Loss = 2, []string{blocks.future}, pure(1000)
+			f.charge(r)
+		}
+		f.verified()
+	}
+}
+
+// What was charged by quarter before the policy went over to months ends later than the month of now.
+func TestWriteOffReachesTheEndOfBlocksOfAnEarlierKind(t *testing.T) {
+	f := newFixture(t)
+	one, two := uint64(1), uint64(2)
+	f.applyPolicy(&one, func(p *dp.Policy) { p.Unit.Block = dp.Quarter })
+	r := ask(alice, "plan")
+	r.PolicyVersion, r.Blocks = 2, []string{"2026-Q3"}
+	f.charge(r)
+	f.applyPolicy(&two, func(*dp.Policy) {})
+	check(t, f.WriteOff(ctx, "root", "lost", nil))
+	if f.counted(bob, "2026-09").Rho != dp.RhoUnknown || f.counted(bob, "2026-10") != (dp.Loss{}) {
+		t.Fatalf("September and October have spent %v and %v", f.counted(bob, "2026-09"), f.counted(bob, "2026-10"))
+	}
+	f.verified()
+}
+
 // A clock that was set back does not shorten what was lost.
 func TestWriteOffReachesTheWitnesssTime(t *testing.T) {
 	f := behind(t)

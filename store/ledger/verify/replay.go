@@ -377,7 +377,7 @@ func (r *replay) spent(id accountID) loss {
 	total := r.accounts[id].spent
 	for _, w := range r.datasets[id.dataset].record.WrittenOff {
 		switch {
-		case w.Through < id.block:
+		case !covered(id.block, w.Through):
 		case id.consumer == "":
 			total = add(total, w.Cap)
 		default:

@@ -104,7 +104,7 @@ func (s *step) writeOffDataset(name string, amount budget) error {
 	if added.Cap != all(larger(record.Cap, amount)) || added.Allotments != all(larger(s.largestAllotment(name), amount)) {
 		return misfitf("a write-off adds another loss to dataset %s than its budgets in force", name)
 	}
-	if through := s.lastBlock(name); added.Through < through {
+	if through := s.lastBlock(name); endsBefore(added.Through, through) {
 		return misfitf("a write-off of dataset %s ends before block %s", name, through)
 	}
 	record.WrittenOff = append(slices.Clone(record.WrittenOff), added)
@@ -129,29 +129,22 @@ func (s *step) largestAllotment(name string) (largest budget) {
 	return largest
 }
 
-// lastBlock is the last block of a dataset that has an account, a version or, by the writer's clock, rows to come.
+// lastBlock is the block of a dataset that ends last: of those that have an account or a version, and that of the
+// writer's clock.
 func (s *step) lastBlock(name string) string {
 	last := blockOf(s.entry.at.UTC().Add(14*time.Hour), s.datasets[name].policy.Unit.Block)
+	further := func(block string) {
+		if endsBefore(last, block) {
+			last = block
+		}
+	}
 	for id := range s.accounts {
 		if id.dataset == name {
-			last = max(last, id.block)
+			further(id.block)
 		}
 	}
 	for block := range s.datasets[name].blocks {
-		last = max(last, block)
+		further(block)
 	}
 	return last
-}
-
-// blockOf is the block of a moment.
-func blockOf(at time.Time, period string) string {
-	switch period {
-	case "month":
-		return at.Format("2006-01")
-	case "quarter":
-		return at.Format("2006-Q") + string(rune('1'+(at.Month()-1)/3))
-	case "year":
-		return at.Format("2006")
-	}
-	return "all"
 }
