@@ -177,6 +177,12 @@ func (d *delivery) readAll(ctx context.Context, in io.Reader) (dp.Load, error) {
 	source := load.Source{
 		Format: d.spec.Format, Gzip: d.spec.Gzip, Blocks: d.declared,
 		Load: d.begun.ID, Limits: d.store.options.Limits, Content: digest,
+		Spool: load.Spool{Dir: d.store.spillDir(), Room: func() error {
+			if ctx.Err() != nil {
+				return fmt.Errorf("loading rows: %w", context.Cause(ctx))
+			}
+			return d.store.room()
+		}},
 	}
 	done := d.begun
 	reader, err := load.NewReader(&d.policy.Policy, in, source, d.store.secrets)

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/parquet-go/parquet-go"
+
 	"github.com/discreet-analytics/discreet/dp/rows"
 )
 
@@ -72,8 +74,10 @@ type feed interface {
 
 // chunk is a part of the input on its way: cut, read, and given as a batch. Its memory is used again.
 type chunk struct {
-	line int64  // of the first record
-	text []byte // whole records
+	line int64 // of the first record
+	// What a feed fills in: text in whole records, or columns of equal length.
+	text    []byte
+	columns [][]parquet.Value
 
 	records []Record
 	texts   []rows.Text
@@ -161,6 +165,7 @@ func (p *pipeline) finish() {
 	p.reader.in.stop()
 	close(p.stop)
 	p.running.Wait()
+	p.reader.close()
 }
 
 // guarded keeps a panic for the goroutine that waits for the chunk.

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,8 @@ type clock struct {
 	widths []int        // of such texts; none: every text is read by itself
 	days   map[string]*clockDay
 	last   *clockDay
+	local  *clock // for times that are not given as text; nil until one is
+	buf    []byte
 }
 
 // clockDay is the first instant of the day that a text without its time of day says.
@@ -89,6 +92,43 @@ func (c *clock) parse(text string) (ms int64, err error) {
 	return c.last.start + sinceStart, nil
 }
 
+// read reads a cell that has a time.
+func (c *clock) read(given cell) (int64, error) {
+	switch {
+	case given.kind == instant && given.ms > surelyKnown && given.ms < surelyKnownUntil:
+		return given.ms, nil
+	case given.kind == instant, given.kind == local && (given.ms < surelyKnown || given.ms > surelyKnownUntil):
+		// Whether its year is known depends on the zone. (No zone's offset is known to the millisecond near these ends,
+		// so that a local time there is read as UTC's.)
+		format, err := rows.CompileTimeFormat(rows.UnixMsFormat)
+		if err != nil {
+			return 0, err
+		}
+		return format.Parse(strconv.FormatInt(given.ms, 10), c.zone)
+	case given.kind != local:
+		return c.parse(given.text)
+	}
+	if c.local == nil {
+		format, err := rows.CompileTimeFormat(localLayout)
+		if err != nil {
+			return 0, err
+		}
+		c.local = newClock(localLayout, format, c.zone)
+	}
+	layout := "2006-01-02T15:04:05"
+	if given.ms%1000 != 0 {
+		layout += ".000"
+	}
+	c.buf = time.UnixMilli(given.ms).UTC().AppendFormat(c.buf[:0], layout)
+	return c.local.parse(textOf(c.buf))
+}
+
+const (
+	localLayout = "YYYY-MM-DDThh:mm:ss"
+	// Every instant between these lies in a year that is known, in every zone: 3 January 1900 and 29 December 9999.
+	surelyKnown, surelyKnownUntil = -2208816000000, 253402041600000
+)
+
 // find looks a day up, or reads it.
 func (c *clock) find(day []byte) *clockDay {
 	if known := c.days[string(day)]; known != nil {
@@ -97,15 +137,15 @@ func (c *clock) find(day []byte) *clockDay {
 	if len(c.days) == mostDays {
 		clear(c.days)
 	}
-	d := &clockDay{text: string(day), start: c.read(day)}
+	d := &clockDay{text: string(day), start: c.startOf(day)}
 	c.days[d.text] = d
 	return d
 }
 
-// read gives the start of a day if its last second is as far from its first as on a clock that nobody changes.
+// startOf gives the start of a day if its last second is as far from its first as on a clock that nobody changes.
 // Then nothing between them is skipped or comes twice: a zone's clocks change at most once in four days (see
 // package rows), and a change would show as the difference that it makes.
-func (c *clock) read(day []byte) int64 {
+func (c *clock) startOf(day []byte) int64 {
 	start, err := c.format.Parse(string(day), c.zone)
 	if err != nil {
 		return uneven

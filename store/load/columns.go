@@ -135,7 +135,11 @@ func (m *measureColumn) read(c cell) (rows.Number, error) {
 	if v, ok := shortDecimal(c.text, m.scale); ok {
 		return rows.Number{Value: v, Valid: true}, nil
 	}
-	v, err := rows.ParseDecimal(c.text, m.scale)
+	parse := rows.ParseDecimal
+	if c.kind == floating {
+		parse = rows.ParseExact
+	}
+	v, err := parse(c.text, m.scale)
 	if err != nil {
 		return rows.Number{}, err
 	}

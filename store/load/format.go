@@ -15,6 +15,8 @@ type Format string
 const (
 	CSV    Format = "csv"    // RFC 4180, comma-separated, with a header
 	NDJSON Format = "ndjson" // one JSON object per line
+	// Parquet is Apache Parquet, not encrypted: one value per row in the columns that the policy names.
+	Parquet Format = "parquet"
 )
 
 // ParseFormat understands the name of a format, a media type such as "text/csv; charset=utf-8", and the
@@ -29,7 +31,7 @@ func ParseFormat(text string) (Format, error) {
 		case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines":
 			return NDJSON, checkCharset(parameters["charset"])
 		case "application/vnd.apache.parquet", "application/x-parquet":
-			name = "parquet"
+			return Parquet, nil
 		}
 	}
 	if extension := path.Ext(strings.TrimSuffix(name, ".gz")); extension != "" {
@@ -41,7 +43,7 @@ func ParseFormat(text string) (Format, error) {
 	case "ndjson", "jsonl":
 		return NDJSON, nil
 	case "parquet":
-		return "", refuse(dp.CodeInvalidInput, "Parquet is not understood by this version: write the rows as CSV or NDJSON")
+		return Parquet, nil
 	}
 	return "", errUnknownFormat()
 }
@@ -54,5 +56,5 @@ func checkCharset(charset string) error {
 }
 
 func errUnknownFormat() error {
-	return refuse(dp.CodeInvalidInput, "format not understood: rows must be CSV (text/csv, .csv) or NDJSON (application/x-ndjson, .ndjson, .jsonl)")
+	return refuse(dp.CodeInvalidInput, "format not understood: rows must be CSV (text/csv, .csv), NDJSON (application/x-ndjson, .ndjson, .jsonl) or Parquet (application/vnd.apache.parquet, .parquet)")
 }

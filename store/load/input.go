@@ -13,7 +13,7 @@ import (
 	"github.com/discreet-analytics/discreet/dp"
 )
 
-// input is the decoded text of an upload. It counts what it gives and stops where a limit is crossed,
+// input is the decoded content of an upload. It counts what it gives and stops where a limit is crossed,
 // however far ahead it is read.
 type input struct {
 	from io.Reader
@@ -23,7 +23,7 @@ type input struct {
 	stopped atomic.Bool
 }
 
-// newInput decompresses where asked, and takes the byte order mark off.
+// newInput decompresses where asked, and takes the byte order mark off text.
 func newInput(from io.Reader, s Source) (*input, error) {
 	if s.Gzip {
 		decoded, err := gzip.NewReader(bufio.NewReader(from))
@@ -36,6 +36,9 @@ func newInput(from io.Reader, s Source) (*input, error) {
 		from = io.TeeReader(from, s.Content)
 	}
 	in := &input{from: from, most: s.Limits.Bytes}
+	if s.Format == Parquet {
+		return in, nil
+	}
 	return in, in.skipByteOrderMark()
 }
 
@@ -46,9 +49,13 @@ func (in *input) Read(p []byte) (int, error) {
 	n, err := in.from.Read(p)
 	in.read += int64(n)
 	if in.read > in.most {
-		err = refuse(dp.CodeTooLarge, "more than %d bytes of rows: split them into several loads", in.most)
+		err = errTooManyBytes(in.most)
 	}
 	return n, err
+}
+
+func errTooManyBytes(most int64) error {
+	return refuse(dp.CodeTooLarge, "more than %d bytes of rows: split them into several loads", most)
 }
 
 // stop has the next Read fail. It may be called while another goroutine reads.

@@ -23,6 +23,7 @@ type Reader struct {
 	perRow  bool // every row is its own customer
 
 	in      *input
+	spool   *spooled     // of Parquet
 	feed    feed         // cuts the input, one goroutine
 	readers []*rowReader // read what was cut, a goroutine each
 	end     func() error // whether the input was whole, once all of it was read; io.EOF: it was
@@ -49,6 +50,8 @@ type Source struct {
 	Limits Limits // a zero is the default's
 	// Content receives the whole input as it is read, after decompression: a digest. Nil: nobody.
 	Content io.Writer
+	// Spool is where a Parquet input is kept while it is read, unless it is an *os.File that can be read as it is.
+	Spool Spool
 }
 
 // Limits are the sizes beyond which input is refused.
@@ -66,7 +69,7 @@ func DefaultLimits() Limits {
 
 // Record is one record of the input: a row, or why it was rejected.
 type Record struct {
-	Line   int64    // on which the record begins, counted from 1, the header included
+	Line   int64    // on which the record begins, counted from 1, the header included; of Parquet, the row
 	Row    rows.Row // its Customer is a pseudonym
 	Block  string
 	Reason string // why the record was rejected; empty: it was accepted, and Row and Block are set
@@ -90,6 +93,8 @@ func NewReader(p *dp.Policy, in io.Reader, s Source, ids Pseudonyms) (*Reader, e
 		split, err = r.openCSV(parts)
 	case NDJSON:
 		split, err = r.openNDJSON(parts), nil
+	case Parquet:
+		split, err = r.openParquet(p, in, parts)
 	default:
 		if _, err = ParseFormat(string(s.Format)); err == nil {
 			err = errUnknownFormat()
@@ -126,6 +131,31 @@ func (r *Reader) openNDJSON(parts *parts) func() records {
 	return func() records {
 		all = append(all, newJSONRecords(names, r.source.Limits))
 		return all[len(all)-1]
+	}
+}
+
+func (r *Reader) openParquet(p *dp.Policy, from io.Reader, parts *parts) (func() records, error) {
+	spool, err := spoolOf(from, r.in, r.source)
+	if err != nil {
+		return nil, err
+	}
+	r.spool = spool
+	timeFormat := ""
+	if p.Time != nil {
+		timeFormat = p.Time.Format
+	}
+	f, err := openParquet(spool, parts, timeFormat)
+	if err != nil {
+		r.close()
+		return nil, err
+	}
+	r.feed = f
+	return func() records { return &parquetRecords{columns: f.columns} }, nil
+}
+
+func (r *Reader) close() {
+	if r.spool != nil {
+		r.spool.close()
 	}
 }
 

@@ -41,13 +41,17 @@ type records interface {
 type cell struct {
 	text string
 	kind kind
+	ms   int64 // of a time that is not given as text
 }
 
 // kind says what a cell is other than text.
 type kind uint8
 
 const (
-	nested kind = iota + 1 // an object or array where a value was expected
+	nested   kind = iota + 1 // an object or array where a value was expected
+	floating                 // a float: its text is the shortest that gives it back, and rounding it would round twice
+	instant                  // a time, in milliseconds since 1970 UTC
+	local                    // a time on the clocks of the policy's zone, as the instant at which UTC's show it
 )
 
 // rowReader makes rows of chunks, one after the other. It remembers what values meant, because they come again.
@@ -171,7 +175,7 @@ func (r *rowReader) readTime(record *Record) (reason string) {
 		case c.text == "":
 			return reasonAbsent
 		}
-		ms, err := r.clock.parse(c.text)
+		ms, err := r.clock.read(c)
 		if err != nil {
 			return err.Error()
 		}
@@ -204,7 +208,7 @@ const (
 )
 
 func (m *met) read(d *dimensionColumn, c cell, most int) (rows.Text, string) {
-	if c.kind != 0 || c.text == "" {
+	if c.kind == nested || c.text == "" {
 		return d.read(c, most)
 	}
 	if known, ok := m.meanings[c.text]; ok {

@@ -1,0 +1,105 @@
+package load
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// Spool says where an input is kept while it is read whose index stands at its end, as Parquet's does.
+type Spool struct {
+	Dir string // of a temporary file that has no name once it is open; made where it is missing; empty: the system's
+	// Room is asked before the file is made and every 16 MiB. Its error ends the load. Nil: there is always room.
+	Room func() error
+}
+
+// spoolStep is how much is written between two questions for room.
+const spoolStep = 16 << 20
+
+// spooled is an input that can be read anywhere. Errors of the disk are kept apart from what is read there.
+type spooled struct {
+	file   *os.File
+	size   int64
+	name   string // to remove; empty: it has none any more, or is not ours
+	own    bool
+	failed error
+}
+
+// spoolOf keeps an input in a file, unless it is one already and nobody else wants to see its bytes.
+func spoolOf(from io.Reader, in *input, s Source) (*spooled, error) {
+	if file, ok := from.(*os.File); ok && s.Content == nil && !s.Gzip {
+		info, err := file.Stat()
+		if err == nil && info.Mode().IsRegular() {
+			if info.Size() > s.Limits.Bytes {
+				return nil, errTooManyBytes(s.Limits.Bytes)
+			}
+			return &spooled{file: file, size: info.Size()}, nil
+		}
+	}
+	if err := s.Spool.room(); err != nil {
+		return nil, err
+	}
+	if s.Spool.Dir != "" {
+		if err := os.MkdirAll(s.Spool.Dir, 0o700); err != nil {
+			return nil, fmt.Errorf("making a file for rows: %w", err)
+		}
+	}
+	file, err := os.CreateTemp(s.Spool.Dir, "spool-*")
+	if err != nil {
+		return nil, fmt.Errorf("making a file for rows: %w", err)
+	}
+	kept := &spooled{file: file, own: true}
+	if os.Remove(file.Name()) != nil {
+		kept.name = file.Name() // some systems remove a file only once it is closed
+	}
+	if err := kept.copy(in, s.Spool); err != nil {
+		kept.close()
+		return nil, err
+	}
+	return kept, nil
+}
+
+func (s *spooled) copy(in *input, spool Spool) error {
+	for {
+		n, err := io.CopyN(s.file, in, spoolStep)
+		s.size += n
+		switch {
+		case err == io.EOF:
+			return nil
+		case isRefusal(err):
+			return err
+		case err != nil:
+			return fmt.Errorf("keeping rows in a file: %w", err)
+		}
+		if err := spool.room(); err != nil {
+			return err
+		}
+	}
+}
+
+func (s Spool) room() error {
+	if s.Room == nil {
+		return nil
+	}
+	return s.Room()
+}
+
+// ReadAt reads anywhere. One goroutine reads.
+func (s *spooled) ReadAt(p []byte, off int64) (int, error) {
+	n, err := s.file.ReadAt(p, off)
+	if err != nil && !errors.Is(err, io.EOF) && s.failed == nil {
+		s.failed = err
+	}
+	return n, err
+}
+
+func (s *spooled) close() {
+	if !s.own {
+		return
+	}
+	_ = s.file.Close() // nothing of it is needed any more
+	if s.name != "" {
+		_ = os.Remove(s.name)
+	}
+}
