@@ -10,6 +10,9 @@ import (
 	"github.com/discreet-analytics/discreet/dp"
 )
 
+// parquetType is the media type of Parquet, as it is registered with IANA.
+const parquetType = "application/vnd.apache.parquet"
+
 type loadInput struct {
 	DatasetParam
 	From            string `query:"from" maxLength:"10" doc:"First date that the load covers, included; with to, whole blocks. Both are required unless rows have no time, the block is all, or dry_run is set. Askers can see which blocks were loaded: choose the dates without looking at the rows"`
@@ -51,17 +54,19 @@ func (v *Server) registerRows() {
 	body := &huma.RequestBody{Required: true}
 	csv := v.textSchema("RowsCSV", "A header line, then a row per line. Columns that the policy does not name are ignored and never stored")
 	ndjson := v.textSchema("RowsNDJSON", "A row per line, each a flat JSON object")
+	parquet := v.textSchema("RowsParquet", "An Apache Parquet file, not encrypted. Columns that the policy names hold one value per row; the others are never read")
+	v.huma.OpenAPI().Components.Schemas.Map()["RowsParquet"].Format = "binary"
 	register(v, huma.Operation{
 		OperationID: "load-rows", Method: http.MethodPost, Path: "/v1/datasets/{dataset}/rows", Tags: []string{"Datasets"},
 		Summary: "Load rows",
 		Description: "Streams rows in and commits them all at once when the body is complete; a body that was cut commits nothing. " +
-			"Rows that do not fit the policy are rejected one by one, with line and reason.",
+			"Rows that do not fit the policy are rejected one by one, with line (of Parquet: row) and reason.",
 		RequestBody: body,
 		Metadata:    map[string]any{uploads: true},
 		Errors:      []int{404, 409, 411},
 	}, v.load)
 	// Only now, because huma would read the body to validate it.
-	body.Content = map[string]*huma.MediaType{csvType: {Schema: csv}, ndjsonType: {Schema: ndjson}}
+	body.Content = map[string]*huma.MediaType{csvType: {Schema: csv}, ndjsonType: {Schema: ndjson}, parquetType: {Schema: parquet}}
 	register(v, huma.Operation{
 		OperationID: "list-loads", Method: http.MethodGet, Path: "/v1/datasets/{dataset}/loads", Tags: []string{"Datasets"},
 		Summary: "List the loads", Description: "Newest first.", Errors: []int{404},
@@ -106,8 +111,10 @@ func formatOf(contentType string) (Format, error) {
 		return CSV, nil
 	case ndjsonType, "application/ndjson", "application/jsonl":
 		return NDJSON, nil
+	case parquetType, "application/x-parquet":
+		return Parquet, nil
 	}
-	return "", newProblem(codeUnsupportedMedia, "Say what the rows are: Content-Type text/csv or application/x-ndjson.")
+	return "", newProblem(codeUnsupportedMedia, "Say what the rows are: Content-Type text/csv, application/x-ndjson or application/vnd.apache.parquet.")
 }
 
 func (v *Server) listLoads(ctx context.Context, in *loadsInput) (*loadsOutput, error) {

@@ -61,6 +61,10 @@ func TestUploadIsStreamedToTheLoader(t *testing.T) {
 	if l := f.lastLoad(t); l.spec.Format != NDJSON || l.spec.Name != "k-1" || l.body != "{}\n" {
 		t.Errorf("loaded %+v", l)
 	}
+	sendRows(t, v, "", "PAR1", "Content-Type", "application/vnd.apache.parquet")
+	if l := f.lastLoad(t); l.spec.Format != Parquet || l.body != "PAR1" {
+		t.Errorf("loaded %+v", l)
+	}
 }
 
 func TestUploadsThatCannotBeTakenAreRefusedBeforeTheyAreRead(t *testing.T) {

@@ -89,8 +89,9 @@ type Format string
 
 // The formats of rows.
 const (
-	CSV    Format = "csv"
-	NDJSON Format = "ndjson"
+	CSV     Format = "csv"
+	NDJSON  Format = "ndjson"
+	Parquet Format = "parquet"
 )
 
 // LoadReport is what became of a body of rows.
@@ -105,7 +106,7 @@ type LoadReport struct {
 
 // Reject is a row that was not loaded.
 type Reject struct {
-	Line   int64 // counts from 1, the header included
+	Line   int64 // counts from 1, the header included; of Parquet, the row
 	Reason string
 }
 

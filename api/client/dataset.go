@@ -62,7 +62,7 @@ func (c *Client) Loads(ctx context.Context, dataset string, p Page) (wire.LoadLi
 type Upload struct {
 	Body     io.Reader
 	Length   int64  // of Body in bytes; -1: unknown, and a digest is sent after it
-	Format   string // csv or ndjson
+	Format   string // csv, ndjson or parquet
 	Gzip     bool   // Body is compressed with gzip
 	From, To string // dates, both included: the whole blocks that the load covers; empty where there is one block, or in a dry run
 	Name     string // names the load; the same content under the same name adds nothing; empty: a digest of the content does

@@ -20,8 +20,10 @@ func (up Upload) call(dataset string) (call, error) {
 		k.contentType = "text/csv"
 	case "ndjson":
 		k.contentType = "application/x-ndjson"
+	case "parquet":
+		k.contentType = "application/vnd.apache.parquet"
 	default:
-		return call{}, errors.New("rows can be sent as csv or ndjson")
+		return call{}, errors.New("rows can be sent as csv, ndjson or parquet")
 	}
 	if up.Gzip {
 		k.header.Set("Content-Encoding", "gzip")

@@ -52,7 +52,7 @@ type LoadReport struct {
 
 // Reject is a row that was not loaded. Its reason never holds a value.
 type Reject struct {
-	Line   int64  `json:"line" doc:"Counts from 1, the header included" example:"17"`
+	Line   int64  `json:"line" doc:"Counts from 1, the header included; of Parquet, the row" example:"17"`
 	Reason string `json:"reason" example:"amount is not a number"`
 }
 
