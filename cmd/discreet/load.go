@@ -26,12 +26,12 @@ import (
 // loadCommand delivers rows.
 type loadCommand struct {
 	Dataset string   `arg:"" help:"Which dataset."`
-	Files   []string `arg:"" name:"file" help:"CSV or NDJSON files, also as .gz; - for standard input."`
+	Files   []string `arg:"" name:"file" help:"CSV, NDJSON or Parquet files, also as .gz; - for standard input."`
 
 	From    string `help:"First date that the files cover, included; whole blocks are loaded, and whoever asks can see which. Without it, the first date of each file's rows, which becomes public." placeholder:"DATE"`
 	To      string `help:"Last date that the files cover, included. Without it, the last date of each file's rows." placeholder:"DATE"`
 	Name    string `help:"Name of the load: the same content under the same name adds nothing. Without it, the server names the load after its content." placeholder:"NAME"`
-	Type    string `help:"csv or ndjson; without it, what the file's name ends in." enum:"csv,ndjson," default:"" placeholder:"TYPE"`
+	Type    string `help:"csv, ndjson or parquet; without it, what the file's name ends in." enum:"csv,ndjson,parquet," default:"" placeholder:"TYPE"`
 	Rejects string `help:"Write rejected lines and reasons to this file." placeholder:"FILE"`
 	DryRun  bool   `help:"Read and report; load nothing."`
 
@@ -71,25 +71,42 @@ func (c *loadCommand) Run(ctx context.Context, t terminal) error {
 			return err
 		}
 	}
+	v, failed := c.loadAll(ctx, t, server, &policy, rejects)
+	if err := rejects.close(); err != nil {
+		return errors.Join(failed, err)
+	}
+	if len(v.rows) > 0 || failed == nil {
+		if err := c.print(t.stdout, v); err != nil {
+			return errors.Join(failed, err)
+		}
+	}
+	return failed
+}
+
+// loadAll loads the files until one fails, and tells of those that are loaded whether or not one did: a load
+// that was committed stays, and a repeat adds nothing to it.
+func (c *loadCommand) loadAll(ctx context.Context, t terminal, server *client.Client, policy *dp.Policy, rejects *rejectsFile) (view, error) {
 	v := view{columns: []string{"file", "load", "from_block", "to_block", "accepted", "rejected", "outcome"}}
-	var reports []wire.LoadReport
-	for _, file := range c.Files {
-		report, err := c.load(ctx, t, server, &policy, file)
+	reports := []wire.LoadReport{}
+	var failed error
+	for i, file := range c.Files {
+		report, err := c.load(ctx, t, server, policy, file)
 		if err != nil {
-			return fmt.Errorf("loading %s: %w", file, err)
+			failed = fmt.Errorf("loading %s: %w", file, err)
+			if i > 0 && !c.DryRun {
+				failed = fmt.Errorf("%w; the files before it are loaded: the same command again goes on with the others", failed)
+			}
+			break
 		}
 		reports = append(reports, report)
 		v.rows = append(v.rows, loadRow(file, report))
 		v.lines = append(v.lines, rejectLines(file, report)...)
-		if err := rejects.add(file, report); err != nil {
-			return err
+		if failed = rejects.add(file, report); failed != nil {
+			break
 		}
 	}
 	v.body = reports
-	if err := rejects.close(); err != nil {
-		return err
-	}
-	return c.print(t.stdout, v)
+	return v, failed
 }
 
 // lacksDays tells whether days must be declared that were not given.
@@ -154,7 +171,7 @@ func (c *loadCommand) load(ctx context.Context, t terminal, server *client.Clien
 			return wire.LoadReport{}, usagef("it is no regular file: pipe it in, and write - with --from and --to")
 		}
 		if c.lacksDays(policy) {
-			if err := declareDays(ctx, &up, policy, f); err != nil {
+			if err := declareDays(ctx, t.stderr, &up, policy, f, info.Size()); err != nil {
 				return wire.LoadReport{}, err
 			}
 			c.sayDays(t.stderr, file, up)
@@ -186,8 +203,14 @@ func (c *loadCommand) formatOf(file string) (load.Format, error) {
 }
 
 // declareDays takes the days that a load covers from the file itself. It goes back to the file's beginning.
-func declareDays(ctx context.Context, up *client.Upload, policy *dp.Policy, f *os.File) error {
-	first, last, counts, err := load.Span(ctx, policy, f, load.Source{Format: load.Format(up.Format), Gzip: up.Gzip})
+func declareDays(ctx context.Context, stderr io.Writer, up *client.Upload, policy *dp.Policy, f *os.File, size int64) error {
+	source := load.Source{Format: load.Format(up.Format), Gzip: up.Gzip}
+	var in io.Reader = f // Parquet is read where it is
+	if bar := progress(stderr, size, "finding the dates in "+filepath.Base(f.Name())); bar != nil && source.Format != load.Parquet {
+		defer bar.Close()
+		in = io.TeeReader(f, bar)
+	}
+	first, last, counts, err := load.Span(ctx, policy, in, source)
 	if err != nil {
 		return err
 	}
@@ -216,8 +239,15 @@ func progress(w io.Writer, size int64, what string) *progressbar.ProgressBar {
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil
 	}
+	return newBar(w, size, what)
+}
+
+// newBar shows the share that is done, bytes per second, and the time that it took and will take. Of a size of -1
+// nothing is known but the bytes and their rate.
+func newBar(w io.Writer, size int64, what string) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(size,
-		progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(what), progressbar.OptionShowBytes(true),
+		progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(oneLine(what)), progressbar.OptionShowBytes(true),
+		progressbar.OptionSetElapsedTime(true), progressbar.OptionSetPredictTime(true),
 		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 }
 
