@@ -153,6 +153,7 @@ func (c *budgetWriteOff) Run(ctx context.Context, t terminal) error {
 		body: now, columns: []string{"state", "length", "head"}, rows: [][]any{{now.State, now.Length, now.Head}},
 		lines: []string{
 			"Every budget up to this block counts as spent. To let questions about it be asked again, raise caps and allotments.",
+			"So do those of datasets that are declared from now on: one of that name may have been lost.",
 			"Keys, budgets and policies are those that the ledger remembers: revoke and change again what was changed since.",
 		},
 	})

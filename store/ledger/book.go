@@ -67,6 +67,11 @@ func (b *bookTx) PutPolicy(p dp.VersionedPolicy) error {
 	if p.Version != d.PolicyVersion+1 {
 		return errOutOfOrder("policy")
 	}
+	if p.Version == 1 {
+		if d.WrittenOff, err = lostOf(b.tx, p.Cap); err != nil {
+			return err
+		}
+	}
 	d.PolicyVersion, d.Cap = p.Version, p.Cap
 	if err := save(b.tx, datasetKey(p.Name), d); err != nil {
 		return err

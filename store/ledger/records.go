@@ -137,6 +137,7 @@ type writeOffRecord struct {
 	WitnessHead   []byte
 	Length        uint64 // what the ledger held before
 	Head          []byte
+	Through       string // month; datasets that are declared later count as spent through it
 }
 
 // recordVersion begins every record.

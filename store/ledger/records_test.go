@@ -26,8 +26,8 @@ func TestRecordsKeepTheirBytes(t *testing.T) {
 		"written off": {func() ([]byte, error) { return encode(writtenOff{"b", loss, dp.Loss{Epsilon: 5}}) },
 			`{"Through":"b","Cap":{"Epsilon":1,"Delta":2,"Rho":3,"DeltaZ":4},"Allotments":{"Epsilon":5,"Delta":0,"Rho":0,"DeltaZ":0}}`},
 		"write-off": {func() ([]byte, error) {
-			return encode(writeOffRecord{at, "a", "r", StateFork, "c", dp.Budget{Epsilon: 1, Delta: 2}, 3, []byte{4}, 5, []byte{6}})
-		}, `{"At":"2026-01-02T03:04:05.000000006Z","Actor":"a","Reason":"r","State":"fork","Cause":"c","Amount":{"Epsilon":1,"Delta":2},"WitnessLength":3,"WitnessHead":"BA==","Length":5,"Head":"Bg=="}`},
+			return encode(writeOffRecord{at, "a", "r", StateFork, "c", dp.Budget{Epsilon: 1, Delta: 2}, 3, []byte{4}, 5, []byte{6}, "t"})
+		}, `{"At":"2026-01-02T03:04:05.000000006Z","Actor":"a","Reason":"r","State":"fork","Cause":"c","Amount":{"Epsilon":1,"Delta":2},"WitnessLength":3,"WitnessHead":"BA==","Length":5,"Head":"Bg==","Through":"t"}`},
 		"policy": {func() ([]byte, error) {
 			return encode(dp.VersionedPolicy{Version: 1, Policy: dp.Policy{
 				Name: "d", Kind: dp.Custom, Population: 2, Unit: dp.Unit{Column: "c", Block: dp.Month}, Time: &dp.TimeColumn{Column: "t", Timezone: "UTC", Format: "date"},

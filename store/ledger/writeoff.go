@@ -30,7 +30,8 @@ const (
 // of every dataset, up to the block of now and to every block that was charged or loaded, it spends the whole
 // budget in force, or the amount if that is greater: nothing more is admitted there until an officer raises the
 // budget. Charges without an outcome end as failed, for what was lost may have answered them. An amount is due where
-// a budget may have been higher in what was lost. dp/PRIVACY.md says why this suffices, and what else to look after.
+// a budget may have been higher in what was lost. Datasets that are declared later begin with their first cap spent
+// likewise, for one of their name may have been lost. dp/PRIVACY.md says why this suffices, and what else to look after.
 //
 // Errors: CodeInvalidInput without a reason or with a negative amount; CodeConflict where another process holds
 // the witness.
@@ -88,6 +89,7 @@ func (l *Ledger) decideWriteOff(t *tx, record writeOffRecord) error {
 		}
 	}
 	latest = later(latest, l.latest)
+	record.Through = furthestBlock(latest, dp.Month)
 
 	datasets, err := keysUnder(t, []byte{kindDataset})
 	if err != nil {
@@ -160,8 +162,7 @@ func lastBlock(t *tx, dataset string, d datasetRecord, now time.Time) (string, e
 	if err != nil {
 		return "", err
 	}
-	furthest := time.FixedZone("", 14*60*60) // no zone is further ahead
-	last := rows.BlockOf(now.UnixMilli(), p.Unit.Block, furthest)
+	last := furthestBlock(now, p.Unit.Block)
 	for _, kind := range []byte{kindAccount, kindBlock} {
 		err := view{t.txn}.walk(makeKey(kind, dataset), nil, ascending, func(key, _ []byte) (bool, error) {
 			last = laterBlock(last, partsOf(key)[1])
@@ -172,6 +173,24 @@ func lastBlock(t *tx, dataset string, d datasetRecord, now time.Time) (string, e
 		}
 	}
 	return last, nil
+}
+
+// furthestBlock is the block of a moment in the time zone that no other is ahead of.
+func furthestBlock(at time.Time, kind dp.Block) string {
+	return rows.BlockOf(at.UnixMilli(), kind, time.FixedZone("", 14*60*60))
+}
+
+// lostOf is what a dataset that is declared with this cap has spent already: one of its name may be what was lost, with
+// charges of which nothing is known, once for every write-off. The allotments of that one are unknown as well; whatever
+// its consumers got, its cap bounded.
+func lostOf(t *tx, limit dp.Budget) (list []writtenOff, err error) {
+	err = view{t.txn}.walk([]byte{kindWriteOff}, nil, ascending, func(_, value []byte) (bool, error) {
+		w, err := decode[writeOffRecord](value)
+		spent := unknownLoss(limit, w.Amount)
+		list = append(list, writtenOff{Through: w.Through, Cap: spent, Allotments: spent})
+		return true, err
+	})
+	return list, err
 }
 
 // keysUnder returns every key under a prefix, so that its values can be read and written while none is walked.

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"strings"
@@ -156,6 +157,58 @@ func TestWriteOffReachesBlocksOfTheFutureThatWereChargedOrLoaded(t *testing.T) {
 			t.Errorf("%s: the accounts of 2026-06 to 2026-08 have spent %v, %v, %v", name, f.counted(bob, "2026-06"), f.counted(bob, "2026-07"), f.counted(bob, "2026-08"))
 		}
 	}
+}
+
+// A dataset that was declared in what was lost may have been charged there.
+func TestDatasetDeclaredAfterAWriteOffHasItsFirstCapSpent(t *testing.T) {
+	f := newFixture(t)
+	const fresh = "fresh"
+	declare := func(f *fixture) {
+		f.applyPolicy(nil, func(p *dp.Policy) { p.Name, p.Cap.Delta = fresh, 7 })
+		_, _, err := f.office.SetAllotment(ctx, "root", dp.Allotment{Consumer: alice, Dataset: fresh, Budget: dp.Budget{Epsilon: 10 * dp.EpsilonOne}}, nil, "a test")
+		check(t, err)
+	}
+	charge := func(f *fixture, version uint64, block string, thousandths int64) error {
+		r := ask(alice, fmt.Sprint("plan ", block, thousandths))
+		r.Dataset, r.PolicyVersion, r.Blocks, r.Loss = fresh, version, []string{block}, pure(thousandths)
+		_, err := f.Charge(ctx, r)
+		return err
+	}
+	old := f.copied()
+	declare(f)
+	check(t, charge(f, 1, "2026-01", 10_000))
+	check(t, f.Ledger.Close())
+	old.witness = f.site().witness
+	f = f.at(old)
+	check(t, f.WriteOff(ctx, "root", "restored", nil))
+
+	declare(f)
+	wantCode(t, dp.CodeBudgetExhausted, charge(f, 1, "2026-01", 1))
+	wantCode(t, dp.CodeBudgetExhausted, charge(f, 1, "2026-04", 1))
+	check(t, charge(f, 1, "2026-05", 1)) // had no rows in what was lost
+	// An officer raises both on purpose.
+	one, two := uint64(1), uint64(2)
+	f.applyPolicy(&one, func(p *dp.Policy) { p.Name, p.Cap.Delta, p.Cap.Epsilon = fresh, 7, 12*dp.EpsilonOne })
+	wantCode(t, dp.CodeBudgetExhausted, charge(f, 2, "2026-01", 1))
+	_, _, err := f.office.SetAllotment(ctx, "root", dp.Allotment{Consumer: alice, Dataset: fresh, Budget: dp.Budget{Epsilon: 12 * dp.EpsilonOne, Delta: 28}}, &one, "a test")
+	check(t, err)
+	f.applyPolicy(&two, func(p *dp.Policy) { p.Name, p.Cap.Delta, p.Cap.Epsilon = fresh, 28, 12*dp.EpsilonOne })
+	wantCode(t, dp.CodeBudgetExhausted, charge(f, 3, "2026-01", 2001))
+	check(t, charge(f, 3, "2026-01", 2000))
+
+	// Each write-off may stand for another loss; one that says more counts for more.
+	check(t, f.WriteOff(ctx, "root", "and once more", &dp.Budget{Epsilon: 11 * dp.EpsilonOne}))
+	f.applyPolicy(nil, func(p *dp.Policy) { p.Name = "another" })
+	var got []writtenOff
+	check(t, f.read(ctx, func(v view) error {
+		d, err := mustLoad[datasetRecord](v, datasetKey("another"))
+		got = d.WrittenOff
+		return err
+	}))
+	if len(got) != 2 || got[0].Cap.Epsilon != 10*dp.EpsilonOne || got[1].Cap.Epsilon != 11*dp.EpsilonOne || got[1].Through != "2026-04" || got[1].Cap != got[1].Allotments {
+		t.Fatalf("a dataset begins with %+v", got)
+	}
+	f.verified()
 }
 
 // Until rows are loaded, a policy may go from one kind of block to another: what was lost may have done so.

@@ -41,7 +41,7 @@ func (s *step) policies() error {
 		}
 		d := s.datasets[name]
 		if d == nil {
-			d = &dataset{blocks: map[string]uint64{}}
+			d = &dataset{blocks: map[string]uint64{}, record: datasetRecord{WrittenOff: s.declared(&p)}}
 			s.datasets[name] = d
 			s.count.Datasets++
 		}

@@ -37,6 +37,7 @@ type replay struct {
 	open       map[string]*openCharge
 	pending    map[loadID]*pendingRecord // nil where its record was too long for the chain
 	unfinished map[string]int            // blob -> pieces
+	lost       []lostPart                // by each write-off
 	leases     []time.Duration           // for how long attempts were given
 
 	certificates *certificates

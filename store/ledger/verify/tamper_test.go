@@ -281,6 +281,7 @@ func scene(t *testing.T) *fixture {
 	f.load("cards", "second", []string{"2026-03"})
 	f.allot("alice", "cards", func(a *dp.Allotment) { a.Budget.Epsilon = 20 * dp.EpsilonOne })
 	f.charge(f.ask("alice", "cards", "plan five", pure(100), months(40, 20)...)) // charge 6, long and open
+	f.policy("later", dp.Budget{Epsilon: dp.EpsilonOne}, nil)
 	f.reopen()
 	f.close()
 	return f
@@ -589,6 +590,16 @@ func TestFirstEntryThatDoesNotFitIsNamed(t *testing.T) {
 			edit(g, w, func(c *chargeRecord) { c.Attempts = 2 })
 			return g.insert(g.the("write-off", 1), "attempt", w)
 		}, "answered after a write-off"},
+		"write-off that datasets declared later do not see": {func(g *forger) *entry {
+			e := g.the("write-off", 1)
+			edit(g, g.first(e, kindWriteOff), func(o *writeOffRecord) { o.Through = "2026-03" })
+			return e
+		}, "ends before 2026-04 for datasets"},
+		"dataset declared after a write-off that begins fresh": {func(g *forger) *entry {
+			e := g.from(g.the("charge", 6))[1]
+			edit(g, g.first(e, kindDataset), func(d *datasetRecord) { d.WrittenOff = nil })
+			return e
+		}, "dataset later changes in more"},
 		"write-off taken back": {func(g *forger) *entry {
 			e := g.the("load-begin", 3)
 			edit(g, g.first(e, kindDataset), func(d *datasetRecord) { d.WrittenOff = nil })

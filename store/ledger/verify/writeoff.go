@@ -18,6 +18,7 @@ type writeOffRecord struct {
 	WitnessHead   []byte
 	Length        uint64
 	Head          []byte
+	Through       string
 }
 
 // writeOff replays what an officer wrote off: every dataset counts as spent at least all that its budgets in force
@@ -40,6 +41,10 @@ func (s *step) writeOff() error {
 		if o.Amount.Epsilon < 0 || o.Amount.Delta < 0 || o.Actor == "" || o.Reason == "" {
 			return misfitf("a write-off is negative, or does not say who made it and why")
 		}
+		if month := blockOf(s.latest(), "month"); endsBefore(o.Through, month) {
+			return misfitf("a write-off ends before %s for datasets that are declared later", month)
+		}
+		s.lost = append(s.lost, lostPart{o.Through, o.Amount})
 		for _, name := range slices.Sorted(maps.Keys(s.datasets)) {
 			if err := s.writeOffDataset(name, o.Amount); err != nil {
 				return err
@@ -129,10 +134,28 @@ func (s *step) largestAllotment(name string) (largest budget) {
 	return largest
 }
 
+// lostPart is what was written off for datasets that the ledger does not know.
+type lostPart struct {
+	through string
+	amount  budget
+}
+
+// declared is what a dataset with this first policy starts with, because one of its name may have been lost.
+func (r *replay) declared(p *policyRecord) (list []writtenOff) {
+	for _, l := range r.lost {
+		spent := all(larger(p.Cap, l.amount))
+		list = append(list, writtenOff{l.through, spent, spent})
+	}
+	return list
+}
+
+// latest is the time of the writer's clock where days begin first.
+func (s *step) latest() time.Time { return s.entry.at.UTC().Add(14 * time.Hour) }
+
 // lastBlock is the block of a dataset that ends last: of those that have an account or a version, and that of the
 // writer's clock.
 func (s *step) lastBlock(name string) string {
-	last := blockOf(s.entry.at.UTC().Add(14*time.Hour), s.datasets[name].policy.Unit.Block)
+	last := blockOf(s.latest(), s.datasets[name].policy.Unit.Block)
 	further := func(block string) {
 		if endsBefore(last, block) {
 			last = block
