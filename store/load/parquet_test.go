@@ -398,3 +398,48 @@ func TestParquetFileIsReadInPlace(t *testing.T) {
 		t.Errorf("the file was closed: %v", err)
 	}
 }
+
+// Compare with BenchmarkCSV/chunks: the rows are the same.
+func BenchmarkParquet(b *testing.B) {
+	p, text := transactions(b)
+	type row struct {
+		Customer string `parquet:"customer_id,dict,zstd"`
+		Booked   int64  `parquet:"booked_at,timestamp(microsecond),zstd"`
+		Category string `parquet:"merchant_category,dict,zstd"`
+		Merchant string `parquet:"merchant,dict,zstd"`
+		Channel  string `parquet:"channel,dict,zstd"`
+		Country  string `parquet:"country,dict,zstd"`
+		City     string `parquet:"city,dict,zstd"`
+		Amount   int64  `parquet:"amount,decimal(2:18),zstd"`
+	}
+	var all []row
+	for line := range strings.Lines(string(text[bytes.IndexByte(text, '\n')+1:])) {
+		f := strings.Split(strings.TrimSpace(line), ",")
+		at, err := time.Parse(time.RFC3339, f[1])
+		if err != nil {
+			b.Fatal(err)
+		}
+		amount, err := rows.ParseExact(f[7], 2)
+		if err != nil {
+			b.Fatal(err)
+		}
+		all = append(all, row{f[0], at.UnixMicro(), f[2], f[3], f[4], f[5], f[6], amount})
+	}
+	file := wrote(b, all, parquet.MaxRowsPerRowGroup(122_880))
+	b.SetBytes(int64(len(file)))
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		r, err := NewReader(p, bytes.NewReader(file), Source{Format: Parquet, Spool: Spool{Dir: b.TempDir()}}, hashed{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for batch, err := range r.Batches(b.Context()) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n += len(batch)
+		}
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"io"
 	"math/big"
+	"slices"
 	"strconv"
 	"time"
 
@@ -273,9 +274,11 @@ func wholeOf(v parquet.Value) int64 {
 	return v.Int64()
 }
 
-// appendDecimal writes the unscaled number, and the scale as an exponent. Bytes are two's complement, the most
+// appendDecimal writes the unscaled number with a point where the scale has it, or with the scale as an exponent
+// where it has fewer digits. Bytes are two's complement, the most
 // significant first.
 func appendDecimal(to []byte, v parquet.Value, scale int) []byte {
+	start := len(to)
 	switch v.Kind() {
 	case parquet.Int32, parquet.Int64:
 		to = strconv.AppendInt(to, wholeOf(v), 10)
@@ -290,7 +293,11 @@ func appendDecimal(to []byte, v parquet.Value, scale int) []byte {
 		}
 		to = n.Append(to, 10)
 	}
-	if scale > 0 {
+	switch point := len(to) - scale; {
+	case scale == 0:
+	case point > start && to[point-1] != '-':
+		to = slices.Insert(to, point, '.')
+	default:
 		to = strconv.AppendInt(append(to, 'e'), int64(-scale), 10)
 	}
 	return to
