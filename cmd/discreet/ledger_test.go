@@ -1,12 +1,16 @@
 package main
 
 import (
+	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/dgraph-io/badger/v4"
 
 	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/dp"
@@ -107,4 +111,50 @@ func TestWitnessIsOutsideOfTheDataDirectory(t *testing.T) {
 			t.Errorf("%s lies in --data", flag)
 		}
 	}
+}
+
+// The data stays and its ledger is lost: nothing is begun in its place, whatever part of it is left.
+func TestDataWithoutItsLedgerIsNotServed(t *testing.T) {
+	h := &harness{t: t, dir: filepath.Join(t.TempDir(), "data"), state: filepath.Join(t.TempDir(), "state")}
+	_, stop := h.start(exact{})
+	stop()
+	ledger := filepath.Join(h.dir, "ledger")
+	serve := func() error {
+		s, err := openService(t.Context(), storage{dir: h.dir, witness: witness{dir: h.state}, disk: demoDisk()}, production(), slog.New(slog.DiscardHandler))
+		if err == nil {
+			err = s.close()
+		}
+		return err
+	}
+	for name, lose := range map[string]func() error{
+		"all of it":         func() error { return os.RemoveAll(ledger) },
+		"what it holds":     func() error { return errors.Join(os.RemoveAll(ledger), os.Mkdir(ledger, 0o700)) },
+		"it, and secrets":   func() error { return errors.Join(os.RemoveAll(ledger), os.RemoveAll(filepath.Join(h.dir, "secrets"))) },
+		"an empty database": func() error { return emptyDatabase(ledger) },
+	} {
+		if err := lose(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			err := serve()
+			if err == nil || !strings.Contains(err.Error(), "ledger of "+h.dir+" is gone") || !strings.Contains(err.Error(), "restore") {
+				t.Fatalf("without %s: %v", name, err)
+			}
+		}
+	}
+	witnesses, err := os.ReadDir(h.state)
+	if err != nil || len(witnesses) != 1 {
+		t.Fatalf("witnesses: %v, %v", witnesses, err)
+	}
+}
+
+func emptyDatabase(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	db, err := badger.Open(badger.DefaultOptions(dir).WithLogger(nil))
+	if err != nil {
+		return err
+	}
+	return db.Close()
 }

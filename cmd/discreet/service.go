@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -79,6 +81,10 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 	}()
 
 	dir := in.dir
+	used, err := wasUsed(dir)
+	if err != nil {
+		return s, err
+	}
 	// The disk is watched before any file is written.
 	in.disk.Log = log
 	if s.disk, err = disk.Open(dir, in.disk); err != nil {
@@ -87,7 +93,7 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 	// The ledger comes first: it holds the directory against other processes.
 	err = s.disk.OpenEngine(filepath.Join(dir, "ledger"), func() (err error) {
 		s.ledger, err = ledger.Open(filepath.Join(dir, "ledger"), ledger.Options{
-			Clock: from.clock, Log: log, Lease: attemptLease, Room: s.disk.Ledger().Room, Witness: in.witness.file, WitnessDir: in.witness.dir,
+			Clock: from.clock, Log: log, Lease: attemptLease, Room: s.disk.Ledger().Room, Witness: in.witness.file, WitnessDir: in.witness.dir, Exists: used,
 		})
 		return err
 	})
@@ -133,10 +139,28 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 	return s, nil
 }
 
-// explainOpen says who else holds the directory, or that there is no room. Badger tells only in words.
+// wasUsed tells whether a data directory holds what is only made once its ledger is durable: the secrets, and rows.
+// Without its ledger, what was spent on those rows would be forgotten.
+func wasUsed(dir string) (bool, error) {
+	for _, path := range []string{filepath.Join(dir, "secrets", "secrets"), filepath.Join(dir, "data", "MANIFEST")} {
+		_, err := os.Stat(path)
+		if err == nil {
+			return true, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return false, fmt.Errorf("looking at the data directory: %w", err)
+		}
+	}
+	return false, nil
+}
+
+// explainOpen says who else holds the directory, that there is no room, or what is gone. Badger tells only in words.
 func explainOpen(dir string, err error) error {
 	if disk.IsFull(err) {
 		return fmt.Errorf("the disk of %s is full, and the reserve is used up: free space on it and start again; nothing that was acknowledged is lost: %w", dir, err)
+	}
+	if errors.Is(err, ledger.ErrGone) {
+		return fmt.Errorf("the ledger of %s is gone, and with it what was spent on the data that is still there: restore %s from a backup and start again, and an officer writes off what that lacks; or move %s away to begin anew without its data", dir, filepath.Join(dir, "ledger"), dir)
 	}
 	if strings.Contains(err.Error(), "Cannot acquire directory lock") {
 		return fmt.Errorf("another discreet serves %s: stop it, or name another directory with --data", dir)

@@ -88,6 +88,9 @@ type Options struct {
 	// under its name and .witness.
 	Witness    string
 	WitnessDir string
+	// Exists says that there was a ledger, as who finds what is only made after it knows: then none is begun where
+	// dir holds no entries, and Open returns ErrGone.
+	Exists bool
 	// Lease is how long an attempt to answer may run without being renewed before another one may take over;
 	// default 2 minutes.
 	Lease time.Duration
@@ -109,6 +112,9 @@ type Limits struct {
 	ReleaseBytes int64         // of one encoded release. Default 256 MiB
 	Page         int           // entries of one page of a list. Default 1000
 }
+
+// ErrGone says that a directory which should hold a ledger holds no entry of one.
+var ErrGone = errors.New("the ledger is gone")
 
 func (o Options) withDefaults() Options {
 	if o.Clock == nil {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dgraph-io/badger/v4"
+
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/store/durable"
 )
@@ -98,6 +100,9 @@ func (l *Ledger) refuseWrites(r *refusal) {
 // the directory holds does not fit together.
 func Open(dir string, o Options) (*Ledger, error) {
 	o = o.withDefaults()
+	if _, err := os.Stat(filepath.Join(dir, badger.ManifestFilename)); o.Exists && errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrGone // before a database is made where one is to be restored
+	}
 	db, err := openEngine(dir, o)
 	if err != nil {
 		return nil, fmt.Errorf("opening the ledger's database: %w", err)
@@ -141,6 +146,9 @@ func (l *Ledger) establish(o Options) error {
 	if r.head.length == 0 {
 		if known != "" {
 			return fmt.Errorf("every entry of the ledger %s is gone: %w", known, errLost)
+		}
+		if o.Exists {
+			return ErrGone
 		}
 		return l.found(o)
 	}
