@@ -19,6 +19,7 @@ import (
 	"github.com/discreet-analytics/discreet/dp/plan"
 	"github.com/discreet-analytics/discreet/store/columnar"
 	"github.com/discreet-analytics/discreet/store/disk"
+	"github.com/discreet-analytics/discreet/store/durable"
 	"github.com/discreet-analytics/discreet/store/ledger"
 	"github.com/discreet-analytics/discreet/store/secrets"
 )
@@ -88,7 +89,7 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 	// The disk is watched before any file is written.
 	in.disk.Log = log
 	if s.disk, err = disk.Open(dir, in.disk); err != nil {
-		return s, err
+		return s, explainOpen(dir, err)
 	}
 	// The ledger comes first: it holds the directory against other processes.
 	err = s.disk.OpenEngine(filepath.Join(dir, "ledger"), func() (err error) {
@@ -162,7 +163,7 @@ func explainOpen(dir string, err error) error {
 	if errors.Is(err, ledger.ErrGone) {
 		return fmt.Errorf("the ledger of %s is gone, and with it what was spent on the data that is still there: restore %s from a backup and start again, and an officer writes off what that lacks; or move %s away to begin anew without its data", dir, filepath.Join(dir, "ledger"), dir)
 	}
-	if strings.Contains(err.Error(), "Cannot acquire directory lock") {
+	if errors.Is(err, durable.ErrHeld) || strings.Contains(err.Error(), "Cannot acquire directory lock") {
 		return fmt.Errorf("another discreet serves %s: stop it, or name another directory with --data", dir)
 	}
 	return err

@@ -124,7 +124,8 @@ type system interface {
 }
 
 // Open begins to guard the file system of dir, which is made where there is none. It must be open before any
-// storage engine is opened below dir, and closed after all of them.
+// storage engine is opened below dir, and closed after all of them. The error is durable.ErrHeld while another
+// process watches dir.
 func Open(dir string, o Options) (*Watch, error) {
 	if err := durable.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
@@ -297,6 +298,10 @@ func (w *Watch) openReserve() error {
 		return err
 	}
 	w.file = file
+	// The reserve is that of the process that holds it, and is neither cut nor filled by another.
+	if err := durable.Hold(file); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return errors.Join(err, w.closeReserve())
+	}
 	if w.held, err = w.system.allocated(int(file.Fd())); err != nil {
 		return errors.Join(err, w.closeReserve())
 	}

@@ -1,6 +1,6 @@
 // Package durable makes names durable. To sync a file makes its bytes outlive a power cut, but not the name under
 // which they are found: that is a directory's content, and has to be synced there (fsync(2); Pillai et al., "All
-// File Systems Are Not Created Equal", OSDI 2014). It never looks into a file.
+// File Systems Are Not Created Equal", OSDI 2014). It also holds files against other processes. It never looks into a file.
 package durable
 
 import (
@@ -11,6 +11,9 @@ import (
 	"path/filepath"
 	"runtime"
 )
+
+// ErrHeld says that another process holds a file.
+var ErrHeld = errors.New("another process holds it")
 
 // MakeDir makes a directory where there is none, and the directories that it lies in, for this user alone
 // (0700). It returns once their names are durable.

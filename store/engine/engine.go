@@ -22,7 +22,7 @@ import (
 var ErrDamaged = errors.New("the database is damaged")
 
 // Open opens the database in o.Dir, and makes it where there is none. Errors that are ErrDamaged name the file or
-// what is wrong with it.
+// what is wrong with it; durable.ErrHeld says that another process has it open, whose files are left alone.
 func Open(o badger.Options) (db *badger.DB, err error) {
 	if err := durable.MakeDir(o.Dir); err != nil {
 		return nil, fmt.Errorf("making the directory of a database: %w", err)
@@ -32,13 +32,27 @@ func Open(o badger.Options) (db *badger.DB, err error) {
 			err = fmt.Errorf("%v: %w", p, ErrDamaged)
 		}
 	}()
-	if err := removeUnbegun(o.Dir); err != nil {
-		return nil, err
-	}
-	if err := checkTables(o.Dir, o); err != nil {
+	if err := prepare(o); err != nil {
 		return nil, err
 	}
 	return badger.Open(o)
+}
+
+// prepare makes the directory one that Badger can open. It holds the lock that Badger takes, a flock on the directory,
+// and lets go of it before Badger does: a process that is faster then has a directory that is prepared.
+func prepare(o badger.Options) (err error) {
+	dir, err := os.Open(o.Dir)
+	if err != nil {
+		return fmt.Errorf("opening the directory of a database: %w", err)
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	if err := durable.Hold(dir); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return fmt.Errorf("holding the directory of a database: %w", err)
+	}
+	if err := removeUnbegun(o.Dir); err != nil {
+		return err
+	}
+	return checkTables(o.Dir, o)
 }
 
 // removeUnbegun removes logs of length 0. Badger names a new log first and gives it its length next; of one that

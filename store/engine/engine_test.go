@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/discreet-analytics/discreet/store/durable"
 )
 
 func options(dir string) badger.Options {
@@ -101,6 +103,28 @@ func TestTableThatIsNotWholeIsDamage(t *testing.T) {
 	if err := reads(t, dir); !errors.Is(err, ErrDamaged) {
 		t.Errorf("a missing table: %v, want ErrDamaged", err)
 	}
+}
+
+// Another process has named a log and not given it its length yet.
+func TestFilesOfADatabaseThatIsOpenAreLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	db, err := Open(options(dir))
+	check(t, err)
+	for _, name := range []string{"00099.mem", "000099.vlog"} {
+		check(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+	}
+	if other, err := Open(options(dir)); !errors.Is(err, durable.ErrHeld) {
+		t.Errorf("opened twice: %v, %v", other, err)
+	}
+	for _, name := range []string{"00099.mem", "000099.vlog"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Errorf("a log of the process that has it open is gone: %v", err)
+		}
+	}
+	check(t, db.Close())
+	db, err = Open(options(dir))
+	check(t, err)
+	check(t, db.Close())
 }
 
 func oneTable(t *testing.T, dir string) string {

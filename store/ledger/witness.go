@@ -84,10 +84,13 @@ func newWitness(path string) (*witness, error) {
 
 // begin holds the file and reads it.
 func (w *witness) begin() error {
-	if err := lockFile(w.file); err != nil {
-		return err
+	err := durable.Hold(w.file)
+	switch {
+	case errors.Is(err, durable.ErrHeld):
+		return errWitnessHeld
+	case err != nil:
+		return fmt.Errorf("holding the witness: %w", err)
 	}
-	var err error
 	if w.info, err = w.file.Stat(); err != nil {
 		return err
 	}
