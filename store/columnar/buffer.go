@@ -88,33 +88,47 @@ func (b *buffer) len() int { return len(b.customer) }
 // shard is where all rows of a customer live. The pseudonym is a keyed hash already.
 func (b *buffer) shard(i int32) int { return int(b.customer[i] % uint64(b.shards)) }
 
-// sorted gives the order of shard, block, customer and time.
-func (b *buffer) sorted() []int32 {
+// byShard gives the rows of each shard.
+func (b *buffer) byShard() [][]int32 {
+	counts := make([]int, b.shards)
+	for i := range b.customer {
+		counts[b.shard(int32(i))]++
+	}
+	all, parts := make([]int32, b.len()), make([][]int32, b.shards)
+	for shard, count := range counts {
+		parts[shard], all = all[:0:count], all[count:]
+	}
+	for i := range b.customer {
+		shard := b.shard(int32(i))
+		parts[shard] = append(parts[shard], int32(i))
+	}
+	return parts
+}
+
+// sort orders rows by block, customer and time.
+func (b *buffer) sort(order []int32) {
 	type place struct {
-		part     uint32 // shard, block
-		row      int32
 		customer uint64
 		time     int64
+		row      int32
+		block    uint16
 	}
-	places := make([]place, b.len())
-	for i := range places {
-		row := int32(i)
-		places[i] = place{uint32(b.shard(row))<<16 | uint32(b.block[i]), row, b.customer[i], b.time[i]}
+	places := make([]place, len(order))
+	for i, row := range order {
+		places[i] = place{b.customer[row], b.time[row], row, b.block[row]}
 	}
 	slices.SortFunc(places, func(x, y place) int {
 		switch {
-		case x.part != y.part:
-			return cmp.Compare(x.part, y.part)
+		case x.block != y.block:
+			return cmp.Compare(x.block, y.block)
 		case x.customer != y.customer:
 			return cmp.Compare(x.customer, y.customer)
 		}
 		return cmp.Compare(x.time, y.time)
 	})
-	order := make([]int32, len(places))
 	for i := range places {
 		order[i] = places[i].row
 	}
-	return order
 }
 
 // reset empties the buffer and keeps its memory, and the codes of blocks.

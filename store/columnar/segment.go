@@ -30,7 +30,7 @@ type columnInfo struct {
 }
 
 // encode writes the rows of order, which are sorted, as columns. longest is the length of the longest body.
-func (b *buffer) encode(p *dp.Policy, order []int32) (columns []encodedColumn, longest int, err error) {
+func (b *buffer) encode(p *dp.Policy, e *encoder, order []int32) (columns []encodedColumn, longest int, err error) {
 	h := header{Rows: len(order)}
 	add := func(id columnID, scale int, body []byte) {
 		columns = append(columns, encodedColumn{id, body})
@@ -42,7 +42,7 @@ func (b *buffer) encode(p *dp.Policy, order []int32) (columns []encodedColumn, l
 		add(columnID{Kind: timeColumn}, 0, appendNumbers(nil, gather(b.time, order), nil))
 	}
 	for i := range p.Dimensions {
-		add(columnID{dimensionColumn, p.Dimensions[i].Name}, 0, b.texts[i].encode(order))
+		add(columnID{dimensionColumn, p.Dimensions[i].Name}, 0, b.texts[i].encode(e, order))
 	}
 	for i := range p.Measures {
 		m := &b.measures[i]
@@ -69,29 +69,38 @@ func (b *buffer) encodeCustomers(order []int32) []byte {
 }
 
 // encode gives the segment's rows the positions of their codes among those that it has.
-func (t *textBuffer) encode(order []int32) []byte {
-	codes := make([]uint32, len(order))
-	for i, at := range order {
-		codes[i] = t.codes[at]
-	}
-	return encodeCodes(codes)
+func (t *textBuffer) encode(e *encoder, order []int32) []byte { return e.texts(gather(t.codes, order)) }
+
+// encoder finds the positions of codes. It keeps its memory, four bytes for each code up to the largest.
+type encoder struct {
+	position []int32 // by code; 0 between calls
+	used     []uint32
 }
 
-func encodeCodes(codes []uint32) []byte {
-	used := slices.Clone(codes)
-	slices.Sort(used)
-	used = slices.Compact(used)
-	if len(used) > 0 && used[0] == 0 {
-		used = used[1:]
+// texts encodes a column of codes.
+func (e *encoder) texts(codes []uint32) []byte {
+	e.used = e.used[:0]
+	for _, code := range codes {
+		if int(code) >= len(e.position) {
+			e.position = append(e.position, make([]int32, int(code)+1-len(e.position))...)
+		}
+		if code != 0 && e.position[code] == 0 {
+			e.position[code] = 1
+			e.used = append(e.used, code)
+		}
+	}
+	slices.Sort(e.used)
+	for i, code := range e.used {
+		e.position[code] = int32(i + 1)
 	}
 	positions := make([]int64, len(codes))
 	for i, code := range codes {
-		if code != 0 {
-			at, _ := slices.BinarySearch(used, code)
-			positions[i] = int64(at + 1)
-		}
+		positions[i] = int64(e.position[code])
 	}
-	return appendTexts(nil, used, positions)
+	for _, code := range e.used {
+		e.position[code] = 0
+	}
+	return appendTexts(nil, e.used, positions)
 }
 
 func gather[V any](from []V, order []int32) []V {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -19,10 +22,12 @@ type writer struct {
 	policy  *dp.Policy
 	load    dp.Load
 	buffer  *buffer
+	spare   *buffer          // that is being written, or empty
 	parts   map[string]*part // by block
 	inDoubt bool             // the catalog was asked to commit, and did not refuse
 
 	dictionaries []*dictionary // by dimension
+	flushing     chan error    // gives what became of what is being written; nil: nothing is
 }
 
 // part says which segments a load has in one block. Every block of a committed load has one, with segments or
@@ -55,6 +60,7 @@ func (s *Store) newWriter(p *dp.Policy, begun dp.Load) (*writer, error) {
 	w := &writer{
 		store: s, policy: p, load: begun, dictionaries: dictionaries, parts: make(map[string]*part),
 		buffer: newBuffer(p, dictionaries, s.shards, s.options.DictionaryBytes),
+		spare:  newBuffer(p, dictionaries, s.shards, s.options.DictionaryBytes),
 	}
 	return w, s.setLoad(begun, writing)
 }
@@ -69,10 +75,14 @@ func (w *writer) add(ctx context.Context, record *load.Record) error {
 	return w.flush(ctx)
 }
 
-// flush sorts the buffer and writes it as segments.
+// flush begins to write the buffer as segments, once what was begun before is written. The next rows go to another
+// buffer meanwhile.
 func (w *writer) flush(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("loading rows: %w", context.Cause(ctx))
+	}
+	if err := w.wait(); err != nil {
+		return err
 	}
 	if err := w.store.room(); err != nil {
 		return err
@@ -85,28 +95,127 @@ func (w *writer) flush(ctx context.Context) error {
 			return err
 		}
 	}
+	full := w.buffer
+	w.buffer, w.spare = w.spare, full
+	w.flushing = make(chan error, 1)
+	go func() { w.flushing <- w.write(full) }()
+	return nil
+}
+
+// wait returns once nothing is being written, with what became of it.
+func (w *writer) wait() error {
+	if w.flushing == nil {
+		return nil
+	}
+	err := <-w.flushing
+	w.flushing = nil
+	return err
+}
+
+// write writes a buffer and empties it.
+func (w *writer) write(b *buffer) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("writing rows of dataset %s: %v", w.policy.Name, p)
+		}
+	}()
+	shards, err := w.encode(b)
+	if err != nil {
+		return fmt.Errorf("writing rows of dataset %s: %w", w.policy.Name, err)
+	}
 	batch := w.store.db.NewWriteBatch()
 	defer batch.Cancel()
-	order := w.buffer.sorted()
-	for start := 0; start < len(order); {
-		end := start + 1
-		shard, block := w.buffer.shard(order[start]), w.buffer.block[order[start]]
-		for end < len(order) && w.buffer.shard(order[end]) == shard && w.buffer.block[order[end]] == block {
-			end++
-		}
-		p := w.part(w.buffer.blocks[block])
-		p.Runs[shard] = append(p.Runs[shard], 0)
-		for _, rows := range cut(order[start:end], w.store.options.SegmentRows) {
-			if err := w.writeSegments(batch, shard, w.buffer.blocks[block], rows); err != nil {
+	for shard, segments := range shards {
+		for _, s := range segments {
+			if err := w.writeSegment(batch, shard, s); err != nil {
 				return fmt.Errorf("writing rows of dataset %s: %w", w.policy.Name, err)
 			}
 		}
-		start = end
 	}
-	w.buffer.reset()
+	b.reset()
 	if err := batch.Flush(); err != nil {
 		return fmt.Errorf("writing rows of dataset %s: %w", w.policy.Name, err)
 	}
+	return nil
+}
+
+// encodedSegment is a segment that is to be written.
+type encodedSegment struct {
+	block   string
+	first   bool // of a run
+	columns []encodedColumn
+}
+
+// encode sorts and encodes the rows of each shard, on all processors.
+func (w *writer) encode(b *buffer) ([][]encodedSegment, error) {
+	shards := b.byShard()
+	encoded, errs := make([][]encodedSegment, len(shards)), make([]error, len(shards))
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(len(shards), runtime.GOMAXPROCS(0)) {
+		workers.Go(func() {
+			e := &encoder{}
+			for shard := int(next.Add(1)) - 1; shard < len(shards); shard = int(next.Add(1)) - 1 {
+				encoded[shard], errs[shard] = w.encodeShard(b, e, shards[shard])
+			}
+		})
+	}
+	workers.Wait()
+	return encoded, errors.Join(errs...)
+}
+
+func (w *writer) encodeShard(b *buffer, e *encoder, order []int32) (segments []encodedSegment, err error) {
+	b.sort(order)
+	for start := 0; start < len(order); {
+		end := start + 1
+		block := b.block[order[start]]
+		for end < len(order) && b.block[order[end]] == block {
+			end++
+		}
+		first := len(segments)
+		for _, rows := range cut(order[start:end], w.store.options.SegmentRows) {
+			if segments, err = w.encodeSegments(segments, b, e, b.blocks[block], rows); err != nil {
+				return nil, err
+			}
+		}
+		segments[first].first = true
+		start = end
+	}
+	return segments, nil
+}
+
+// encodeSegments appends rows of one shard and block as one segment, or as two halves where a column is too long.
+func (w *writer) encodeSegments(to []encodedSegment, b *buffer, e *encoder, block string, order []int32) ([]encodedSegment, error) {
+	columns, longest, err := b.encode(w.policy, e, order)
+	if err != nil {
+		return nil, err
+	}
+	if longest <= maxValue || len(order) == 1 {
+		return append(to, encodedSegment{block: block, columns: columns}), nil
+	}
+	for _, half := range cut(order, (len(order)+1)/2) {
+		if to, err = w.encodeSegments(to, b, e, block, half); err != nil {
+			return nil, err
+		}
+	}
+	return to, nil
+}
+
+// writeSegment writes a segment as the next one of its run.
+func (w *writer) writeSegment(batch *badger.WriteBatch, shard int, s encodedSegment) error {
+	p := w.part(s.block)
+	if s.first {
+		p.Runs[shard] = append(p.Runs[shard], 0)
+	}
+	runs := p.Runs[shard]
+	prefix := segmentPrefix(w.policy.Name, s.block, shard, w.load.ID)
+	for _, c := range s.columns {
+		key := columnKey(prefix, segmentsOf(runs), c.id)
+		if err := batch.Set(key, seal(key, c.body)); err != nil {
+			return err
+		}
+	}
+	runs[len(runs)-1]++
 	return nil
 }
 
@@ -117,32 +226,6 @@ func (w *writer) part(block string) *part {
 		w.parts[block] = p
 	}
 	return p
-}
-
-// writeSegments writes rows of one shard and block as one segment, or as two halves where a column is too long.
-func (w *writer) writeSegments(batch *badger.WriteBatch, shard int, block string, order []int32) error {
-	columns, longest, err := w.buffer.encode(w.policy, order)
-	if err != nil {
-		return err
-	}
-	if longest > maxValue && len(order) > 1 {
-		for _, half := range cut(order, (len(order)+1)/2) {
-			if err := w.writeSegments(batch, shard, block, half); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	runs := w.part(block).Runs[shard]
-	prefix := segmentPrefix(w.policy.Name, block, shard, w.load.ID)
-	for _, c := range columns {
-		key := columnKey(prefix, segmentsOf(runs), c.id)
-		if err := batch.Set(key, seal(key, c.body)); err != nil {
-			return err
-		}
-	}
-	runs[len(runs)-1]++
-	return nil
 }
 
 // segmentsOf is how many segments runs have together.
@@ -156,6 +239,9 @@ func segmentsOf(runs []uint32) (count uint32) {
 // commit writes what is left, makes it durable, and then visible.
 func (w *writer) commit(ctx context.Context, done dp.Load) error {
 	if err := w.flush(ctx); err != nil {
+		return err
+	}
+	if err := w.wait(); err != nil {
 		return err
 	}
 	batch := w.store.db.NewWriteBatch()
@@ -190,6 +276,7 @@ func (w *writer) commit(ctx context.Context, done dp.Load) error {
 
 // remove takes back what was written.
 func (w *writer) remove() error {
+	_ = w.wait() // what it wrote is removed, whatever became of it
 	if err := w.store.remove(w.load); err != nil {
 		return err
 	}
