@@ -28,8 +28,8 @@ type memory struct {
 	releases []dp.Release
 	holders  map[string][]string // release -> consumers
 	journal  []string
-	changes  int  // how many charges still meet a changed policy
-	tiny     bool // no release is small enough
+	changes  int   // how many charges still meet a changed policy
+	unkept   error // of publishing a release
 	renewals int
 	lost     bool // another attempt has begun
 }
@@ -168,8 +168,8 @@ func (m *memory) Publish(ctx context.Context, charge string, attempt int, o answ
 	if err := ctx.Err(); err != nil {
 		return answer.Outcome{}, err
 	}
-	if m.tiny && o.Release != nil {
-		return answer.Outcome{}, &dp.Error{Code: dp.CodeTooLarge, Message: "too large"}
+	if m.unkept != nil && o.Release != nil {
+		return answer.Outcome{}, m.unkept
 	}
 	r := m.charges[charge]
 	if r.charged.Outcome != nil {

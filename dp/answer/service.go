@@ -257,19 +257,28 @@ func (s *Service) renewing(ctx context.Context, c Charged) (working context.Cont
 }
 
 // publish makes an outcome durable: only then may it leave, and where another attempt was faster, its outcome
-// stands. The deadline of the attempt does not bind it: that it passed is an outcome, too. An answer that is too
-// large to be kept ends its charge: that it was says something of its draw, so that no further one may follow.
+// stands. The deadline of the attempt does not bind it: that it passed is an outcome, too. An answer that cannot be
+// kept, because it is too large or for any other reason, ends its charge: how much there is to write follows from what
+// was drawn, so that a further draw would say something of this one.
 func (s *Service) publish(ctx context.Context, c Charged, o Outcome) (*Outcome, error) {
 	published, err := s.releases.Publish(ctx, c.Charge.ID, c.Attempt, o)
-	var refused *dp.Error
-	if o.Release != nil && errors.As(err, &refused) && refused.Code == dp.CodeTooLarge {
-		failure := &dp.Error{Code: dp.CodeTooLarge, Message: "the answer is larger than can be kept, and the charge stands: ask for fewer groups"}
-		published, err = s.releases.Publish(ctx, c.Charge.ID, c.Attempt, Outcome{Failure: failure})
+	if o.Release != nil && err != nil {
+		s.options.Log.Error("an answer could not be kept", "charge", c.Charge.ID, "attempt", c.Attempt, "error", err)
+		published, err = s.releases.Publish(ctx, c.Charge.ID, c.Attempt, Outcome{Failure: notKept(err)})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("publishing the outcome of charge %s: %w", c.Charge.ID, err)
 	}
 	return &published, nil
+}
+
+// notKept is the outcome of a charge whose answer was not kept.
+func notKept(err error) *dp.Error {
+	var refused *dp.Error
+	if errors.As(err, &refused) && refused.Code == dp.CodeTooLarge {
+		return &dp.Error{Code: dp.CodeTooLarge, Message: "the answer is larger than can be kept, and the charge stands: ask for fewer groups"}
+	}
+	return &dp.Error{Code: dp.CodeUnavailable, Message: "the answer could not be written to disk, and the charge stands: ask again with a new Idempotency-Key, which is charged anew, once the operator has seen to the disk"}
 }
 
 // draw computes the exact integers of an admitted charge and adds noise to them, within the deadline. The integers

@@ -232,20 +232,25 @@ func TestAnAttemptThatPassesItsDeadlineFailsForGood(t *testing.T) {
 	}
 }
 
-// That a draw was too large to be kept is told to the asker. A second draw under the same charge would be one
-// more than was paid for.
-func TestAnAnswerThatIsTooLargeIsNotDrawnAgain(t *testing.T) {
-	m, e := newShop(shop().Cap)
-	m.tiny = true
-	s := newService(m, e, exact{})
-	_, first := s.Ask(context.Background(), ann, byCategory(), "key")
-	m.tiny = false
-	_, second := s.Ask(context.Background(), ann, byCategory(), "key")
-	if code(first) != dp.CodeTooLarge || code(second) != dp.CodeTooLarge {
-		t.Fatalf("first %v, then %v", first, second)
-	}
-	if drawn := strings.Count(strings.Join(m.journal, " "), "aggregate"); drawn != 1 || len(m.releases) != 0 {
-		t.Fatalf("rows were read %d times for one charge, %d releases", drawn, len(m.releases))
+// Whether a draw could be kept depends on its size. A second draw under the same charge would be one more than was
+// paid for.
+func TestAnAnswerThatIsNotKeptIsNotDrawnAgain(t *testing.T) {
+	for want, unkept := range map[dp.Code]error{
+		dp.CodeTooLarge:    &dp.Error{Code: dp.CodeTooLarge, Message: "too large"},
+		dp.CodeUnavailable: &dp.Error{Code: dp.CodeUnavailable, RetryAfter: time.Second, Message: "the disk is nearly full"},
+	} {
+		m, e := newShop(shop().Cap)
+		m.unkept = unkept
+		s := newService(m, e, exact{})
+		_, first := s.Ask(context.Background(), ann, byCategory(), "key")
+		m.unkept = nil
+		_, second := s.Ask(context.Background(), ann, byCategory(), "key")
+		if code(first) != want || code(second) != want || !strings.Contains(second.Error(), "charge stands") {
+			t.Fatalf("first %v, then %v", first, second)
+		}
+		if drawn := strings.Count(strings.Join(m.journal, " "), "aggregate"); drawn != 1 || len(m.releases) != 0 {
+			t.Fatalf("rows were read %d times for one charge, %d releases", drawn, len(m.releases))
+		}
 	}
 }
 

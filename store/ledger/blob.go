@@ -45,10 +45,22 @@ func (l *Ledger) writeRelease(ctx context.Context, r *dp.Release) (blob, error) 
 	b.stored = true
 	for i := range b.pieces {
 		if err := l.writePiece(ctx, b, i); err != nil {
+			b.pieces = i
+			l.clear(ctx, b)
 			return blob{}, err
 		}
 	}
 	return b, nil
+}
+
+// clear removes the pieces of a release that came to nothing. Where it cannot, opening the ledger does.
+func (l *Ledger) clear(ctx context.Context, b blob) {
+	if !b.stored || b.pieces == 0 {
+		return
+	}
+	if err := l.sweep(ctx, []blob{b}); err != nil {
+		l.log.Warn("ledger: clearing a release that was not published", "error", err)
+	}
 }
 
 func (l *Ledger) writePiece(ctx context.Context, b blob, i int) error {
@@ -95,10 +107,10 @@ func (l *Ledger) unfinished(ctx context.Context) (blobs []blob, err error) {
 	return blobs, err
 }
 
-// sweep removes the pieces of releases that nobody will publish: the process that wrote them has ended.
+// sweep removes the pieces of releases that nobody will publish: the process that wrote them has ended, or could not write all.
 func (l *Ledger) sweep(ctx context.Context, unfinished []blob) error {
 	for _, b := range unfinished {
-		if err := l.write(ctx, func(t *tx) error { t.kind = entryClear; b.remove(t); return nil }); err != nil {
+		if err := l.writeAlways(ctx, func(t *tx) error { t.kind = entryClear; b.remove(t); return nil }); err != nil {
 			return fmt.Errorf("removing an unfinished release: %w", err)
 		}
 	}

@@ -31,12 +31,17 @@ func (l *Ledger) Publish(ctx context.Context, charge string, attempt int, o answ
 	}
 	var c chargeRecord
 	published := false
-	err := l.write(ctx, func(t *tx) (err error) {
+	write := l.write
+	if o.Failure != nil { // so that a charge ends where its release cannot be written
+		write = l.writeAlways
+	}
+	err := write(ctx, func(t *tx) (err error) {
 		t.kind = entryOutcome
 		c, published, err = l.decideOutcome(t, charge, attempt, o, content)
 		return err
 	})
 	if err != nil {
+		l.clear(ctx, content)
 		return answer.Outcome{}, err
 	}
 	if !c.ended() {

@@ -15,6 +15,7 @@ import (
 type request struct {
 	decide  func(*tx) error
 	despite bool         // is decided even while the ledger refuses, and alone in its batch
+	always  bool         // is written where there is little room, too: it takes hardly any
 	state   atomic.Int32 // waiting, then taken or withdrawn
 	done    chan struct{}
 	err     error // valid once done is closed
@@ -35,6 +36,12 @@ const (
 // the time of two commits: of the batch that is being synced, and of its own.
 func (l *Ledger) write(ctx context.Context, decide func(*tx) error) error {
 	return l.submit(ctx, &request{decide: decide, done: make(chan struct{})})
+}
+
+// writeAlways is write where nothing else is written for want of room. Only what takes next to nothing may use it,
+// and only so often as there are charges.
+func (l *Ledger) writeAlways(ctx context.Context, decide func(*tx) error) error {
+	return l.submit(ctx, &request{decide: decide, always: true, done: make(chan struct{})})
 }
 
 func (l *Ledger) submit(ctx context.Context, r *request) error {
@@ -189,7 +196,7 @@ func (l *Ledger) decide(b *batch, req *request) (staged *tx, err error) {
 	if staged.bytes > maxRequest || staged.long {
 		return staged, errTooLarge()
 	}
-	if b.full != nil && len(staged.staged) > 0 { // what writes nothing, such as a repeat or a refusal, goes on
+	if b.full != nil && !req.always && len(staged.staged) > 0 { // what writes nothing, such as a repeat or a refusal, goes on
 		return staged, b.full
 	}
 	return staged, nil
