@@ -9,7 +9,7 @@
 // one says which command repeats it.
 //
 // What is lost when a process ends is decided by page: of the pages that an unacknowledged commit wrote, any may
-// be missing. What a disk loses that said it had synced is not simulated; that takes a block device of its own,
-// such as dm-log-writes or a FUSE file system that keeps back what was not synced, under the process harness
-// of cmd/discreet (TestKilledServerForgetsNothing).
+// be missing. What a disk loses that said it had synced is not simulated here: the tests TestPowerCut* of
+// cmd/discreet cut the power of a server, and of the steps in which a ledger and its witness are made, on a file system
+// that keeps back what was not synced (benchmarks/forgetful).
 package faults
