@@ -29,7 +29,10 @@ func (v *Server) registerLedger() {
 		Summary: "Write off what may be missing",
 		Description: "The way out of a ledger that refuses. What may have been lost counts as spent: on every account of every dataset, up to the block of now, " +
 			"the whole budget in force, or the amount if that is more. Nothing more is answered there until a budget is raised; later blocks begin fresh. " +
-			"Keys and budgets are those that the ledger remembers: revoke again what was revoked since.",
+			"Datasets that are declared later begin likewise, up to that month, for one of their name may be what was lost. " +
+			"Keys and budgets are those that the ledger remembers: revoke again what was revoked since. " +
+			"There is no Idempotency-Key, for what would remember it may be lost as well: the call made again finds that the ledger takes charges, and is refused as a conflict unless it has force. " +
+			"Look at the state before you send force again; each time counts.",
 		Errors: []int{409},
 	}, v.writeOff)
 }
