@@ -15,7 +15,7 @@ func (l *Ledger) Change(ctx context.Context, c office.Change, decide func(office
 	defer l.changes.Add(1) // once what was decided is durable, no key is admitted by what stood before
 	return l.write(ctx, func(t *tx) error {
 		t.kind = entryChange
-		b := &bookTx{tx: t}
+		b := &bookTx{tx: t, datasets: l.limits.Datasets}
 		if err := decide(b); err != nil {
 			return err
 		}
@@ -32,8 +32,9 @@ func (l *Ledger) Change(ctx context.Context, c office.Change, decide func(office
 
 // bookTx is office.Tx over one request, and notes what was written.
 type bookTx struct {
-	tx      *tx
-	changed []changedObject
+	tx       *tx
+	datasets int // that there may be
+	changed  []changedObject
 }
 
 func (b *bookTx) note(kind, name string, version uint64) {
@@ -68,6 +69,9 @@ func (b *bookTx) PutPolicy(p dp.VersionedPolicy) error {
 		return errOutOfOrder("policy")
 	}
 	if p.Version == 1 {
+		if err := b.checkDatasets(); err != nil {
+			return err
+		}
 		if d.WrittenOff, err = lostOf(b.tx, p.Cap); err != nil {
 			return err
 		}
@@ -78,6 +82,15 @@ func (b *bookTx) PutPolicy(p dp.VersionedPolicy) error {
 	}
 	b.note("policy", p.Name, p.Version)
 	return save(b.tx, policyKey(p.Name, p.Version), p)
+}
+
+// checkDatasets refuses one more dataset where there are as many as a write-off can hold.
+func (b *bookTx) checkDatasets() error {
+	known, err := keysUnder(b.tx, []byte{kindDataset})
+	if err == nil && len(known) >= b.datasets {
+		err = refuse(dp.CodeTooLarge, "there are %d datasets already, which is as many as one ledger keeps: serve further ones from another data directory", len(known))
+	}
+	return err
 }
 
 func (b *bookTx) Consumer(name string) (dp.Consumer, bool, error) {

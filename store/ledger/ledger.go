@@ -108,6 +108,7 @@ type Limits struct {
 	Waiting      int           // writes that wait for the writer; further ones wait outside. Default 1024
 	Wait         time.Duration // of one write until the writer takes it; then it is refused. Default 5 seconds
 	ChargeBlocks int           // of one charge. Default 400
+	Datasets     int           // that may be declared, so that a write-off, which is one entry, holds all of them. Default 400
 	LoadBlocks   int           // of one load. Default 2400: two centuries of months
 	ReleaseBytes int64         // of one encoded release. Default 256 MiB
 	Page         int           // entries of one page of a list. Default 1000
@@ -131,6 +132,7 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.Limits.Waiting, 1024)
 	orDefault(&o.Limits.Wait, 5*time.Second)
 	orDefault(&o.Limits.ChargeBlocks, 400)
+	orDefault(&o.Limits.Datasets, 400)
 	orDefault(&o.Limits.LoadBlocks, 2400)
 	orDefault(&o.Limits.ReleaseBytes, 256<<20)
 	orDefault(&o.Limits.Page, 1000)

@@ -14,6 +14,7 @@ import (
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/accounting"
 	"github.com/discreet-analytics/discreet/dp/answer"
+	"github.com/discreet-analytics/discreet/dp/office"
 	"github.com/discreet-analytics/discreet/store/ledger/verify"
 )
 
@@ -207,6 +208,32 @@ func TestDatasetDeclaredAfterAWriteOffHasItsFirstCapSpent(t *testing.T) {
 	}))
 	if len(got) != 2 || got[0].Cap.Epsilon != 10*dp.EpsilonOne || got[1].Cap.Epsilon != 11*dp.EpsilonOne || got[1].Through != "2026-04" || got[1].Cap != got[1].Allotments {
 		t.Fatalf("a dataset begins with %+v", got)
+	}
+	f.verified()
+}
+
+// A write-off is one entry: there are no more datasets than it holds, several times over.
+func TestWriteOffHoldsAsManyDatasetsAsThereMayBe(t *testing.T) {
+	f := newFixture(t)
+	policy, err := f.Policy(ctx, dataset)
+	check(t, err)
+	declare := func(number int) error {
+		return f.Change(ctx, office.Change{At: f.clock(), Actor: "root"}, func(b office.Tx) error {
+			p := policy
+			p.Name, p.Version = fmt.Sprintf("%s-%03d", strings.Repeat("n", 60), number), 1
+			return b.PutPolicy(p)
+		})
+	}
+	errs := make([]error, f.limits.Datasets-1)
+	var all sync.WaitGroup
+	for i := range errs {
+		all.Go(func() { errs[i] = declare(i) })
+	}
+	all.Wait()
+	check(t, errors.Join(errs...))
+	wantCode(t, dp.CodeTooLarge, declare(len(errs)))
+	for range 8 {
+		check(t, f.WriteOff(ctx, "root", strings.Repeat("r", maxReason), nil))
 	}
 	f.verified()
 }
