@@ -16,7 +16,7 @@ import (
 // dictionaries are the texts of every dimension of every dataset, in memory as far as they were asked for. A text
 // keeps its code for ever, so that segments hold numbers and a question looks at each text once.
 type dictionaries struct {
-	db *badger.DB
+	db *database
 	mu sync.Mutex
 	of map[string]*dictionary // by dictionaryPrefix
 }
@@ -36,7 +36,7 @@ type dictionary struct {
 // bytes are bounded by Options.DictionaryBytes.
 const mostEntries = 1 << 22
 
-func newDictionaries(db *badger.DB) *dictionaries {
+func newDictionaries(db *database) *dictionaries {
 	return &dictionaries{db: db, of: make(map[string]*dictionary)}
 }
 

@@ -20,7 +20,8 @@ import (
 // one worker with all of its blocks; scans that run at once take turns, a shard each.
 func (s *Store) Aggregate(ctx context.Context, p *plan.Plan, at dp.Snapshot, each func(bounding.Partition) error) (err error) {
 	a := &aggregation{store: s, plan: p, salt: s.secrets.Salt(at.Dataset)}
-	// What is merged from here on stays readable as it was: the transaction is older.
+	// What is merged from here on stays readable as it was: the transaction is older, and no segment goes that it sees.
+	defer s.db.scans.begin()()
 	a.txn = s.db.NewTransaction(false)
 	defer a.txn.Discard()
 	if err := a.find(ctx, at); err != nil {
@@ -172,46 +173,14 @@ func (a *aggregation) shard(ctx context.Context, shard int, b *bounder) error {
 	return a.walk(ctx, cursors, b)
 }
 
-// chain is a sequence of segments in which no customer comes before one of an earlier segment.
-type chain struct {
-	prefix      []byte
-	first, last uint32   // sequence numbers, last excluded
-	visible     []uint64 // loads that count, where others were merged with them; nil: all do
-}
-
 // chains finds the segments of a block that are visible.
-func (a *aggregation) chains(from *reader, shard, block int) (chains []chain, err error) {
-	dataset, of := a.plan.Policy.Name, &a.blocks[block]
-	var m merged
-	if _, err := from.getJSON(mergedKey(dataset, of.name, shard), &m); err != nil {
+func (a *aggregation) chains(from *reader, shard, block int) ([]chain, error) {
+	at := shardOf{a.plan.Policy.Name, a.blocks[block].name, shard}
+	m, err := readMerged(from, at)
+	if err != nil {
 		return nil, err
 	}
-	if m.Segments > 0 {
-		c := chain{prefix: segmentPrefix(dataset, of.name, shard, mergedMark|m.Generation), last: m.Segments}
-		if slices.ContainsFunc(m.Loads, func(load uint64) bool { return !slices.Contains(of.loads, load) }) {
-			c.visible = of.loads
-		}
-		chains = append(chains, c)
-	}
-	for _, load := range of.loads {
-		if slices.Contains(m.Loads, load) {
-			continue
-		}
-		var p part
-		found, err := from.getJSON(partKey(dataset, of.name, load), &p)
-		if err == nil && (!found || len(p.Runs) != a.store.shards) {
-			err = errDamaged
-		}
-		if err != nil {
-			return nil, err
-		}
-		next := uint32(0)
-		for _, segments := range p.Runs[shard] {
-			chains = append(chains, chain{prefix: segmentPrefix(dataset, of.name, shard, load), first: next, last: next + segments})
-			next += segments
-		}
-	}
-	return chains, nil
+	return a.store.chains(from, at, m, a.blocks[block].loads)
 }
 
 // mostSideBySide is up to how many cursors the smallest customer is found by looking at all of them.

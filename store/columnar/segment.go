@@ -37,7 +37,7 @@ func (b *buffer) encode(p *dp.Policy, e *encoder, order []int32) (columns []enco
 		longest = max(longest, len(body))
 		h.Columns = append(h.Columns, columnInfo{columnID: id, Scale: scale})
 	}
-	add(columnID{Kind: customersColumn}, 0, b.encodeCustomers(order))
+	add(columnID{Kind: customersColumn}, 0, appendRuns(nil, gather(b.customer, order)))
 	if p.Time != nil {
 		add(columnID{Kind: timeColumn}, 0, appendNumbers(nil, gather(b.time, order), nil))
 	}
@@ -55,17 +55,17 @@ func (b *buffer) encode(p *dp.Policy, e *encoder, order []int32) (columns []enco
 	return append(columns, encodedColumn{columnID{Kind: headerColumn}, body}), longest, nil
 }
 
-func (b *buffer) encodeCustomers(order []int32) []byte {
+// appendRuns writes the customers of rows that are sorted by them.
+func appendRuns(buf []byte, all []uint64) []byte {
 	var ids []uint64
 	var lengths []int64
-	for _, i := range order {
-		if id := b.customer[i]; len(ids) == 0 || ids[len(ids)-1] != id {
-			ids = append(ids, id)
-			lengths = append(lengths, 0)
+	for _, id := range all {
+		if len(ids) == 0 || ids[len(ids)-1] != id {
+			ids, lengths = append(ids, id), append(lengths, 0)
 		}
 		lengths[len(lengths)-1]++
 	}
-	return appendCustomers(nil, ids, lengths)
+	return appendCustomers(buf, ids, lengths)
 }
 
 // encode gives the segment's rows the positions of their codes among those that it has.

@@ -13,9 +13,11 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"log/slog"
 	"path/filepath"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -28,7 +30,7 @@ import (
 // Store is the rows of one installation. It is safe for concurrent use; one process has it open.
 type Store struct {
 	dir     string
-	db      *badger.DB
+	db      *database
 	catalog Catalog
 	secrets Secrets
 	options Options
@@ -37,6 +39,12 @@ type Store struct {
 	dictionaries *dictionaries
 	columns      *columns
 	workers      chan struct{} // tokens of the scans that run at once
+
+	tending chan struct{} // holds a token while segments are merged
+	untidy  int64         // bytes, about, that were merged and not dropped since; whoever tends has it
+	arrived chan struct{} // a load was committed
+	stop    context.CancelFunc
+	ongoing sync.WaitGroup // in the background
 
 	slots   chan struct{} // of loads at once
 	mu      sync.Mutex
@@ -85,6 +93,12 @@ type Options struct {
 	DictionaryBytes int
 	Limits          load.Limits
 
+	// Segments of a shard of a block are merged once so many runs of them wait there, or so many loads; after a load,
+	// and every MergeEvery (0: never, unless Compact is called). MergeBytes are written in a second, at most.
+	MergeRuns, MergeLoads int
+	MergeEvery            time.Duration
+	MergeBytes            int
+
 	CacheBytes int64 // of columns that are kept in memory
 	GroupBytes int   // of partitions that one aggregation keeps in memory; private ones beyond go to disk
 
@@ -93,6 +107,9 @@ type Options struct {
 	// Room refuses loads, with an error for who loads, while the disk has too little room. It is asked before
 	// anything of a load is written and must be quick. Nil: there is always room.
 	Room func() error
+
+	// Log is told what fails in the background. Nil: slog.Default().
+	Log *slog.Logger
 }
 
 // DefaultOptions suit a small server: about 300 MB at rest, 512 MB of columns once they were asked for, and 50 MB
@@ -101,7 +118,8 @@ func DefaultOptions() Options {
 	return Options{
 		Shards: 16, Workers: runtime.GOMAXPROCS(0), Loads: 4, LoadBlocks: 400, Rejects: 1000,
 		BufferRows: 1 << 18, SegmentRows: 1 << 16, DictionaryBytes: 64 << 20,
-		Limits:     load.DefaultLimits(),
+		Limits:    load.DefaultLimits(),
+		MergeRuns: 8, MergeLoads: 4, MergeEvery: 10 * time.Minute, MergeBytes: 64 << 20,
 		CacheBytes: 512 << 20, GroupBytes: 128 << 20,
 		MemTable: 64 << 20, BlockCache: 8 << 20, IndexCache: 32 << 20,
 	}
@@ -110,10 +128,11 @@ func DefaultOptions() Options {
 // Open opens the rows in dir, making them where there are none, and removes what loads left that were never
 // committed. The catalog must be open already. Close it before the catalog.
 func Open(dir string, catalog Catalog, secrets Secrets, o Options) (*Store, error) {
-	db, err := engine.Open(badgerOptions(dir, o))
+	opened, err := engine.Open(badgerOptions(dir, o))
 	if err != nil {
 		return nil, fmt.Errorf("opening rows: %w", err)
 	}
+	db := &database{DB: opened}
 	columns, err := newColumns(o.CacheBytes)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -122,17 +141,28 @@ func Open(dir string, catalog Catalog, secrets Secrets, o Options) (*Store, erro
 		dir: dir, columns: columns, db: db, catalog: catalog, secrets: secrets, options: o,
 		slots: make(chan struct{}, max(1, o.Loads)), loading: make(map[string]chan struct{}),
 		dictionaries: newDictionaries(db), workers: make(chan struct{}, max(1, o.Workers)),
+		tending: make(chan struct{}, 1), arrived: make(chan struct{}, 1), stop: func() {},
+	}
+	if s.options.Log == nil {
+		s.options.Log = slog.Default()
 	}
 	if err := s.start(); err != nil {
 		columns.Close()
 		_ = db.Close() // the first error says what to do
 		return nil, fmt.Errorf("opening rows: %w", err)
 	}
+	if o.MergeEvery > 0 {
+		var ctx context.Context
+		ctx, s.stop = context.WithCancel(context.Background())
+		s.ongoing.Go(func() { s.compactInBackground(ctx) })
+	}
 	return s, nil
 }
 
-// Close flushes and closes the files. No call may be under way.
+// Close ends what runs in the background, and flushes and closes the files. No call may be under way.
 func (s *Store) Close() error {
+	s.stop()
+	s.ongoing.Wait()
 	s.columns.Close()
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("closing rows: %w", err)
@@ -143,6 +173,13 @@ func (s *Store) Close() error {
 func (s *Store) start() error {
 	if err := s.readLayout(); err != nil {
 		return err
+	}
+	if s.room() == nil { // what merging left is invisible, and can wait
+		if err := s.sweepMerged(); err != nil {
+			return err
+		}
+	} else {
+		s.untidy = 1
 	}
 	err := s.sweep(context.Background(), "")
 	var refused *dp.Error

@@ -177,7 +177,7 @@ func hashOf(text string) uint64 {
 func small() Options {
 	o := DefaultOptions()
 	o.MemTable, o.BlockCache, o.IndexCache, o.CacheBytes = 16<<20, 1<<20, 1<<20, 1<<20
-	o.Shards = 3
+	o.Shards, o.MergeEvery = 3, 0
 	return o
 }
 

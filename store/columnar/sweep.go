@@ -145,32 +145,14 @@ func loadOf(key []byte, r loadRecord) dp.Load {
 	return dp.Load{Dataset: name, ID: binary.BigEndian.Uint64(key[len(key)-8:]), Blocks: r.Blocks}
 }
 
-// remove deletes every segment and part of a load.
+// remove drops every segment and part of a load that nobody can see.
 func (s *Store) remove(l dp.Load) error {
-	batch := s.db.NewWriteBatch()
-	defer batch.Cancel()
+	var prefixes [][]byte
 	for _, block := range l.Blocks {
-		if err := batch.Delete(partKey(l.Dataset, block, l.ID)); err != nil {
-			return err
-		}
+		prefixes = append(prefixes, partKey(l.Dataset, block, l.ID))
 		for shard := range s.shards {
-			if err := s.removePrefix(batch, segmentPrefix(l.Dataset, block, shard, l.ID)); err != nil {
-				return err
-			}
+			prefixes = append(prefixes, segmentPrefix(l.Dataset, block, shard, l.ID))
 		}
 	}
-	return batch.Flush()
-}
-
-func (s *Store) removePrefix(batch *badger.WriteBatch, prefix []byte) error {
-	return s.db.View(func(txn *badger.Txn) error {
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
-		defer it.Close()
-		for it.Rewind(); it.Valid(); it.Next() {
-			if err := batch.Delete(it.Item().KeyCopy(nil)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return s.db.drop(prefixes...)
 }

@@ -123,17 +123,18 @@ func (w *writer) write(b *buffer) (err error) {
 	if err != nil {
 		return fmt.Errorf("writing rows of dataset %s: %w", w.policy.Name, err)
 	}
-	batch := w.store.db.NewWriteBatch()
-	defer batch.Cancel()
-	for shard, segments := range shards {
-		for _, s := range segments {
-			if err := w.writeSegment(batch, shard, s); err != nil {
-				return fmt.Errorf("writing rows of dataset %s: %w", w.policy.Name, err)
+	err = w.store.db.batch(func(batch *badger.WriteBatch) error {
+		for shard, segments := range shards {
+			for _, s := range segments {
+				if err := w.writeSegment(batch, shard, s); err != nil {
+					return err
+				}
 			}
 		}
-	}
+		return nil
+	})
 	b.reset()
-	if err := batch.Flush(); err != nil {
+	if err != nil {
 		return fmt.Errorf("writing rows of dataset %s: %w", w.policy.Name, err)
 	}
 	return nil
@@ -244,14 +245,15 @@ func (w *writer) commit(ctx context.Context, done dp.Load) error {
 	if err := w.wait(); err != nil {
 		return err
 	}
-	batch := w.store.db.NewWriteBatch()
-	defer batch.Cancel()
-	for _, block := range done.Blocks {
-		if err := setJSON(batch, partKey(done.Dataset, block, done.ID), w.part(block)); err != nil {
-			return fmt.Errorf("writing rows of dataset %s: %w", done.Dataset, err)
+	err := w.store.db.batch(func(batch *badger.WriteBatch) error {
+		for _, block := range done.Blocks {
+			if err := setJSON(batch, partKey(done.Dataset, block, done.ID), w.part(block)); err != nil {
+				return err
+			}
 		}
-	}
-	if err := batch.Flush(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("writing rows of dataset %s: %w", done.Dataset, err)
 	}
 	// From here on only the catalog knows whether the load counts.
@@ -271,6 +273,10 @@ func (w *writer) commit(ctx context.Context, done dp.Load) error {
 	}
 	// The load counts, whatever happens now: without this record the next Open asks the catalog.
 	_ = w.store.setLoad(done, committed)
+	select {
+	case w.store.arrived <- struct{}{}: // something may be worth merging
+	default:
+	}
 	return nil
 }
 
