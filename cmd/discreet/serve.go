@@ -19,6 +19,7 @@ type serveCommand struct {
 	Witness  string `help:"File outside of --data, best on another disk and in no backup, that knows how long the ledger is; or a directory for it. Without it, the system's state directory." placeholder:"PATH"`
 	Listen   string `help:"Address to listen on; ${default} when absent." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
 	KeepFree size   `help:"Room that loads leave free on the disk of --data; questions go on down to an eighth of it." default:"1GiB" placeholder:"SIZE"`
+	Cache    size   `help:"Memory for columns that were asked for, so that the next question need not read them." default:"512MiB" placeholder:"SIZE"`
 	Reserve  size   `help:"Room kept in --data for closing and starting again while the disk is full." default:"256MiB" placeholder:"SIZE"`
 	TLSCert  string `help:"Certificate chain (PEM)." placeholder:"FILE"`
 	TLSKey   string `help:"Private key of the certificate (PEM)." placeholder:"FILE"`
@@ -48,7 +49,7 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 	if err != nil {
 		return err
 	}
-	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}}, from, slog.New(slog.NewTextHandler(t.stderr, nil)))
+	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}, cache: int64(c.Cache)}, from, slog.New(slog.NewTextHandler(t.stderr, nil)))
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,7 @@ type storage struct {
 	dir     string
 	disk    disk.Options
 	witness witness
+	cache   int64 // bytes for columns; 0: as many as suit a small server
 }
 
 // witness is where the ledger's length is known, too: a file, or a directory in which it has the ledger's id as
@@ -111,6 +112,9 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 
 	sizes := columnar.DefaultOptions()
 	sizes.Room = s.disk.Rows().Room
+	if in.cache > 0 {
+		sizes.CacheBytes = in.cache
+	}
 	err = s.disk.OpenEngine(filepath.Join(dir, "data"), func() (err error) {
 		s.rows, err = columnar.Open(filepath.Join(dir, "data"), s.ledger, keys, sizes)
 		return err
