@@ -127,7 +127,7 @@ func (s *store) loadFile(ctx context.Context, dataset, path, name string) (int64
 	return loaded.Accepted, nil
 }
 
-// buildDiscreet loads the rows into a directory, unless this very program did so before.
+// buildDiscreet loads the rows into a directory and merges them, unless this very program did so before.
 func (d *data) buildDiscreet(ctx context.Context, rebuild bool) error {
 	program, err := programDigest()
 	if err != nil {
@@ -141,6 +141,9 @@ func (d *data) buildDiscreet(ctx context.Context, rebuild bool) error {
 		err = s.found(ctx, d.policy)
 		if err == nil {
 			_, err = s.loadFile(ctx, dataset, d.csv(), "year")
+		}
+		if err == nil {
+			err = s.rows.Compact(ctx) // as a server does in the background, soon after a load
 		}
 		return errors.Join(err, s.close())
 	})
