@@ -72,6 +72,14 @@ type Limits struct {
 	Text       int // bytes of the canonical question, which every release of it is kept with
 }
 
+// MostPrivateLabels is how many different labels a private key can have: stores take no more. With the declared
+// labels of the other keys they bound the partitions that an engine can be asked to number, by what is declared
+// alone (DESIGN: limits never depend on rows).
+const (
+	MostPrivateLabels = 1 << 22
+	mostPartitions    = 1<<62 - 1
+)
+
 // DefaultLimits are those of a server that configures none.
 func DefaultLimits() Limits {
 	return Limits{Metrics: 20, Keys: 6, Conditions: 30, Values: 1000, Blocks: 400, Groups: 100_000, Draws: 1_000_000, Text: 64 << 10}

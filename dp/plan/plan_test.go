@@ -358,6 +358,26 @@ func TestMoreFiguresThanOneAnswerHoldsAreRefused(t *testing.T) {
 	}
 }
 
+// How many partitions a plan can have follows from what is declared: private keys beyond two are refused whatever
+// the rows hold.
+func TestMorePrivateKeysThanCanBeToldApartAreRefused(t *testing.T) {
+	policy := cards()
+	for _, name := range []string{"street", "shop"} {
+		policy.Dimensions = append(policy.Dimensions, dp.Dimension{Name: name, Type: dp.StringDimension, Private: true})
+	}
+	q := question()
+	q.By = []string{"city", "street", "category", "time.day"}
+	if _, err := plan.Make(q, policy, nil, plan.DefaultLimits()); err != nil {
+		t.Errorf("two private keys: %v", err)
+	}
+	q.By = []string{"city", "street", "shop"}
+	_, err := plan.Make(q, policy, nil, plan.DefaultLimits())
+	var refused *dp.Error
+	if !errors.As(err, &refused) || refused.Code != dp.CodeInvalidQuery || refused.Locations[0].Path != "by" {
+		t.Errorf("three private keys: %v", err)
+	}
+}
+
 // withMetrics keeps the first n metrics of a query.
 func withMetrics(q dp.Query, n int) dp.Query {
 	q.Metrics, q.Define = q.Metrics[:n], q.Define[:n-1]

@@ -313,6 +313,17 @@ func (r *reader) readKeys(q question) []Key {
 		keys = append(keys, key)
 	}
 	sort.Slice(keys, func(a, b int) bool { return keys[a].Name < keys[b].Name })
+	room := mostPartitions
+	for _, key := range keys {
+		if key.Domain == nil {
+			room /= MostPrivateLabels
+		} else {
+			room /= len(key.Domain)
+		}
+	}
+	if room < 1 {
+		r.refuse("by", "has more combinations than can be told apart: use at most two private dimensions, and fewer or shorter keys beside them")
+	}
 	return keys
 }
 

@@ -128,6 +128,91 @@ func TestPartitionsThatDoNotFitIntoMemoryGoToDisk(t *testing.T) {
 	}
 }
 
+// Customers with far more partitions than bounding keeps, and more rows in each, contribute what the reference says,
+// and so do those who come after them.
+func TestCustomersFarAboveEveryBound(t *testing.T) {
+	for seed := range uint64(12) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		c := newCatalog()
+		o := small()
+		o.Shards, o.Workers = 1, 1
+		s := open(t, t.TempDir(), c, o)
+		var text strings.Builder
+		text.WriteString(clicksHeader)
+		for user := range 6 {
+			for range 1200 {
+				fmt.Fprintf(&text, "user%d,2026-01-%02d,page-%d,%d,x\n", user, 1+random.IntN(28), random.IntN(300), random.IntN(50))
+			}
+		}
+		mustLoad(t, s, clicks(), spec("one"), text.String())
+		policy := clicks()
+		r, err := load.NewReader(&policy.Policy, strings.NewReader(text.String()), load.Source{Format: load.CSV, Load: 1}, secrets{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []rows.Row
+		for batch, err := range r.Batches(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, record := range batch {
+				row := record.Row
+				row.Dimensions, row.Measures = slices.Clone(row.Dimensions), slices.Clone(row.Measures)
+				all = append(all, row)
+			}
+		}
+		p := perBlock(policy, "2026-01", "2026-02")
+		p.Tree.Input.Input.Keys = []plan.Key{{Name: "page"}}
+		p.Tree.Input.Partitions, p.Tree.Input.Rows = 1+random.Int64N(20), 2
+		p.Tree.Columns = []plan.Column{{Count: plan.CountCustomers}, {Count: plan.Centred, Lower: 0, Upper: 500}, {Count: plan.CountMeasured}}
+		want, err := bounding.Reference(p, secrets{}.Salt("clicks"), all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := aggregate(t, s, c, p); !reflect.DeepEqual(got, want) {
+			t.Fatalf("seed %d: got %v, want %v", seed, got, want)
+		}
+	}
+}
+
+func TestLostPartOfADictionaryIsDamage(t *testing.T) {
+	c := newCatalog()
+	s := open(t, t.TempDir(), c, small())
+	mustLoad(t, s, clicks(), spec("one"), clicksHeader+"ann,2026-01-05,home,1.5,x\nann,2026-01-06,home,1.5,x\n")
+	if err := s.db.Update(func(txn *badger.Txn) error {
+		return txn.Delete(append(dictionaryPrefix("clicks", "page"), 0, 0, 0, 0))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.dictionaries = newDictionaries(s.db) // as after a restart
+	p := perBlock(clicks(), "2026-01")
+	p.Tree.Input.Rows = 1
+	if _, err := aggregateAt(context.Background(), s, p, c.now("clicks", p.Blocks)); !errors.Is(err, errDamaged) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestClocksOfFarYearsHaveAnEnd(t *testing.T) {
+	for _, name := range []string{"Europe/Berlin", "America/New_York", "Pacific/Apia", "UTC", "Australia/Lord_Howe"} {
+		zone, err := rows.LoadZone(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, span := range [][2]int{{2040, 2041}, {2044, 2045}, {1900, 9999}} {
+			start, end := rows.Span(rows.Date{Year: span[0], Month: 1, Day: 1}, rows.Date{Year: span[1], Month: 12, Day: 31}, zone)
+			c := calendar{offsets: offsetsBetween(start, end, zone)}
+			random := rand.New(rand.NewPCG(uint64(span[0]), 3))
+			for range 5000 {
+				ms := start + random.Int64N(end-start)
+				_, ahead := time.UnixMilli(ms).In(zone).Zone()
+				if got := c.local(ms) - ms; got != int64(ahead)*1000 {
+					t.Fatalf("%s at %d: %d ms ahead, want %d s", name, ms, got, ahead)
+				}
+			}
+		}
+	}
+}
+
 func TestCancelledAggregationEnds(t *testing.T) {
 	c := newCatalog()
 	s := open(t, t.TempDir(), c, small())

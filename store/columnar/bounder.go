@@ -258,6 +258,7 @@ func (b *bounder) prune() {
 		sums: slices.Clone(b.sums), present: slices.Clone(b.present), kept: slices.Clone(b.kept),
 	}
 	b.reset()
+	clear(b.kept[:cap(b.kept)]) // the lists of rows move: no later group may have the memory of one that moved
 	for _, r := range kept {
 		b.numbers, b.counts = append(b.numbers, old.numbers[r.at]), append(b.counts, old.counts[r.at])
 		b.sums = append(b.sums, old.sums[r.at*width:(r.at+1)*width]...)

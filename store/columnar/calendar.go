@@ -65,6 +65,11 @@ func offsetsBetween(start, end int64, zone *time.Location) (all []offset) {
 		_, seconds := at.Zone()
 		all = append(all, offset{at.UnixMilli(), int64(seconds) * 1000})
 		_, next := at.ZoneBounds()
+		if !next.IsZero() && !next.After(at) {
+			// Beyond the zone's table, Go 1.26 ends a leap year a day early (time.Time.ZoneBounds). Looking again a day
+			// later misses nothing: clocks do not change at the end of December.
+			next = at.Add(dayMilliseconds * time.Millisecond)
+		}
 		if next.IsZero() || next.UnixMilli() >= end {
 			all[0].start = start
 			return all
@@ -82,11 +87,15 @@ func (q *question) dayNumber(day rows.Date) (number int64) {
 
 // local is an instant as the clocks show it, in milliseconds since 1970-01-01.
 func (c *calendar) local(ms int64) int64 {
-	at := len(c.offsets) - 1
-	for at > 0 && ms < c.offsets[at].start { // a block has few
-		at--
+	low, high := 0, len(c.offsets)-1 // the last that starts at or before ms
+	for low < high {
+		if middle := (low + high + 1) / 2; c.offsets[middle].start <= ms {
+			low = middle
+		} else {
+			high = middle - 1
+		}
 	}
-	return ms + c.offsets[at].ahead
+	return ms + c.offsets[low].ahead
 }
 
 func (c *calendar) dayOf(ms int64) int64 { return floorDiv(c.local(ms), dayMilliseconds) }

@@ -69,6 +69,11 @@ func (c *cursor) open(b *bounder) (err error) {
 	}
 	c.short = b.short.fits(c.segment)
 	c.start, c.numbers = 0, c.numbers[:0]
+	for d, t := range c.segment.texts {
+		if t != nil && len(t.used) > 0 && int(t.used[len(t.used)-1]) > len(c.aggregation.dictionaries[d]) {
+			return errDamaged // a part of the dictionary is lost
+		}
+	}
 	c.shorts = make([][]int64, len(q.tables))
 	for d, table := range q.tables {
 		if t := c.segment.texts[d]; table != nil && t != nil {

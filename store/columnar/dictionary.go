@@ -11,6 +11,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/plan"
 )
 
 // dictionaries are the texts of every dimension of every dataset, in memory as far as they were asked for. A text
@@ -34,7 +35,7 @@ type dictionary struct {
 
 // mostEntries bounds the texts of one dimension, so that memory depends on the number of dimensions alone; their
 // bytes are bounded by Options.DictionaryBytes.
-const mostEntries = 1 << 22
+const mostEntries = plan.MostPrivateLabels - 2 // a dimension has labels for missing and other values besides
 
 func newDictionaries(db *database) *dictionaries {
 	return &dictionaries{db: db, of: make(map[string]*dictionary)}

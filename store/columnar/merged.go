@@ -52,7 +52,7 @@ func (s *Store) chains(from *reader, at shardOf, m merged, loads []uint64) (chai
 	if m.Segments > 0 {
 		c := chain{prefix: at.place(mergedMark | m.Generation), last: m.Segments}
 		if slices.ContainsFunc(m.Loads, func(load uint64) bool { return !slices.Contains(loads, load) }) {
-			c.visible = loads
+			c.visible = append([]uint64{}, loads...) // not nil, which would show all
 		}
 		chains = append(chains, c)
 	}

@@ -1,6 +1,7 @@
 package columnar
 
 import (
+	"errors"
 	"math"
 	"strconv"
 
@@ -55,8 +56,7 @@ const (
 	dropped = math.MinInt64
 	// mostDense is up to how many partitions a worker has an array.
 	mostDense = 1 << 18
-	// mostNumbers is below what would wrap. Two private keys, which is as many as a plan may have, of mostEntries
-	// labels each, and 2^17 groups of declared labels stay below it.
+	// mostNumbers is below what would wrap. No plan has more (plan.MostPrivateLabels).
 	mostNumbers = 1 << 62
 )
 
@@ -137,7 +137,7 @@ func (q *question) label(dictionaries [][]string) (labels [][]labelled, err erro
 		}
 		a.stride = q.size
 		if count := int64(max(1, len(a.labels))); q.size > mostNumbers/count {
-			return nil, &dp.Error{Code: dp.CodeTooLarge, Message: "the keys have too many combinations: ask with fewer keys"}
+			return nil, errors.New("the plan has more partitions than a plan can have")
 		}
 		q.size *= int64(max(1, len(a.labels)))
 	}
