@@ -44,6 +44,8 @@ const (
 	entryLoadRepeat entryKind = "load-repeat"
 	entryLoadEnd    entryKind = "load-end"
 	entryWriteOff   entryKind = "write-off"
+	entryErasure    entryKind = "erasure"
+	entryErasureEnd entryKind = "erasure-end"
 )
 
 const (

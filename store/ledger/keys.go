@@ -43,6 +43,8 @@ const (
 	kindAllotment    = 'M'
 	kindChange       = 'X'
 	kindWriteOff     = 'O'
+	kindErasure      = 'G'
+	kindErasureEnd   = 'g'
 )
 
 const (
@@ -164,8 +166,10 @@ func keyHashKey(hash [digestBytes]byte) []byte { return append(makeKey(kindKeyHa
 func allotmentKey(consumer, dataset string) []byte {
 	return makeKey(kindAllotment, consumer, dataset)
 }
-func changeKey(number uint64) []byte   { return numbered(makeKey(kindChange), number) }
-func writeOffKey(number uint64) []byte { return numbered(makeKey(kindWriteOff), number) }
+func changeKey(number uint64) []byte          { return numbered(makeKey(kindChange), number) }
+func erasureKey(dataset, id string) []byte    { return makeKey(kindErasure, dataset, id) }
+func erasureEndKey(dataset, id string) []byte { return makeKey(kindErasureEnd, dataset, id) }
+func writeOffKey(number uint64) []byte        { return numbered(makeKey(kindWriteOff), number) }
 
 // digestVersions identifies the rows of a set of blocks as they stood.
 func digestVersions(versions []dp.BlockVersion) [digestBytes]byte {

@@ -38,6 +38,8 @@ const (
 	kindKeyHash      = 'W'
 	kindChange       = 'X'
 	kindWriteOff     = 'O'
+	kindErasure      = 'G'
+	kindErasureEnd   = 'g'
 )
 
 const numberBytes = 8
@@ -55,6 +57,7 @@ var partCounts = map[byte]int{
 	kindBlockVersion: 2, kindAccount: 3, kindAccountOf: 3, kindCharge: 1, kindChargeOf: 1, kindOpen: 0, kindIdempotency: 1,
 	kindRelease: 1, kindBlob: 1, kindUnfinished: 1, kindHolder: 2, kindHeld: 1, kindDraw: 1, kindDrawOf: 2, kindConsumer: 1,
 	kindAllotment: 2, kindKey: 1, kindKeyOf: 2, kindKeyHash: 0, kindChange: 0, kindWriteOff: 0,
+	kindErasure: 2, kindErasureEnd: 2,
 }
 
 // words name the kinds of key for people.
@@ -67,6 +70,7 @@ var words = map[byte]string{
 	kindHolder: "who holds a release", kindHeld: "the list of a consumer's releases", kindDraw: "the draws of a plan",
 	kindDrawOf: "a consumer's draws of a plan", kindConsumer: "a consumer", kindAllotment: "an allotment", kindKey: "a key",
 	kindKeyOf: "the list of a consumer's keys", kindKeyHash: "the secret of a key", kindChange: "a change", kindWriteOff: "a write-off",
+	kindErasure: "an erasure", kindErasureEnd: "the end of an erasure",
 }
 
 // word names a key's kind.

@@ -116,7 +116,7 @@ func (r *replay) apply(e *entry) (answers *Mark, err error) {
 		}
 		s.writes[string(w.key)] = w
 	}
-	for _, rule := range []func() error{s.ownRecord, s.writeOff, s.policies, s.people, s.loads, s.charges, s.pieces, s.change, s.counter} {
+	for _, rule := range []func() error{s.ownRecord, s.writeOff, s.policies, s.people, s.loads, s.erasures, s.charges, s.pieces, s.change, s.counter} {
 		if err := rule(); err != nil {
 			return nil, err
 		}
@@ -171,7 +171,7 @@ var meanings = map[string][]string{
 	"charge": {"charge"}, "key": {"charge"}, "attempt": {"attempt", "charge"}, "renew": {"renew"}, "abandon": {"abandon"},
 	"failure": {"outcome", "settle", "charge", "attempt"}, "outcome": {"outcome"},
 	"piece": {"piece"}, "clear": {"clear", "outcome"},
-	"change": {"change"}, "write-off": {"write-off"},
+	"change": {"change"}, "write-off": {"write-off"}, "erasure": {"erasure"}, "erasure-end": {"erasure-end"},
 	"load-begin": {"load-begin"}, "load-commit": {"load-commit"}, "load-repeat": {"load-repeat"}, "load-end": {"load-end"},
 }
 

@@ -282,6 +282,9 @@ func scene(t *testing.T) *fixture {
 	f.allot("alice", "cards", func(a *dp.Allotment) { a.Budget.Epsilon = 20 * dp.EpsilonOne })
 	f.charge(f.ask("alice", "cards", "plan five", pure(100), months(40, 20)...)) // charge 6, long and open
 	f.policy("later", dp.Budget{Epsilon: dp.EpsilonOne}, nil)
+	f.must(f.RecordErasure(ctx, dp.Erasure{ID: "era_1", Dataset: "cards", By: "warehouse", At: f.now, Units: 2}))
+	f.must(f.EndErasure(ctx, "cards", "era_1"))
+	f.must(f.RecordErasure(ctx, dp.Erasure{ID: "era_2", Dataset: "cards", By: "warehouse", At: f.now, Units: 1}))
 	f.reopen()
 	f.close()
 	return f
@@ -620,6 +623,30 @@ func TestFirstEntryThatDoesNotFitIsNamed(t *testing.T) {
 			e.name = "load-end"
 			return e
 		}, "not what its name says"},
+		"erasure of nobody": {func(g *forger) *entry {
+			e := g.the("erasure", 2)
+			edit(g, g.first(e, kindErasure), func(r *erasureRecord) { r.Units = 0 })
+			return e
+		}, "an erasure is of a dataset"},
+		"erasure in no dataset": {func(g *forger) *entry {
+			e := g.the("erasure", 2)
+			g.first(e, kindErasure).key = key(kindErasure, "cars", "era_2")
+			return e
+		}, "an erasure is of a dataset"},
+		"erasure that is recorded again": {func(g *forger) *entry {
+			w := &write{key: key(kindErasure, "cards", "era_1")}
+			w.set(g.value(g.first(g.the("erasure", 2), kindErasure)))
+			return g.insert(g.the("erasure", 2), "erasure", w)
+		}, "written before and never changes"},
+		"end of an erasure that nobody asked for": {func(g *forger) *entry {
+			e := g.the("erasure-end", 1)
+			g.first(e, kindErasureEnd).key = key(kindErasureEnd, "cards", "era_2")
+			return e
+		}, "ends that nobody asked for"},
+		"erasure that is forgotten": {func(g *forger) *entry {
+			w := &write{key: key(kindErasure, "cards", "era_2"), deleted: true}
+			return g.insert(g.the("erasure", 2), "erasure", w)
+		}, "never changes"},
 		"kind of key that nobody knows": {func(g *forger) *entry {
 			w := &write{key: []byte("z")}
 			w.set([]byte{1})
