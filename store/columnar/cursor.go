@@ -15,6 +15,7 @@ type cursor struct {
 	segment  *segment
 	shorts   [][]int64 // by dimension: what the question's tables have for the segment's codes
 	hidden   []bool    // by position in header.Loads; nil: every row is visible
+	erased   []span    // rows of customers that are to be erased
 	run      int       // of the segment: the customer
 	runs     int
 	ids      []byte // of the segment's customers
@@ -82,6 +83,7 @@ func (c *cursor) open(b *bounder) (err error) {
 			}
 		}
 	}
+	c.findErased()
 	c.hidden = nil
 	if c.chain.visible != nil {
 		for _, load := range c.segment.header.Loads {
@@ -191,8 +193,36 @@ func (c *cursor) addTests() {
 	}
 }
 
-// hide drops the rows of loads that were merged and are not visible.
+// span is a range of rows of a segment, the end excluded.
+type span struct{ from, to int }
+
+// findErased finds the rows of the segment that are to be erased.
+func (c *cursor) findErased() {
+	c.erased = c.erased[:0]
+	if c.aggregation.erased == nil {
+		return
+	}
+	row := 0
+	for i := range c.runs {
+		length, _ := c.segment.customers.lengths.at(i)
+		if _, gone := c.aggregation.erased[c.segment.customers.id(i)]; gone {
+			c.erased = append(c.erased, span{row, row + int(length)})
+		}
+		row += int(length)
+	}
+}
+
+// hide drops the rows of customers that are to be erased, and of loads that were merged and are not visible.
 func (c *cursor) hide() {
+	for end := c.start + len(c.numbers); len(c.erased) > 0 && c.erased[0].from < end; c.erased = c.erased[1:] {
+		s := c.erased[0]
+		for i := max(s.from, c.start); i < min(s.to, end); i++ {
+			c.numbers[i-c.start] = dropped
+		}
+		if s.to > end { // the next rows go on with it
+			break
+		}
+	}
 	if c.hidden == nil {
 		return
 	}

@@ -19,18 +19,21 @@ import (
 type dictionaries struct {
 	db *database
 	mu sync.Mutex
-	of map[string]*dictionary // by dictionaryPrefix
+	of map[string]*dictionary // by dictionaryPrefix, the edition that counts
 }
 
 // dictionary is that of one dimension of a dataset. Codes count from 1; 0 is an absent value. Texts are only ever
 // added, by the one load of the dataset that is under way.
 type dictionary struct {
-	mu     sync.Mutex
-	prefix []byte
-	texts  []string
-	bytes  int
-	stored int               // texts that are durable
-	codes  map[string]uint32 // nil until something is loaded
+	mu      sync.Mutex
+	name    string // dictionaryPrefix
+	edition uint32
+	prefix  []byte // of the edition's keys
+	texts   []string
+	pruned  codeSet // whose texts are gone
+	bytes   int
+	stored  int               // texts that are durable
+	codes   map[string]uint32 // nil until something is loaded
 }
 
 // mostEntries bounds the texts of one dimension, so that memory depends on the number of dimensions alone; their
@@ -43,15 +46,29 @@ func newDictionaries(db *database) *dictionaries {
 
 // get reads the dictionary of a dimension. One that nothing was loaded into is empty.
 func (d *dictionaries) get(dataset, dimension string) (*dictionary, error) {
-	prefix := dictionaryPrefix(dataset, dimension)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if known := d.of[string(prefix)]; known != nil {
+	name := string(dictionaryPrefix(dataset, dimension))
+	if known := d.of[name]; known != nil {
 		return known, nil
 	}
-	t := &dictionary{prefix: prefix}
+	t, err := d.read(dataset, dimension)
+	if err == nil {
+		d.of[name] = t
+	}
+	return t, err
+}
+
+// read reads the edition that counts.
+func (d *dictionaries) read(dataset, dimension string) (*dictionary, error) {
+	t := &dictionary{name: string(dictionaryPrefix(dataset, dimension))}
 	err := d.db.View(func(txn *badger.Txn) error {
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
+		var e edition
+		if _, err := getJSON(txn, editionKey(dataset, dimension), &e); err != nil {
+			return err
+		}
+		t.edition, t.prefix = e.Number, editionPrefix(dataset, dimension, e.Number)
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: t.prefix})
 		defer it.Close()
 		for it.Rewind(); it.Valid(); it.Next() {
 			if err := t.read(it.Item()); err != nil {
@@ -64,7 +81,6 @@ func (d *dictionaries) get(dataset, dimension string) (*dictionary, error) {
 		return nil, fmt.Errorf("reading a dictionary of dataset %s: %w", dataset, err)
 	}
 	t.stored = len(t.texts)
-	d.of[string(prefix)] = t
 	return t, nil
 }
 
@@ -72,12 +88,13 @@ func (d *dictionaries) get(dataset, dimension string) (*dictionary, error) {
 func (d *dictionaries) forget(t *dictionary) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.of[string(t.prefix)] == t {
-		delete(d.of, string(t.prefix))
+	if d.of[t.name] == t {
+		delete(d.of, t.name)
 	}
 }
 
-// read adds the texts of one stored part: uvarint number, and each text with its uvarint length.
+// read adds the texts of one stored part: uvarint number, and each text after its length plus one, as uvarint; 0 stands
+// for a text that was pruned.
 func (t *dictionary) read(item *badger.Item) error {
 	key := item.KeyCopy(nil)
 	value, err := item.ValueCopy(nil)
@@ -98,12 +115,18 @@ func (t *dictionary) read(item *badger.Item) error {
 	body = body[used:]
 	for range count {
 		length, used := binary.Uvarint(body)
-		if used <= 0 || length > uint64(len(body)-used) {
+		if used <= 0 || length > uint64(len(body)-used)+1 {
 			return errDamaged
 		}
-		t.texts = append(t.texts, string(body[used:used+int(length)]))
-		t.bytes += int(length)
-		body = body[used+int(length):]
+		body = body[used:]
+		if length == 0 {
+			t.texts = append(t.texts, "")
+			t.pruned.add(uint32(len(t.texts)))
+			continue
+		}
+		t.texts = append(t.texts, string(body[:length-1]))
+		t.bytes += int(length) - 1
+		body = body[length-1:]
 	}
 	if len(body) > 0 {
 		return errDamaged
@@ -111,7 +134,8 @@ func (t *dictionary) read(item *badger.Item) error {
 	return nil
 }
 
-// all gives the texts so far, by code from 1. They stay valid while others are added.
+// all gives the texts so far, by code from 1, empty where one was pruned: no segment has its code. They stay valid while
+// others are added.
 func (t *dictionary) all() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -126,7 +150,9 @@ func (t *dictionary) code(text string, mostBytes int) (uint32, error) {
 	if t.codes == nil {
 		t.codes = make(map[string]uint32, len(t.texts))
 		for i, known := range t.texts {
-			t.codes[known] = uint32(i + 1)
+			if code := uint32(i + 1); !t.pruned.has(code) { // it is never given to another text
+				t.codes[known] = code
+			}
 		}
 	}
 	if code, ok := t.codes[text]; ok {
@@ -147,11 +173,18 @@ func (t *dictionary) code(text string, mostBytes int) (uint32, error) {
 
 // store makes new texts durable, which must come before any row that has them.
 func (d *dictionaries) store(t *dictionary) error {
+	err := d.storeParts(t)
+	if err != nil {
+		d.forget(t)
+	}
+	return err
+}
+
+func (d *dictionaries) storeParts(t *dictionary) error {
 	for t.stored < len(t.texts) {
 		body, next := t.part(t.stored)
 		key := binary.BigEndian.AppendUint32(append([]byte{}, t.prefix...), uint32(t.stored))
 		if err := d.db.Update(func(txn *badger.Txn) error { return txn.Set(key, seal(key, body)) }); err != nil {
-			d.forget(t)
 			return fmt.Errorf("writing a dictionary: %w", err)
 		}
 		t.stored = next
@@ -166,14 +199,18 @@ func (t *dictionary) part(from int) (body []byte, next int) {
 		size += len(t.texts[next]) + binary.MaxVarintLen32
 	}
 	body = binary.AppendUvarint(make([]byte, 0, size+binary.MaxVarintLen64), uint64(next-from))
-	for _, text := range t.texts[from:next] {
-		body = binary.AppendUvarint(body, uint64(len(text)))
+	for i, text := range t.texts[from:next] {
+		if t.pruned.has(uint32(from + i + 1)) {
+			body = append(body, 0)
+			continue
+		}
+		body = binary.AppendUvarint(body, uint64(len(text))+1)
 		body = append(body, text...)
 	}
 	return body, next
 }
 
-// dictionaryPrefix begins the keys of a dictionary's parts; the number of texts before a part follows.
+// dictionaryPrefix begins the keys of a dictionary's parts; its edition and the number of texts before a part follow.
 func dictionaryPrefix(dataset, dimension string) []byte {
 	return []byte("dict/" + dataset + "/" + dimension + "/")
 }

@@ -17,7 +17,9 @@ import (
 //	part/DATASET/BLOCK/ load(8)                                         the segments of a load in a block
 //	rows/DATASET/BLOCK/ shard(2) load(8) sequence(4) column             a column of a segment
 //	merged/DATASET/BLOCK/ shard(2)                                      which loads were merged there, and where to
-//	dict/DATASET/DIMENSION/ count(4)                                    texts of a dimension, after that many others
+//	dict/DATASET/DIMENSION/ edition(4) count(4)                         texts of a dimension, after that many others
+//	edition/DATASET/DIMENSION                                           which of the dictionary's editions counts
+//	erase/DATASET/ID/ part(4)                                           customers whose rows are to leave
 //
 // Merged segments have a generation with the highest bit set in the place of a load.
 func layoutKey() []byte { return []byte("layout") }
@@ -80,7 +82,7 @@ const (
 )
 
 // formatVersion is the first byte of every value.
-const formatVersion = 2
+const formatVersion = 3
 
 // errDamaged says that a value is not what was written. What it holds is not repeated.
 var errDamaged = errors.New("stored rows are damaged: restore the data directory from a backup taken together with its ledger")

@@ -24,6 +24,7 @@ func (s *Store) Aggregate(ctx context.Context, p *plan.Plan, at dp.Snapshot, eac
 	defer s.db.scans.begin()()
 	a.txn = s.db.NewTransaction(false)
 	defer a.txn.Discard()
+	a.erased = s.erasures.hiding(at.Dataset)
 	if err := a.find(ctx, at); err != nil {
 		return fmt.Errorf("finding the rows of dataset %s: %w", at.Dataset, err)
 	}
@@ -45,6 +46,7 @@ type aggregation struct {
 	plan         *plan.Plan
 	salt         []byte
 	txn          *badger.Txn
+	erased       map[uint64]struct{} // customers that are to be erased, and count no more; nil: none
 	blocks       []scannedBlock
 	dictionaries [][]string // by dimension
 	question     *question

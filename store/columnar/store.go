@@ -43,8 +43,11 @@ type Store struct {
 	tending chan struct{} // holds a token while segments are merged
 	untidy  int64         // bytes, about, that were merged and not dropped since; whoever tends has it
 	arrived chan struct{} // a load was committed
-	stop    context.CancelFunc
-	ongoing sync.WaitGroup // in the background
+
+	erasures erasures
+	eraseNow chan struct{} // somebody asked for a run
+	stop     context.CancelFunc
+	ongoing  sync.WaitGroup // in the background
 
 	slots   chan struct{} // of loads at once
 	mu      sync.Mutex
@@ -67,6 +70,12 @@ type Catalog interface {
 	AbandonLoad(ctx context.Context, abandoned dp.Load) error
 	// PendingLoads returns the loads that began and have not ended, of one dataset or (empty) of all.
 	PendingLoads(ctx context.Context, dataset string) ([]dp.Load, error)
+	// RecordErasure records that an erasure was asked for. One that is recorded stays as it is.
+	RecordErasure(ctx context.Context, asked dp.Erasure) error
+	// EndErasure records that a run has ended an erasure. One that has ended stays as it is.
+	EndErasure(ctx context.Context, dataset, id string) error
+	// PendingErasures returns the recorded erasures that have not ended, of all datasets.
+	PendingErasures(ctx context.Context) ([]dp.Erasure, error)
 	// CommittedLoads returns the numbers of the loads whose rows of a block are visible at a version of it.
 	CommittedLoads(ctx context.Context, dataset, block string, version uint64) ([]uint64, error)
 }
@@ -99,6 +108,14 @@ type Options struct {
 	MergeEvery            time.Duration
 	MergeBytes            int
 
+	EraseUnits   int // customers that may be named in one erasure
+	PendingUnits int // customers of a dataset that may wait to be erased; of each, some 30 bytes are in memory
+	// EraseAt is how long after midnight the day's erasures run, in minutes, by the wall clock that Clock shows. Negative:
+	// they run when somebody asks.
+	EraseAt time.Duration
+	// Clock says when an erasure was asked for, and when one is due. Nil: time.Now.
+	Clock func() time.Time
+
 	CacheBytes int64 // of columns that are kept in memory
 	GroupBytes int   // of partitions that one aggregation keeps in memory; private ones beyond go to disk
 
@@ -120,6 +137,7 @@ func DefaultOptions() Options {
 		BufferRows: 1 << 18, SegmentRows: 1 << 16, DictionaryBytes: 64 << 20,
 		Limits:    load.DefaultLimits(),
 		MergeRuns: 8, MergeLoads: 4, MergeEvery: 10 * time.Minute, MergeBytes: 64 << 20,
+		EraseUnits: 500_000, PendingUnits: 2_000_000, EraseAt: 3 * time.Hour,
 		CacheBytes: 512 << 20, GroupBytes: 128 << 20,
 		MemTable: 64 << 20, BlockCache: 8 << 20, IndexCache: 32 << 20,
 	}
@@ -141,21 +159,25 @@ func Open(dir string, catalog Catalog, secrets Secrets, o Options) (*Store, erro
 		dir: dir, columns: columns, db: db, catalog: catalog, secrets: secrets, options: o,
 		slots: make(chan struct{}, max(1, o.Loads)), loading: make(map[string]chan struct{}),
 		dictionaries: newDictionaries(db), workers: make(chan struct{}, max(1, o.Workers)),
-		tending: make(chan struct{}, 1), arrived: make(chan struct{}, 1), stop: func() {},
+		tending: make(chan struct{}, 1), arrived: make(chan struct{}, 1), eraseNow: make(chan struct{}, 1),
 	}
 	if s.options.Log == nil {
 		s.options.Log = slog.Default()
+	}
+	if s.options.Clock == nil {
+		s.options.Clock = time.Now
 	}
 	if err := s.start(); err != nil {
 		columns.Close()
 		_ = db.Close() // the first error says what to do
 		return nil, fmt.Errorf("opening rows: %w", err)
 	}
+	var ctx context.Context
+	ctx, s.stop = context.WithCancel(context.Background())
 	if o.MergeEvery > 0 {
-		var ctx context.Context
-		ctx, s.stop = context.WithCancel(context.Background())
 		s.ongoing.Go(func() { s.compactInBackground(ctx) })
 	}
+	s.ongoing.Go(func() { s.eraseInBackground(ctx) })
 	return s, nil
 }
 
@@ -178,10 +200,20 @@ func (s *Store) start() error {
 		if err := s.sweepMerged(); err != nil {
 			return err
 		}
+		if err := s.dictionaries.sweep(); err != nil {
+			return err
+		}
 	} else {
 		s.untidy = 1
 	}
-	err := s.sweep(context.Background(), "")
+	asked, customers, err := s.readErasures()
+	if err != nil {
+		return err
+	}
+	for i, e := range asked {
+		s.erasures.add(e, customers[i])
+	}
+	err = s.sweep(context.Background(), "")
 	var refused *dp.Error
 	if errors.As(err, &refused) && refused.Code == dp.CodeUnavailable {
 		// The catalog writes nothing at the moment. What failed loads left is invisible and can wait for the next

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -27,16 +28,18 @@ type catalog struct {
 	mu       sync.Mutex
 	ids      map[string]uint64
 	named    map[string]dp.Load
-	pending  map[string]dp.Load  // by dataset/number
-	policies map[string]uint64   // likewise, the version that a load began with
-	versions map[string][]uint64 // by dataset/block, the load of each version; 0: a repeat
-	commit   func() error        // fails the next commits; nil: they succeed
-	lost     bool                // a failing commit took effect all the same
+	pending  map[string]dp.Load    // by dataset/number
+	policies map[string]uint64     // likewise, the version that a load began with
+	versions map[string][]uint64   // by dataset/block, the load of each version; 0: a repeat
+	commit   func() error          // fails the next commits; nil: they succeed
+	lost     bool                  // a failing commit took effect all the same
+	erasures map[string]dp.Erasure // by dataset/id
+	refused  error                 // that recording erasures gives; nil: it succeeds
 }
 
 func newCatalog() *catalog {
 	return &catalog{ids: map[string]uint64{}, named: map[string]dp.Load{}, pending: map[string]dp.Load{},
-		policies: map[string]uint64{}, versions: map[string][]uint64{}}
+		policies: map[string]uint64{}, versions: map[string][]uint64{}, erasures: map[string]dp.Erasure{}}
 }
 
 func numbered(l dp.Load) string { return fmt.Sprint(l.Dataset, "/", l.ID) }
@@ -144,6 +147,44 @@ func (c *catalog) CommittedLoads(_ context.Context, dataset, block string, versi
 	return loads, nil
 }
 
+func (c *catalog) RecordErasure(_ context.Context, e dp.Erasure) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refused != nil {
+		return c.refused
+	}
+	if _, known := c.erasures[e.Dataset+"/"+e.ID]; !known {
+		c.erasures[e.Dataset+"/"+e.ID] = e
+	}
+	return nil
+}
+
+func (c *catalog) EndErasure(_ context.Context, dataset, id string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refused != nil {
+		return c.refused
+	}
+	e, known := c.erasures[dataset+"/"+id]
+	if !known {
+		return errors.New("an erasure ends that nobody asked for")
+	}
+	e.Ended = time.Now()
+	c.erasures[dataset+"/"+id] = e
+	return nil
+}
+
+func (c *catalog) PendingErasures(context.Context) (list []dp.Erasure, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.erasures {
+		if e.Ended.IsZero() {
+			list = append(list, e)
+		}
+	}
+	return list, c.refused
+}
+
 // now is the snapshot of all that is committed.
 func (c *catalog) now(dataset string, blocks []string) dp.Snapshot {
 	c.mu.Lock()
@@ -177,7 +218,7 @@ func hashOf(text string) uint64 {
 func small() Options {
 	o := DefaultOptions()
 	o.MemTable, o.BlockCache, o.IndexCache, o.CacheBytes = 16<<20, 1<<20, 1<<20, 1<<20
-	o.Shards, o.MergeEvery = 3, 0
+	o.Shards, o.MergeEvery, o.EraseAt = 3, 0, -1
 	return o
 }
 
