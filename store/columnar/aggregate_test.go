@@ -180,7 +180,7 @@ func TestLostPartOfADictionaryIsDamage(t *testing.T) {
 	s := open(t, t.TempDir(), c, small())
 	mustLoad(t, s, clicks(), spec("one"), clicksHeader+"ann,2026-01-05,home,1.5,x\nann,2026-01-06,home,1.5,x\n")
 	if err := s.db.Update(func(txn *badger.Txn) error {
-		return txn.Delete(append(dictionaryPrefix("clicks", "page"), 0, 0, 0, 0))
+		return txn.Delete(append(editionPrefix("clicks", "page", 0), 0, 0, 0, 0))
 	}); err != nil {
 		t.Fatal(err)
 	}
