@@ -166,6 +166,11 @@ func (w *writer) encode(b *buffer) ([][]encodedSegment, error) {
 }
 
 func (w *writer) encodeShard(b *buffer, e *encoder, order []int32) (segments []encodedSegment, err error) {
+	defer func() {
+		if p := recover(); p != nil { // of one load, which must not end the process
+			err = fmt.Errorf("encoding rows: %v", p)
+		}
+	}()
 	b.sort(order)
 	for start := 0; start < len(order); {
 		end := start + 1
