@@ -34,6 +34,9 @@ func rules() map[string]rule {
 		"put-dataset":     officer,
 		"load-rows":       custodian,
 		"list-loads":      custodian,
+		"erase":           custodian,
+		"list-erasures":   {roles: []dp.Role{dp.Custodian, dp.Officer, dp.Auditor}},
+		"run-erasures":    custodian,
 		"list-accounts":   oversees,
 		"get-budget":      anyRole, // its own
 		"get-ledger":      oversees,

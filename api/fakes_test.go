@@ -6,12 +6,14 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +49,10 @@ type fakes struct {
 	changes []change
 	refuse  error // of the office and of the ledger
 	status  LedgerStatus
+
+	erased   []erased
+	erasures []dp.Erasure
+	runs     atomic.Int64
 
 	log bytes.Buffer
 }
@@ -266,6 +272,33 @@ func (f *fakes) Load(_ context.Context, _ dp.VersionedPolicy, s LoadSpec, body i
 		return LoadReport{}, err
 	}
 	return f.report, nil
+}
+
+func (f *fakes) Erase(_ context.Context, p dp.VersionedPolicy, s EraseSpec, body io.Reader, verify func() error) (dp.Erasure, error) {
+	text, err := io.ReadAll(body)
+	if err == nil {
+		err = verify()
+	}
+	if err != nil {
+		return dp.Erasure{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.erased = append(f.erased, erased{s, string(text)})
+	e := dp.Erasure{ID: fmt.Sprintf("era_%d", len(f.erasures)+1), Dataset: p.Name, By: s.By, At: day(7), Units: int64(len(f.erasures) + 1)}
+	f.erasures = append([]dp.Erasure{e}, f.erasures...)
+	return e, nil
+}
+
+func (f *fakes) Erasures(_ context.Context, _ string, p Page) ([]dp.Erasure, string, error) {
+	return f.erasures[:min(p.Limit, len(f.erasures))], "", nil
+}
+
+func (f *fakes) RunErasures() { f.runs.Add(1) }
+
+type erased struct {
+	spec EraseSpec
+	body string
 }
 
 func (f *fakes) lastLoad(t testing.TB) loaded {

@@ -15,11 +15,16 @@ const parquetType = "application/vnd.apache.parquet"
 
 type loadInput struct {
 	DatasetParam
-	From            string `query:"from" maxLength:"10" doc:"First date that the load covers, included; with to, whole blocks. Both are required unless rows have no time, the block is all, or dry_run is set. Askers can see which blocks were loaded: choose the dates without looking at the rows"`
-	To              string `query:"to" maxLength:"10" doc:"Last date that the load covers, included"`
-	Name            string `query:"name" maxLength:"200" doc:"Names the load: the same content under the same name adds nothing. Without a name or an Idempotency-Key, a keyed digest of the content names it"`
-	DryRun          bool   `query:"dry_run" doc:"Read and report, commit nothing"`
-	IdempotencyKey  string `header:"Idempotency-Key" maxLength:"200" pattern:"^[!-~]*$" doc:"Names the load where name does not"`
+	From           string `query:"from" maxLength:"10" doc:"First date that the load covers, included; with to, whole blocks. Both are required unless rows have no time, the block is all, or dry_run is set. Askers can see which blocks were loaded: choose the dates without looking at the rows"`
+	To             string `query:"to" maxLength:"10" doc:"Last date that the load covers, included"`
+	Name           string `query:"name" maxLength:"200" doc:"Names the load: the same content under the same name adds nothing. Without a name or an Idempotency-Key, a keyed digest of the content names it"`
+	DryRun         bool   `query:"dry_run" doc:"Read and report, commit nothing"`
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"200" pattern:"^[!-~]*$" doc:"Names the load where name does not"`
+	UploadParams
+}
+
+// UploadParams are those of a body that streams.
+type UploadParams struct {
 	ContentType     string `header:"Content-Type" hidden:"true"`
 	ContentEncoding string `header:"Content-Encoding" enum:"identity,gzip" doc:"gzip where the body is compressed"`
 	ContentDigest   string `header:"Content-Digest" maxLength:"1000" doc:"sha-256 of the body as sent (RFC 9530), here or as a trailer; required where the body is chunked, because a chunked body that was cut can look complete"`
@@ -28,12 +33,12 @@ type loadInput struct {
 }
 
 // Resolve takes hold of the body, which huma does not read.
-func (in *loadInput) Resolve(ctx huma.Context) []error {
+func (in *UploadParams) Resolve(ctx huma.Context) []error {
 	b, ok := ctx.BodyReader().(*body)
 	if !ok {
 		panic("an upload's context is not ours")
 	}
-	in.upload = &upload{body: b, request: &fiberOf(ctx).Context().Request.Header}
+	in.upload = &upload{body: b, request: &fiberOf(ctx).Context().Request.Header, nothing: "nothing was loaded"}
 	return nil
 }
 

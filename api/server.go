@@ -54,6 +54,7 @@ func New(s Services, o Options) (*Server, error) {
 	v.registerReleases()
 	v.registerDatasets()
 	v.registerRows()
+	v.registerErasures()
 	v.registerBudgets()
 	v.registerLedger()
 	v.registerConsumers()

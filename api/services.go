@@ -73,6 +73,19 @@ type Rows interface {
 	Load(ctx context.Context, p dp.VersionedPolicy, s LoadSpec, body io.Reader, verify func() error) (LoadReport, error)
 	// Loads lists the committed loads of a dataset, newest first.
 	Loads(ctx context.Context, dataset string, p Page) (list []dp.Load, next string, err error)
+	// Erase reads all of body, calls verify once it has ended, and records nothing if verify fails. What it returns
+	// does not depend on whether the customers that body names were there.
+	Erase(ctx context.Context, p dp.VersionedPolicy, s EraseSpec, body io.Reader, verify func() error) (dp.Erasure, error)
+	// Erasures lists the erasures of a dataset, newest first.
+	Erasures(ctx context.Context, dataset string, p Page) (list []dp.Erasure, next string, err error)
+	// RunErasures has what waits to be erased, of all datasets, leave the files now; it does not wait for that.
+	RunErasures()
+}
+
+// EraseSpec says what a body of identifiers is.
+type EraseSpec struct {
+	By     string // the custodian
+	Format Format // CSV, NDJSON or Lines
 }
 
 // LoadSpec says what a body of rows is.
@@ -87,11 +100,12 @@ type LoadSpec struct {
 // Format is how rows are written.
 type Format string
 
-// The formats of rows.
+// The formats of rows, and of identifiers.
 const (
 	CSV     Format = "csv"
 	NDJSON  Format = "ndjson"
 	Parquet Format = "parquet"
+	Lines   Format = "lines" // of identifiers, one on each
 )
 
 // LoadReport is what became of a body of rows.

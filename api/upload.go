@@ -24,6 +24,7 @@ type upload struct {
 	request *fasthttp.RequestHeader
 
 	announced string // Content-Digest of the headers; empty where a trailer will bring it
+	nothing   string // what became of a body that was refused
 	hash      hash.Hash
 	max       int64
 }
@@ -31,10 +32,10 @@ type upload struct {
 // open begins to read: as sent, or decompressed. A chunked body must say how its end can be checked.
 func (u *upload) open(digest string, compressed bool, limit int64) (io.Reader, error) {
 	if u.body.r == nil || u.body.want == 0 {
-		return nil, &dp.Error{Code: dp.CodeInvalidInput, Message: "The body is empty: send the rows."}
+		return nil, &dp.Error{Code: dp.CodeInvalidInput, Message: "The body is empty: " + u.nothing + ". Send what it should hold."}
 	}
 	if u.body.want > limit {
-		return nil, tooLarge(limit)
+		return nil, u.tooLarge(limit)
 	}
 	if digest != "" {
 		if _, err := parseDigest(digest); err != nil {
@@ -59,7 +60,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	n, err := u.body.Read(p)
 	u.hash.Write(p[:n])
 	if u.body.got > u.max {
-		return 0, tooLarge(u.max)
+		return 0, u.tooLarge(u.max)
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return n, u.say(err)
@@ -74,11 +75,11 @@ func (u *upload) verify() error {
 		if n, err := io.Copy(io.Discard, u); err != nil {
 			return u.say(err)
 		} else if n > 0 {
-			return &dp.Error{Code: dp.CodeInvalidInput, Message: "Something follows the rows: nothing was loaded."}
+			return &dp.Error{Code: dp.CodeInvalidInput, Message: "Something follows the end of the body: " + u.nothing + "."}
 		}
 	}
 	if !u.body.complete() {
-		return &dp.Error{Code: dp.CodeInvalidInput, Message: fmt.Sprintf("The upload was cut: %d of %d bytes came, and nothing was loaded. Send it again.", u.body.got, u.body.want)}
+		return &dp.Error{Code: dp.CodeInvalidInput, Message: fmt.Sprintf("The upload was cut: %d of %d bytes came, and %s. Send it again.", u.body.got, u.body.want, u.nothing)}
 	}
 	digest := u.announced
 	if digest == "" {
@@ -87,7 +88,7 @@ func (u *upload) verify() error {
 		}
 		digest = string(u.request.Peek("Content-Digest")) // the trailer has been read with the end
 		if digest == "" {
-			return &dp.Error{Code: dp.CodeInvalidInput, Message: "The trailer Content-Digest did not come: the upload was cut, and nothing was loaded. Send it again."}
+			return &dp.Error{Code: dp.CodeInvalidInput, Message: "The trailer Content-Digest did not come: the upload was cut, and " + u.nothing + ". Send it again."}
 		}
 	}
 	want, err := parseDigest(digest)
@@ -95,7 +96,7 @@ func (u *upload) verify() error {
 		return err
 	}
 	if subtle.ConstantTimeCompare(want, u.hash.Sum(nil)) != 1 {
-		return &dp.Error{Code: dp.CodeInvalidInput, Message: "The body is not the one that Content-Digest was made of: it was cut or changed, and nothing was loaded. Send it again."}
+		return &dp.Error{Code: dp.CodeInvalidInput, Message: "The body is not the one that Content-Digest was made of: it was cut or changed, and " + u.nothing + ". Send it again."}
 	}
 	return nil
 }
@@ -109,11 +110,11 @@ func (u *upload) say(err error) error {
 	case errors.As(err, &known), errors.As(err, &mapped):
 		return err
 	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, fasthttp.ErrTimeout):
-		return newProblem(codeRequestTimeout, "Nothing came for too long, and nothing was loaded: send it again.")
+		return newProblem(codeRequestTimeout, "Nothing came for too long, and "+u.nothing+": send it again.")
 	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):
-		return &dp.Error{Code: dp.CodeInvalidInput, Message: "The body is not gzip, though Content-Encoding says so: nothing was loaded."}
+		return &dp.Error{Code: dp.CodeInvalidInput, Message: "The body is not gzip, though Content-Encoding says so: " + u.nothing + "."}
 	}
-	return &dp.Error{Code: dp.CodeInvalidInput, Message: "The upload was cut, and nothing was loaded: send it again.", Err: err}
+	return &dp.Error{Code: dp.CodeInvalidInput, Message: "The upload was cut, and " + u.nothing + ": send it again.", Err: err}
 }
 
 // inflated reads a compressed body, up to a limit of what comes out: a small body can hold a large one.
@@ -126,7 +127,7 @@ type inflated struct {
 func (i *inflated) Read(p []byte) (int, error) {
 	n, err := i.gzip.Read(p)
 	if i.left -= int64(n); i.left < 0 {
-		return 0, tooLarge(i.upload.max)
+		return 0, i.upload.tooLarge(i.upload.max)
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return n, i.upload.say(err)
@@ -134,8 +135,8 @@ func (i *inflated) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func tooLarge(limit int64) error {
-	return &dp.Error{Code: dp.CodeTooLarge, Message: fmt.Sprintf("The rows are larger than the %d bytes of one load: nothing was loaded. Send them in several loads of whole blocks.", limit)}
+func (u *upload) tooLarge(limit int64) error {
+	return &dp.Error{Code: dp.CodeTooLarge, Message: fmt.Sprintf("The body is larger than %d bytes: %s. Send it in several parts, rows in loads of whole blocks.", limit, u.nothing)}
 }
 
 // parseDigest finds the sha-256 in a Content-Digest field (RFC 9530, a dictionary of byte sequences).

@@ -96,4 +96,7 @@ func TestUnknownFormatsAreNotSent(t *testing.T) {
 	if _, err := c.Load(context.Background(), "d", Upload{Body: strings.NewReader("x"), Length: 1, Format: "xlsx"}); err == nil {
 		t.Error("no error")
 	}
+	if _, err := c.Erase(context.Background(), "d", Units{Body: strings.NewReader("x"), Length: 1, Format: "parquet"}, false); err == nil {
+		t.Error("no error")
+	}
 }

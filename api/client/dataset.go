@@ -78,7 +78,7 @@ func (c *Client) Load(ctx context.Context, dataset string, up Upload) (wire.Load
 	if err != nil {
 		return out, err
 	}
-	resp, err := c.send(ctx, k, up)
+	resp, err := c.send(ctx, k)
 	if err != nil {
 		return out, err
 	}

@@ -39,12 +39,12 @@ func (up Upload) call(dataset string) (call, error) {
 	return k, nil
 }
 
-// send sends an upload. Where its length is not known, the digest of what was sent follows as a trailer
+// send sends a body. Where its length is not known, the digest of what was sent follows as a trailer
 // (RFC 9530), because a chunked body that was cut can look complete.
-func (c *Client) send(ctx context.Context, k call, up Upload) (*http.Response, error) {
-	if up.Length < 0 {
+func (c *Client) send(ctx context.Context, k call) (*http.Response, error) {
+	if k.length < 0 {
 		k.trailer = http.Header{"Content-Digest": nil}
-		k.body = &digester{r: up.Body, hash: sha256.New(), trailer: k.trailer}
+		k.body = &digester{r: k.body, hash: sha256.New(), trailer: k.trailer}
 	}
 	return c.do(ctx, k)
 }
