@@ -73,7 +73,7 @@ type consumers struct{ *ledger.Ledger }
 // All lists the consumers.
 func (c consumers) All(ctx context.Context) ([]dp.Consumer, error) { return c.Consumers(ctx) }
 
-// rowsDesk is the store of rows, with the ledger's record of loads, as api.Rows.
+// rowsDesk is the store of rows, with the ledger's records of loads and erasures, as api.Rows.
 type rowsDesk struct {
 	rows   *columnar.Store
 	ledger *ledger.Ledger
@@ -108,6 +108,26 @@ func (d rowsDesk) Loads(ctx context.Context, dataset string, p api.Page) ([]dp.L
 	}
 	return pageOfLoads(all, p)
 }
+
+// Erase takes down who is to be erased.
+func (d rowsDesk) Erase(ctx context.Context, p dp.VersionedPolicy, s api.EraseSpec, body io.Reader, verify func() error) (dp.Erasure, error) {
+	spec := columnar.EraseSpec{By: s.By, Format: columnar.Lines}
+	if s.Format != api.Lines {
+		var err error
+		if spec.Format, err = load.ParseFormat(string(s.Format)); err != nil {
+			return dp.Erasure{}, err
+		}
+	}
+	return d.rows.Erase(ctx, p, spec, body, verify)
+}
+
+// Erasures lists the erasures of a dataset, the newest first.
+func (d rowsDesk) Erasures(ctx context.Context, dataset string, p api.Page) ([]dp.Erasure, string, error) {
+	return d.ledger.Erasures(ctx, dataset, p.Cursor, p.Limit)
+}
+
+// RunErasures has what waits to be erased leave the files now.
+func (d rowsDesk) RunErasures() { d.rows.EraseSoon() }
 
 // parseDay reads a date that may be absent.
 func parseDay(name, text string) (rows.Date, error) {

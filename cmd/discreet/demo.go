@@ -52,7 +52,7 @@ func (c *demoCommand) Run(ctx context.Context, t terminal, from surroundings) (e
 
 	// Only what goes wrong is logged: the demo's terminal is for its reader.
 	log := slog.New(slog.NewTextHandler(t.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	s, err := openService(ctx, storage{dir: dir, witness: witness{file: filepath.Clean(dir) + ".witness"}, disk: demoDisk()}, from, log)
+	s, err := openService(ctx, storage{dir: dir, witness: witness{file: filepath.Clean(dir) + ".witness"}, disk: demoDisk(), eraseAt: demoEraseAt}, from, log)
 	if err != nil {
 		return err
 	}
@@ -88,6 +88,9 @@ func (c *demoCommand) Run(ctx context.Context, t terminal, from surroundings) (e
 
 // demoDisk keeps less room than a server that is in earnest: a demo writes little.
 func demoDisk() disk.Options { return disk.Options{Keep: 256 << 20, Reserve: 64 << 20} }
+
+// demoEraseAt is when customers leave the demo's files each day who were erased, in UTC.
+const demoEraseAt = hour(3 * time.Hour)
 
 // bank sizes the bank to whole months, because a load covers whole blocks.
 func (c *demoCommand) bank() (*synth.Bank, rows.Date, error) {

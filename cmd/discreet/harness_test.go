@@ -55,13 +55,19 @@ func (h *harness) serve(noise mechanism.Noise) string {
 // start runs discreet serve until stop is called.
 func (h *harness) start(noise mechanism.Noise) (started string, stop func()) {
 	h.t.Helper()
+	return h.startAt(noise, time.Now)
+}
+
+// startAt is start by another clock, with more flags.
+func (h *harness) startAt(noise mechanism.Noise, clock func() time.Time, flags ...string) (started string, stop func()) {
+	h.t.Helper()
 	var stdout, stderr safeBuffer
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"serve", "--data", h.dir, "--listen", "127.0.0.1:0"},
+		ended <- run(ctx, append([]string{"serve", "--data", h.dir, "--listen", "127.0.0.1:0"}, flags...),
 			terminal{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, lookup: noEnvironment},
-			surroundings{noise: noise, clock: time.Now, state: func() (string, error) { return h.state, nil }})
+			surroundings{noise: noise, clock: clock, state: func() (string, error) { return h.state, nil }})
 	}()
 	address := regexp.MustCompile(`http://[0-9.:]+\n`)
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {

@@ -21,6 +21,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Serve datasets from a data directory."`
 	Dataset datasetGroup   `cmd:"" help:"Policies of datasets."`
 	Load    loadCommand    `cmd:"" help:"Load rows into a dataset."`
+	Erase   eraseCommand   `cmd:"" help:"Take customers out of a dataset, for good."`
 	Query   queryCommand   `cmd:"" help:"Ask a question, or price it with --plan."`
 	Release releaseGroup   `cmd:"" help:"Answers that you hold: free to read again."`
 	Budget  budgetGroup    `cmd:"" help:"What you may spend, what is left, what spent it, and what to do where the ledger refuses."`

@@ -21,6 +21,7 @@ type serveCommand struct {
 	KeepFree size   `help:"Room that loads leave free on the disk of --data; questions go on down to an eighth of it." default:"1GiB" placeholder:"SIZE"`
 	Cache    size   `help:"Memory for columns that were asked for, so that the next question need not read them." default:"512MiB" placeholder:"SIZE"`
 	Reserve  size   `help:"Room kept in --data for closing and starting again while the disk is full." default:"256MiB" placeholder:"SIZE"`
+	EraseAt  hour   `help:"When, in UTC, customers leave the files each day who were erased since (discreet erase); ${default} when absent." default:"03:00" placeholder:"HH:MM"`
 	TLSCert  string `help:"Certificate chain (PEM)." placeholder:"FILE"`
 	TLSKey   string `help:"Private key of the certificate (PEM)." placeholder:"FILE"`
 	Insecure bool   `help:"Listen beyond this machine without TLS, because something in front of it speaks TLS."`
@@ -49,7 +50,7 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 	if err != nil {
 		return err
 	}
-	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}, cache: int64(c.Cache)}, from, slog.New(slog.NewTextHandler(t.stderr, nil)))
+	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}, cache: int64(c.Cache), eraseAt: c.EraseAt}, from, slog.New(slog.NewTextHandler(t.stderr, nil)))
 	if err != nil {
 		return err
 	}

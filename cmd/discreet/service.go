@@ -40,6 +40,7 @@ type storage struct {
 	disk    disk.Options
 	witness witness
 	cache   int64 // bytes for columns; 0: as many as suit a small server
+	eraseAt hour  // when the day's erasures run
 }
 
 // witness is where the ledger's length is known, too: a file, or a directory in which it has the ledger's id as
@@ -111,7 +112,8 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 	}
 
 	sizes := columnar.DefaultOptions()
-	sizes.Room = s.disk.Rows().Room
+	sizes.Room, sizes.Log = s.disk.Rows().Room, log
+	sizes.EraseAt, sizes.Clock = time.Duration(in.eraseAt), func() time.Time { return from.clock().UTC() }
 	if in.cache > 0 {
 		sizes.CacheBytes = in.cache
 	}
