@@ -163,7 +163,6 @@ type erasureHead struct {
 	By    string    `json:"by"`
 	At    time.Time `json:"at"`
 	Units int64     `json:"units"`
-	Parts int       `json:"parts"`
 }
 
 // erasurePrefix is the key of an erasure's head, and begins those of its parts.
@@ -174,20 +173,21 @@ const mostInPart = maxValue / 8
 
 // keepErasure makes it durable, all of it or nothing.
 func (s *Store) keepErasure(e dp.Erasure, customers []uint64) error {
-	parts := slices.Collect(slices.Chunk(customers, mostInPart))
 	head := erasurePrefix(e.Dataset, e.ID)
 	err := s.db.Update(func(txn *badger.Txn) error {
-		for i, part := range parts {
+		i := uint32(0)
+		for part := range slices.Chunk(customers, mostInPart) {
 			var body []byte
 			for _, customer := range part {
 				body = binary.LittleEndian.AppendUint64(body, customer)
 			}
-			key := binary.BigEndian.AppendUint32(bytes.Clone(head), uint32(i))
+			key := binary.BigEndian.AppendUint32(bytes.Clone(head), i)
+			i++
 			if err := txn.Set(key, seal(key, body)); err != nil {
 				return err
 			}
 		}
-		return setJSON(txn, head, erasureHead{By: e.By, At: e.At, Units: e.Units, Parts: len(parts)})
+		return setJSON(txn, head, erasureHead{By: e.By, At: e.At, Units: e.Units})
 	})
 	if err != nil {
 		return err
@@ -195,7 +195,8 @@ func (s *Store) keepErasure(e dp.Erasure, customers []uint64) error {
 	return durable.SyncDir(s.dir)
 }
 
-// readErasures finds what no run has ended.
+// readErasures finds what no run has ended. Of one that a run was dropping when the process died, any part may be gone,
+// the head too; it then has no Units.
 func (s *Store) readErasures() (list []dp.Erasure, customers [][]uint64, err error) {
 	err = s.db.View(func(txn *badger.Txn) error {
 		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte("erase/")})
@@ -213,17 +214,20 @@ func (s *Store) readErasures() (list []dp.Erasure, customers [][]uint64, err err
 			if err != nil {
 				return err
 			}
-			if len(words[3]) == 0 {
+			dataset, id, last := string(words[1]), string(words[2]), len(list)-1
+			if last < 0 || list[last].Dataset != dataset || list[last].ID != id {
+				list, customers = append(list, dp.Erasure{ID: id, Dataset: dataset}), append(customers, nil)
+				last++
+			}
+			if len(words[3]) == 0 { // it comes before its parts
 				var h erasureHead
 				if json.Unmarshal(body, &h) != nil {
 					return errDamaged
 				}
-				list = append(list, dp.Erasure{ID: string(words[2]), Dataset: string(words[1]), By: h.By, At: h.At, Units: h.Units})
-				customers = append(customers, nil)
+				list[last].By, list[last].At, list[last].Units = h.By, h.At, h.Units
 				continue
 			}
-			last := len(list) - 1
-			if last < 0 || list[last].ID != string(words[2]) || len(body)%8 != 0 {
+			if len(body)%8 != 0 {
 				return errDamaged
 			}
 			for ; len(body) > 0; body = body[8:] {
@@ -283,22 +287,29 @@ func (s *Store) eraseDataset(ctx context.Context, dataset string, p *pace) error
 			shards[customer%uint64(s.shards)] = true
 		}
 	}
-	if err := s.eraseRows(ctx, dataset, shards, without, p); err != nil {
+	if err := s.eraseRows(ctx, dataset, shards, without, false, p); err != nil {
 		return err
 	}
-	release, err := s.admit(ctx, dataset) // no load of it uses a text meanwhile
+	release, err := s.admit(ctx, dataset) // no load of it adds rows or uses a text from here on
 	if err != nil {
 		return fmt.Errorf("waiting for its loads: %w", err)
 	}
 	defer release()
+	if err := s.eraseRows(ctx, dataset, shards, without, true, nil); err != nil {
+		return err
+	}
 	if err := s.eraseRest(ctx, dataset); err != nil {
 		return err
 	}
 	s.columns.Clear()
+	var prefixes [][]byte
 	for id := range pending {
-		if err := s.db.drop(erasurePrefix(dataset, id)); err != nil {
-			return err
-		}
+		prefixes = append(prefixes, erasurePrefix(dataset, id))
+	}
+	if err := s.db.drop(prefixes...); err != nil {
+		return err
+	}
+	for id := range pending {
 		s.erasures.end(dataset, id)
 	}
 	return nil
@@ -317,17 +328,21 @@ func (s *Store) recordedErasures(ctx context.Context, dataset string) (map[strin
 		if e.Dataset != dataset {
 			continue
 		}
+		pending[e.ID] = customers[i]
+		if e.Units == 0 { // a run dropped its head, after this
+			continue
+		}
 		// Where the process died before it could: what is kept is going to be done, and so has to be recorded.
 		if err := s.catalog.RecordErasure(ctx, e); err != nil {
 			return nil, fmt.Errorf("recording an erasure: %w", err)
 		}
-		pending[e.ID] = customers[i]
 	}
 	return pending, nil
 }
 
-// eraseRows writes every block's rows anew in the shards that the customers are in, without them.
-func (s *Store) eraseRows(ctx context.Context, dataset string, shards []bool, without map[uint64]struct{}, p *pace) error {
+// eraseRows writes every block's rows anew in the shards that the customers are in, without them; again: where a load
+// was committed since that was done.
+func (s *Store) eraseRows(ctx context.Context, dataset string, shards []bool, without map[uint64]struct{}, again bool, p *pace) error {
 	blocks, err := s.blocksWithRows()
 	if err != nil {
 		return err
@@ -344,6 +359,13 @@ func (s *Store) eraseRows(ctx context.Context, dataset string, shards []bool, wi
 			if !shards[at.shard] {
 				continue
 			}
+			if again {
+				if done, err := s.allMerged(at, loads); err != nil {
+					return fmt.Errorf("block %s: %w", at.block, err)
+				} else if done {
+					continue
+				}
+			}
 			if err := s.mergeShard(ctx, at, loads, without, p); err != nil {
 				return fmt.Errorf("block %s: %w", at.block, err)
 			}
@@ -356,6 +378,17 @@ func (s *Store) eraseRows(ctx context.Context, dataset string, shards []bool, wi
 		}
 	}
 	return s.tidy(ctx)
+}
+
+// allMerged tells whether no load has segments of its own there.
+func (s *Store) allMerged(at shardOf, loads []uint64) (bool, error) {
+	txn := s.db.NewTransaction(false)
+	defer txn.Discard()
+	m, err := readMerged(&reader{txn: txn}, at)
+	if err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(loads, func(load uint64) bool { return !slices.Contains(m.Loads, load) }), nil
 }
 
 // eraseRest removes what loads left that failed, and texts that nobody uses. No load of the dataset is under way.
@@ -414,30 +447,37 @@ func (s *Store) EraseSoon() {
 }
 
 // eraseInBackground runs the erasures of a day at its hour, or later where the process was down then, and at once
-// when it is asked to.
+// when it is asked to. What failed is tried again.
 func (s *Store) eraseInBackground(ctx context.Context) {
 	p := &pace{bytes: s.options.MergeBytes, busy: s.db.scans.any}
-	ticker := time.NewTicker(time.Minute)
-	defer ticker.Stop()
 	now := false
+	unrecorded := true // a process may have died, or the catalog refused, between the end of a run and the record of it
 	for {
 		datasets, slowly := s.erasures.all(), (*pace)(nil)
 		if !now {
 			datasets, slowly = s.dueErasures(), p
 		}
-		if len(datasets) > 0 || now {
-			if err := s.runErasures(ctx, datasets, slowly); err != nil && ctx.Err() == nil {
-				s.options.Log.Warn("rows: erasing failed, and is tried again", "error", err)
+		pause := time.Minute
+		if now || unrecorded || len(datasets) > 0 {
+			err := s.runErasures(ctx, datasets, slowly)
+			var refused *dp.Error
+			if err != nil && ctx.Err() == nil && !errors.As(err, &refused) { // a refusal is told by who refuses
+				s.options.Log.Warn("rows: erasing failed, and is tried again later", "error", err)
+			}
+			if now, unrecorded = now && err != nil, err != nil; err != nil {
+				pause = max(s.options.EraseRetry, time.Millisecond)
 			}
 		}
-		now = false
+		timer := time.NewTimer(pause)
 		select {
-		case <-ticker.C:
+		case <-timer.C:
 		case <-s.eraseNow:
 			now = true
 		case <-ctx.Done():
+			timer.Stop()
 			return
 		}
+		timer.Stop()
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"strings"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -36,6 +38,7 @@ func (s *Store) pruneDictionaries(ctx context.Context, dataset string) error {
 	if err != nil {
 		return fmt.Errorf("listing the dictionaries of dataset %s: %w", dataset, err)
 	}
+	s.dictionaries.forgetAll(dataset)
 	for _, dimension := range dimensions {
 		if err := s.room(); err != nil {
 			return err
@@ -149,6 +152,14 @@ func (d *dictionaries) each(prefix []byte, visit func(dataset, dimension string,
 		}
 		return nil
 	})
+}
+
+// forgetAll has the dictionaries of a dataset read again: in memory are texts that only a load had which failed, and
+// the next load would write them. No load of the dataset may be under way.
+func (d *dictionaries) forgetAll(dataset string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.DeleteFunc(d.of, func(name string, _ *dictionary) bool { return strings.HasPrefix(name, "dict/"+dataset+"/") })
 }
 
 // prune writes an edition without the texts that are not used, has it count, and drops the one before.

@@ -113,6 +113,8 @@ type Options struct {
 	// EraseAt is how long after midnight the day's erasures run, in minutes, by the wall clock that Clock shows. Negative:
 	// they run when somebody asks.
 	EraseAt time.Duration
+	// EraseRetry is after how long a run that failed is tried again. It begins anew: it is no shorter than a run takes.
+	EraseRetry time.Duration
 	// Clock says when an erasure was asked for, and when one is due. Nil: time.Now.
 	Clock func() time.Time
 
@@ -137,7 +139,7 @@ func DefaultOptions() Options {
 		BufferRows: 1 << 18, SegmentRows: 1 << 16, DictionaryBytes: 64 << 20,
 		Limits:    load.DefaultLimits(),
 		MergeRuns: 8, MergeLoads: 4, MergeEvery: 10 * time.Minute, MergeBytes: 64 << 20,
-		EraseUnits: 500_000, PendingUnits: 2_000_000, EraseAt: 3 * time.Hour,
+		EraseUnits: 500_000, PendingUnits: 2_000_000, EraseAt: 3 * time.Hour, EraseRetry: 10 * time.Minute,
 		CacheBytes: 512 << 20, GroupBytes: 128 << 20,
 		MemTable: 64 << 20, BlockCache: 8 << 20, IndexCache: 32 << 20,
 	}
