@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,29 +20,29 @@ import (
 	"github.com/discreet-analytics/discreet/store/secrets"
 )
 
-// filesWith gives the files of a data directory that hold some bytes, in the order of their names.
-func filesWith(t *testing.T, dir string, text []byte) (names []string) {
+// filesWith gives the files of a data directory that hold some bytes, by them.
+func filesWith(t *testing.T, dir string, texts ...[]byte) map[string][]string {
 	t.Helper()
+	found := map[string][]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			var content []byte
+			content, err = os.ReadFile(path)
+			for _, text := range texts {
+				if bytes.Contains(content, text) {
+					found[string(text)] = append(found[string(text)], path)
+				}
+			}
+		}
 		if os.IsNotExist(err) { // the server removes files meanwhile
 			return nil
-		}
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		content, err := os.ReadFile(path)
-		if os.IsNotExist(err) {
-			return nil
-		}
-		if bytes.Contains(content, text) {
-			names = append(names, path)
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return names
+	return found
 }
 
 // pseudonym gives the bytes by which the rows of a data directory name a customer.
@@ -75,7 +76,7 @@ func (h *harness) count(team string) float64 {
 // them, and no file of the data directory holds a byte of them, whether the server runs, has ended or started again.
 func TestErasedCustomerLeavesAnswersAndEveryFile(t *testing.T) {
 	h := &harness{t: t, dir: filepath.Join(t.TempDir(), "data"), state: filepath.Join(t.TempDir(), "state")}
-	started, stop := h.start(exact{})
+	started, stop := h.startAt(exact{}, time.Now, "--reserve", "16MiB") // which is searched as well
 	t.Cleanup(func() { stop() })
 	h.officer = keyIn(started)
 	h.apply(shopPolicy)
@@ -88,17 +89,22 @@ func TestErasedCustomerLeavesAnswersAndEveryFile(t *testing.T) {
 	of := func(customer string) [][]byte {
 		return [][]byte{h.pseudonym(customer), []byte("own-city-of-" + customer)}
 	}
-	check := func(when, customer string, gone bool) {
+	check := func(when string, gone ...string) {
 		t.Helper()
-		for _, text := range of(customer) {
-			if files := filesWith(t, h.dir, text); (len(files) == 0) != gone {
-				t.Errorf("%s: %q of %s is in %v", when, text, customer, files)
+		var all [][]byte
+		for _, c := range everybody {
+			all = append(all, of(c)...)
+		}
+		found := filesWith(t, h.dir, all...)
+		for _, c := range everybody {
+			for _, text := range of(c) {
+				if files := found[string(text)]; (len(files) == 0) != slices.Contains(gone, c) {
+					t.Errorf("%s: %q of %s is in %v", when, text, c, files)
+				}
 			}
 		}
 	}
-	for _, c := range everybody {
-		check("before", c, false)
-	}
+	check("before")
 	if got := h.count(team); got != 5 {
 		t.Errorf("%v customers, want 5", got)
 	}
@@ -108,24 +114,21 @@ func TestErasedCustomerLeavesAnswersAndEveryFile(t *testing.T) {
 	if got := h.count(team); got != 4 || asked.Ended != nil {
 		t.Errorf("%v customers once ann is to be erased, want 4; the erasure is %+v", got, asked)
 	}
-	check("before the run", "ann", false)
+	check("before the run")
 	printed := h.must(custodian, "erase", "--now", "--wait")
 	if !strings.Contains(printed, asked.ID) {
 		t.Errorf("printed %s", printed)
 	}
-	check("after the run", "ann", true)
+	check("after the run", "ann")
 
 	// In one go, by standard input and by file.
 	r := h.runWith(custodian, "bob\n", "erase", "shop", "--file", "-", "--now", "--wait")
 	if r.code != exitDone || !strings.Contains(r.stdout, "no file holds") {
 		t.Errorf("exit %d: %s%s", r.code, r.stdout, r.stderr)
 	}
-	check("after the run", "bob", true)
+	check("after the second run", "ann", "bob")
 	h.must(custodian, "erase", "shop", "--file", h.file("units.csv", "name,customer\nx,cid\ny,nobody\n"), "--now", "--wait")
-	check("after the run", "cid", true)
-	for _, c := range []string{"dee", "eve"} {
-		check("after the run", c, false)
-	}
+	check("after the third run", "ann", "bob", "cid")
 	if got := h.count(team); got != 2 {
 		t.Errorf("%v customers, want 2", got)
 	}
@@ -145,17 +148,13 @@ func TestErasedCustomerLeavesAnswersAndEveryFile(t *testing.T) {
 	}
 
 	stop()
-	for _, c := range everybody {
-		check("after the server ended", c, c < "d")
-	}
+	check("after the server ended", "ann", "bob", "cid")
 	report, err := verify.Ledger(t.Context(), filepath.Join(h.dir, "ledger"), verify.Options{})
 	if err != nil || report.Finding != nil {
 		t.Errorf("the ledger does not verify: %v, %v", report.Finding, err)
 	}
-	_, stop = h.start(exact{})
-	for _, c := range everybody {
-		check("after another start", c, c < "d")
-	}
+	_, stop = h.startAt(exact{}, time.Now, "--reserve", "16MiB")
+	check("after another start", "ann", "bob", "cid")
 	if got := h.count(team); got != 2 {
 		t.Errorf("%v customers after another start, want 2", got)
 	}
@@ -259,7 +258,78 @@ func TestDaysErasuresRunByThemselves(t *testing.T) {
 			t.Fatal("it does not run")
 		}
 	}
-	if files := filesWith(t, h.dir, h.pseudonym("ann")); len(files) > 0 || len(filesWith(t, h.dir, h.pseudonym("bob"))) == 0 {
-		t.Errorf("ann is in %v", files)
+	ann, bob := h.pseudonym("ann"), h.pseudonym("bob")
+	if found := filesWith(t, h.dir, ann, bob); len(found[string(ann)]) > 0 || len(found[string(bob)]) == 0 {
+		t.Errorf("ann is in %v", found[string(ann)])
 	}
+}
+
+// TestKilledServerErasesAllTheSame kills the server again and again while it erases and takes loads in: everybody else's
+// rows are those of the acknowledged loads, and who was erased is in no answer, and in the end in no file. The long form
+// is that of TestKilledServerHasTheRowsOfAcknowledgedLoads.
+func TestKilledServerErasesAllTheSame(t *testing.T) {
+	kills, seed := setting(t, "DISCREET_KILLS", short(4)), setting(t, "DISCREET_SEED", 1)
+	moments := rand.New(rand.NewPCG(uint64(seed), 4))
+	p := newProcess(t, t.TempDir(), "--reserve", "16MiB") // which is searched as well
+	p.openShop()
+	d := &deliverer{process: p, seed: uint64(seed), custodian: p.hireCustodian(), erased: map[string]bool{}}
+	h := &harness{t: t, dir: p.data(), url: "http://" + p.address}
+	inRun := 0
+	for range kills {
+		stop := d.keepLoading()
+		for before, deadline := d.acknowledged.Load(), time.Now().Add(hang); d.acknowledged.Load() < before+3; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("nothing is loaded any more: %s", p.lastWords())
+			}
+		}
+		for range 2 {
+			who := onlyIn(1 + moments.Int64N(d.acknowledged.Load()))
+			h.must(d.custodian, "erase", "shop", who, "--now")
+			d.erased[who] = true
+		}
+		time.Sleep(time.Duration(moments.IntN(1000)) * time.Millisecond)
+		if !p.running() {
+			t.Fatalf("the server ended by itself: %s", p.lastWords())
+		}
+		p.kill()
+		stop()
+		d.checkRows()
+		if err := p.start(); err != nil {
+			t.Fatal(err)
+		}
+		var list wire.ErasureList
+		h.mustJSON(&list, d.custodian, "erase", "shop", "--list")
+		if list.Items[0].Ended == nil {
+			inRun++
+		}
+	}
+	h.must(d.custodian, "erase", "--now", "--wait")
+	check := func() {
+		t.Helper()
+		whose := map[string]string{}
+		others := 0
+		for n := range d.acknowledged.Load() {
+			if who := onlyIn(n + 1); d.erased[who] || others < 5 {
+				whose[string(h.pseudonym(who))], whose["own-city-of-"+who] = who, who
+				others += count(!d.erased[who])
+			}
+		}
+		var texts [][]byte
+		for text := range whose {
+			texts = append(texts, []byte(text))
+		}
+		found := filesWith(t, p.data(), texts...)
+		for text, who := range whose {
+			if (len(found[text]) == 0) != d.erased[who] {
+				t.Errorf("%q of %s is in %v", text, who, found[text])
+			}
+		}
+	}
+	check()
+	if err := p.stop(); err != nil {
+		t.Fatalf("stopping the server: %v: %s", err, p.lastWords())
+	}
+	check()
+	d.checkRows()
+	t.Logf("%d loads, %d erased; %d kills came before the end of a run", d.acknowledged.Load(), len(d.erased), inRun)
 }

@@ -78,6 +78,7 @@ type deliverer struct {
 	custodian    string
 	acknowledged atomic.Int64         // load-1 to load-n
 	rows         map[int64][]rows.Row // of loads, as far as they were read
+	erased       map[string]bool      // customers; no later load has them
 }
 
 // keepLoading loads until stop is called.
@@ -115,6 +116,9 @@ func (d *deliverer) keepLoading() (stop func()) {
 
 func loadName(n int64) string { return fmt.Sprint("load-", n) }
 
+// onlyIn is a customer whom one load has and no other.
+func onlyIn(n int64) string { return fmt.Sprintf("only-in-%d.", n) }
+
 // file gives the rows of a load, always the same.
 func (d *deliverer) file(n int64) string {
 	random := rand.New(rand.NewPCG(d.seed, uint64(n)))
@@ -128,6 +132,7 @@ func (d *deliverer) file(n int64) string {
 		fmt.Fprintf(&text, "u%d,2026-%02d-%02d,%s,city%d,%d.%02d\n", random.IntN(3000), 1+random.IntN(2), 1+random.IntN(28),
 			[]string{"grocery", "travel", "pets"}[random.IntN(3)], random.IntN(20), random.IntN(100), random.IntN(100))
 	}
+	fmt.Fprintf(&text, "%[1]s,2026-01-01,grocery,own-city-of-%[1]s,1\n%[1]s,2026-02-01,pets,own-city-of-%[1]s,2\n", onlyIn(n))
 	return text.String()
 }
 
@@ -180,6 +185,10 @@ func (d *deliverer) checkRows() {
 	if d.rows == nil {
 		d.rows = map[int64][]rows.Row{}
 	}
+	gone := map[uint64]bool{}
+	for customer := range d.erased {
+		gone[keys.Pseudonym(customer)] = true
+	}
 	for _, block := range []string{"2026-01", "2026-02"} {
 		now, err := l.Versions(ctx, "shop", []string{block})
 		if err != nil {
@@ -202,6 +211,7 @@ func (d *deliverer) checkRows() {
 				}
 				all = append(all, d.rows[n]...)
 			}
+			all = slices.DeleteFunc(all, func(r rows.Row) bool { return gone[r.Customer] })
 			q := everything(policy, block)
 			want, err := bounding.Reference(q, keys.Salt("shop"), all)
 			if err != nil {
