@@ -82,7 +82,7 @@ func TestReadmeRunsAgainstTheDemo(t *testing.T) {
 		t.Errorf("the printed curl answers\n%s", answer)
 	}
 	answers := shell(t, exports+readmeCommands(t))
-	for _, part := range []string{"merchant_category", "± 60", "would cost", "allotment", `"active_users"`, "purposes", "contactless", "rel_", "pricing", "dk_", "(cap)"} {
+	for _, part := range []string{"merchant_category", "± 60", "would cost", "allotment", `"active_users"`, "purposes", "contactless", "rel_", "pricing", "dk_", "(cap)", "no file holds", "era_"} {
 		if !strings.Contains(answers, part) {
 			t.Errorf("the README's commands print no %q:\n%s", part, answers)
 		}
