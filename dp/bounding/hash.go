@@ -12,91 +12,69 @@ import (
 // keys, rows by their own (rows.AppendKey, rows.AppendRow). What has the smaller hash is kept; of equal hashes,
 // what has the smaller bytes.
 //
-// It is SipHash-2-4 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012) with a zero key over
-// four netstrings: salt, customer as decimal text, block, bytes. Every engine computes the same
-// (store/FORMAT.md has vectors). The guarantee holds for any salt, known or not, because what is kept of one
-// customer's block depends on nothing but that block's own rows.
+// It is SipHash-2-4 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012) with a zero key, of the
+// netstring of the bytes and the hash of the (customer, block), which is SipHash-2-4 of the netstrings of salt and
+// block and the customer; numbers are 8 bytes, little-endian. Every engine computes the same (store/FORMAT.md has
+// vectors). The guarantee holds for any salt, known or not, because what is kept of one customer's block depends on
+// nothing but that block's own rows.
 func Hash(salt []byte, customer uint64, block string, canonical []byte) uint64 {
-	h := NewHasher(salt)
-	h.Begin(customer, block)
-	return h.Hash(canonical)
+	units, key := HashUnits(salt, block), HashKey(canonical)
+	return key.Of(units.Of(customer))
 }
 
-// Hasher is Hash for many customers, blocks and bytes under one salt. It goes over what they share once.
-type Hasher struct {
-	salt, begun state  // after the salt, and after customer and block too
-	rest        []byte // what the states have not taken, less than a word, and then what is to be hashed
-	saltRest    int    // bytes of it that belong to the salt
-	begunRest   int
-	saltTail    [8]byte
+// Prefix is a text to whose hash only a number is missing. An engine prepares it once for many customers.
+type Prefix struct {
+	v0, v1, v2, v3 uint64 // the state after the text's whole words
+	tail           uint64 // the bytes that follow them
+	shift          uint8  // bits of these
+	length         uint8  // of text and number, in bytes, modulo 256
 }
 
-// NewHasher prepares a hasher.
-func NewHasher(salt []byte) Hasher {
-	h := Hasher{salt: newState()}
-	h.rest = appendNetstring(nil, salt)
-	h.rest = h.salt.take(h.rest)
-	h.saltRest = copy(h.saltTail[:], h.rest)
-	return h
+// HashUnits gives the hashes of the (customer, block)s of a block: of each customer.
+func HashUnits(salt []byte, block string) Prefix {
+	return newPrefix(appendNetstring(appendNetstring(nil, salt), block))
 }
 
-// Begin sets the (customer, block) of what is hashed next.
-func (h *Hasher) Begin(customer uint64, block string) {
-	var scratch [20]byte
-	h.rest = append(h.rest[:0], h.saltTail[:h.saltRest]...)
-	h.rest = appendNetstring(h.rest, strconv.AppendUint(scratch[:0], customer, 10))
-	h.rest = appendNetstring(h.rest, block)
-	h.begun = h.salt
-	left := h.begun.take(h.rest)
-	h.begunRest = copy(h.rest, left)
-}
+// HashKey gives the hashes of canonical bytes: of each hash of a (customer, block).
+func HashKey(canonical []byte) Prefix { return newPrefix(appendNetstring(nil, canonical)) }
 
-// Hash hashes canonical bytes.
-func (h *Hasher) Hash(canonical []byte) uint64 {
-	h.rest = appendNetstring(h.rest[:h.begunRest], canonical)
-	s := h.begun
-	return s.end(s.take(h.rest))
-}
-
-// state is SipHash's, and how many bytes it took.
-type state struct {
-	v0, v1, v2, v3 uint64
-	taken          int
-}
-
-func newState() state {
-	return state{v0: 0x736f6d6570736575, v1: 0x646f72616e646f6d, v2: 0x6c7967656e657261, v3: 0x7465646279746573}
-}
-
-// take goes over whole words and gives what is left.
-func (s *state) take(text []byte) (left []byte) {
-	v0, v1, v2, v3 := s.v0, s.v1, s.v2, s.v3
+func newPrefix(text []byte) Prefix {
+	p := Prefix{
+		v0: 0x736f6d6570736575, v1: 0x646f72616e646f6d, v2: 0x6c7967656e657261, v3: 0x7465646279746573,
+		length: uint8(len(text) + 8),
+	}
 	for ; len(text) >= 8; text = text[8:] {
 		word := binary.LittleEndian.Uint64(text)
-		v3 ^= word
-		v0, v1, v2, v3 = round(v0, v1, v2, v3)
-		v0, v1, v2, v3 = round(v0, v1, v2, v3)
-		v0 ^= word
-		s.taken += 8
+		p.v3 ^= word
+		p.v0, p.v1, p.v2, p.v3 = round(p.v0, p.v1, p.v2, p.v3)
+		p.v0, p.v1, p.v2, p.v3 = round(p.v0, p.v1, p.v2, p.v3)
+		p.v0 ^= word
 	}
-	s.v0, s.v1, s.v2, s.v3 = v0, v1, v2, v3
-	return text
+	for i, b := range text {
+		p.tail |= uint64(b) << (8 * i)
+	}
+	p.shift = uint8(8 * len(text))
+	return p
 }
 
-// end gives the hash, with what is left of the text.
-func (s *state) end(left []byte) uint64 {
-	word := uint64(s.taken+len(left)) << 56
-	for i, b := range left {
-		word |= uint64(b) << (8 * i)
-	}
-	v0, v1, v2, v3 := s.v0, s.v1, s.v2, s.v3^word
+// Of gives the hash of the text and a number. It is written out because nothing in a scan is computed more often.
+func (p *Prefix) Of(number uint64) uint64 {
+	v0, v1, v2, v3 := p.v0, p.v1, p.v2, p.v3
+	word := p.tail | number<<p.shift
+	v3 ^= word
+	v0, v1, v2, v3 = round(v0, v1, v2, v3)
+	v0, v1, v2, v3 = round(v0, v1, v2, v3)
+	v0 ^= word
+	word = number>>(64-p.shift) | uint64(p.length)<<56
+	v3 ^= word
 	v0, v1, v2, v3 = round(v0, v1, v2, v3)
 	v0, v1, v2, v3 = round(v0, v1, v2, v3)
 	v0 ^= word
 	v2 ^= 0xff
-	for range 4 {
-		v0, v1, v2, v3 = round(v0, v1, v2, v3)
-	}
+	v0, v1, v2, v3 = round(v0, v1, v2, v3)
+	v0, v1, v2, v3 = round(v0, v1, v2, v3)
+	v0, v1, v2, v3 = round(v0, v1, v2, v3)
+	v0, v1, v2, v3 = round(v0, v1, v2, v3)
 	return v0 ^ v1 ^ v2 ^ v3
 }
 

@@ -1,8 +1,8 @@
 package bounding
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
-	"strconv"
 	"testing"
 
 	"github.com/dchest/siphash"
@@ -19,16 +19,19 @@ func TestHashIsSipHashOfTheWholeText(t *testing.T) {
 		return b
 	}
 	for range 300 {
-		salt := text(40)
-		h := NewHasher(salt)
+		salt, block := text(300), string(text(12))
+		units := HashUnits(salt, block)
 		for range 4 {
-			customer, block := random.Uint64()>>random.IntN(64), string(text(12))
-			h.Begin(customer, block)
+			customer := random.Uint64() >> random.IntN(64)
+			unit := siphash.Hash(0, 0, binary.LittleEndian.AppendUint64(appendNetstring(appendNetstring(nil, salt), block), customer))
+			if got := units.Of(customer); got != unit {
+				t.Fatalf("%x %q %d: got %x, want %x", salt, block, customer, got, unit)
+			}
 			for range 4 {
 				canonical := text(40)
-				whole := appendNetstring(appendNetstring(appendNetstring(appendNetstring(nil, salt), strconv.FormatUint(customer, 10)), block), canonical)
-				if got, want := h.Hash(canonical), siphash.Hash(0, 0, whole); got != want {
-					t.Fatalf("%x %d %q %x: got %x, want %x", salt, customer, block, canonical, got, want)
+				want := siphash.Hash(0, 0, binary.LittleEndian.AppendUint64(appendNetstring(nil, canonical), unit))
+				if got := Hash(salt, customer, block, canonical); got != want {
+					t.Fatalf("%x %q %d %x: got %x, want %x", salt, block, customer, canonical, got, want)
 				}
 			}
 		}

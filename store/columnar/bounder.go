@@ -17,14 +17,15 @@ type bounder struct {
 	question    *question
 	partitions  int64 // L0
 	most        int64 // Linf
-	apart       bool  // customers are told apart across blocks: each is walked with all of its blocks
 	measured    bool
 	valued      []int // the columns that read a measure
-	short       *short
+	quick       *quick
 
-	totals *totals
-	bytes  int    // that totals may take
-	spill  *spill // what did not fit; nil: all did
+	totals  *totals
+	kept    kept   // of the customers that a stream is at
+	counted uint64 // customers that were counted across blocks
+	bytes   int    // that totals may take
+	spill   *spill // what did not fit; nil: all did
 
 	// Of the (customer, block) at hand. Groups are partitions; there are as many as rows at most, and no more than
 	// a multiple of L0 (see prune).
@@ -34,14 +35,14 @@ type bounder struct {
 	counts   []int64          // rows of each group
 	sums     []bounding.Total // by group and column
 	present  []bool           // by group and column: there was a value
-	kept     [][]place        // by group: its rows, where it matters which of them are kept
+	places   [][]place        // by group: its rows, where it matters which of them are kept
 	index    index            // of groups, once there are many
-	hasher   bounding.Hasher
-	hashed   bool // the hasher is that of this (customer, block)
-	barred   bool // what does not come before the bar is dropped
+	unit     uint64           // hash of the (customer, block)
+	hashed   bool             // it is known
+	barred   bool             // what does not come before the bar is dropped
 	bar      groupRank
-	ranks    []groupRank // scratch
-	key      []byte      // scratch
+	ranks    []groupRank       // scratch
+	keys     []bounding.Prefix // by number, as far as they were needed; nil: partitions are too many
 }
 
 // place is where a row is.
@@ -64,17 +65,22 @@ type rowRank struct {
 	at    int
 }
 
+// mostKeys is of up to how many partitions a worker keeps the hashes of their keys.
+const mostKeys = 1 << 18
+
 func newBounder(a *aggregation, bytes int) *bounder {
 	q := a.question
-	b := &bounder{aggregation: a, question: q, bytes: bytes, measured: q.evaluator.Measured(), totals: newTotals(q), hasher: bounding.NewHasher(a.salt)}
+	b := &bounder{aggregation: a, question: q, bytes: bytes, measured: q.evaluator.Measured(), totals: newTotals(q, bytes)}
 	b.partitions, b.most = q.evaluator.Bound()
 	for i, c := range q.columns {
-		b.apart = b.apart || c.Count == plan.CountCustomers && len(a.blocks) > 1
 		if c.Count != plan.CountCustomers && c.Count != plan.CountRows {
 			b.valued = append(b.valued, i)
 		}
 	}
-	b.short = newShort(b)
+	if q.size <= mostKeys {
+		b.keys = make([]bounding.Prefix, q.size)
+	}
+	b.quick = newQuick(b)
 	return b
 }
 
@@ -104,14 +110,19 @@ func (b *bounder) close() error {
 
 // begin starts with a (customer, block).
 func (b *bounder) begin(customer uint64, block int) {
-	b.customer, b.block = customer, block
-	b.hashed, b.barred = false, false
+	b.at(customer, block)
+	b.barred = false
 	b.reset()
+}
+
+// at says whose partitions and rows are ranked next.
+func (b *bounder) at(customer uint64, block int) {
+	b.customer, b.block, b.hashed = customer, block, false
 }
 
 func (b *bounder) reset() {
 	b.numbers, b.counts = b.numbers[:0], b.counts[:0]
-	b.sums, b.present, b.kept = b.sums[:0], b.present[:0], b.kept[:0]
+	b.sums, b.present, b.places = b.sums[:0], b.present[:0], b.places[:0]
 	b.index.reset()
 }
 
@@ -178,11 +189,11 @@ func (b *bounder) group(number int64) int {
 		b.sums, b.present = append(b.sums, bounding.Total{}), append(b.present, false)
 	}
 	if b.measured {
-		if len(b.kept) < cap(b.kept) {
-			b.kept = b.kept[:g+1]
-			b.kept[g] = b.kept[g][:0]
+		if len(b.places) < cap(b.places) {
+			b.places = b.places[:g+1]
+			b.places[g] = b.places[g][:0]
 		} else {
-			b.kept = append(b.kept, nil)
+			b.places = append(b.places, nil)
 		}
 	}
 	if g == fewGroups {
@@ -195,18 +206,24 @@ func (b *bounder) group(number int64) int {
 	return g
 }
 
-// hash ranks canonical bytes of the (customer, block).
-func (b *bounder) hash(canonical []byte) uint64 {
+// unitHash gives the hash of the (customer, block).
+func (b *bounder) unitHash() uint64 {
 	if !b.hashed {
-		b.hasher.Begin(b.customer, b.aggregation.blocks[b.block].name)
-		b.hashed = true
+		b.unit, b.hashed = b.aggregation.blocks[b.block].units.Of(b.customer), true
 	}
-	return b.hasher.Hash(canonical)
+	return b.unit
 }
 
 func (b *bounder) rankOf(number int64) groupRank {
-	b.key = b.question.appendKey(b.key[:0], number)
-	return groupRank{hash: b.hash(b.key), number: number}
+	if b.keys == nil {
+		key := bounding.HashKey(b.question.appendKey(nil, number))
+		return groupRank{hash: key.Of(b.unitHash()), number: number}
+	}
+	key := &b.keys[number]
+	if *key == (bounding.Prefix{}) {
+		*key = bounding.HashKey(b.question.appendKey(nil, number))
+	}
+	return groupRank{hash: key.Of(b.unitHash()), number: number}
 }
 
 // compare orders groups by hash, and those that share one by the bytes of their keys.
@@ -217,54 +234,50 @@ func (b *bounder) compare(x, y groupRank) int {
 	return bytes.Compare(b.question.appendKey(nil, x.number), b.question.appendKey(nil, y.number))
 }
 
-// chosen gives the groups that bounding keeps of those at hand, which are more, and the first that it does not.
+// chosen gives the partitions that bounding keeps of those at hand, which are more, and the first that it does not.
 // They are valid until the next call.
-func (b *bounder) chosen() (groups []groupRank, bar groupRank) {
+func (b *bounder) chosen(numbers []int64) (groups []groupRank, bar groupRank) {
 	ranks := b.ranks[:0]
-	few := b.partitions < 16
-	for g, number := range b.numbers {
+	for g, number := range numbers { // apart from the sorting, so that hashes are computed side by side
 		r := b.rankOf(number)
 		r.at = g
-		if !few {
-			ranks = append(ranks, r)
-			continue
-		}
-		// Few are kept sorted as they come.
-		if int64(len(ranks)) <= b.partitions {
-			ranks = append(ranks, r)
-		} else if b.compare(r, ranks[b.partitions]) >= 0 {
-			continue
-		}
-		at := len(ranks) - 1
-		for ; at > 0 && b.compare(r, ranks[at-1]) < 0; at-- {
-			ranks[at] = ranks[at-1]
-		}
-		ranks[at] = r
-	}
-	if !few {
-		slices.SortFunc(ranks, b.compare)
+		ranks = append(ranks, r)
 	}
 	b.ranks = ranks
+	if len(ranks) > mostInserted {
+		slices.SortFunc(ranks, b.compare)
+	} else {
+		for i := 1; i < len(ranks); i++ {
+			r, at := ranks[i], i
+			for ; at > 0 && (r.hash < ranks[at-1].hash || r.hash == ranks[at-1].hash && b.compare(r, ranks[at-1]) < 0); at-- {
+				ranks[at] = ranks[at-1]
+			}
+			ranks[at] = r
+		}
+	}
 	return ranks[:b.partitions], ranks[b.partitions]
 }
 
+// mostInserted is up to how many groups are sorted by insertion.
+const mostInserted = 16
+
 // prune drops the groups that bounding will not keep, whatever follows: at least L0 others come before them.
 func (b *bounder) prune() {
-	kept, bar := b.chosen()
+	kept, bar := b.chosen(b.numbers)
 	b.bar, b.barred = bar, true
 	width := len(b.question.columns)
 	old := bounder{
 		numbers: slices.Clone(b.numbers), counts: slices.Clone(b.counts),
-		sums: slices.Clone(b.sums), present: slices.Clone(b.present), kept: slices.Clone(b.kept),
+		sums: slices.Clone(b.sums), present: slices.Clone(b.present), places: slices.Clone(b.places),
 	}
 	b.reset()
-	clear(b.kept[:cap(b.kept)]) // the lists of rows move: no later group may have the memory of one that moved
+	clear(b.places[:cap(b.places)]) // the lists of rows move: no later group may have the memory of one that moved
 	for _, r := range kept {
 		b.numbers, b.counts = append(b.numbers, old.numbers[r.at]), append(b.counts, old.counts[r.at])
 		b.sums = append(b.sums, old.sums[r.at*width:(r.at+1)*width]...)
 		b.present = append(b.present, old.present[r.at*width:(r.at+1)*width]...)
 		if b.measured {
-			b.kept = append(b.kept, old.kept[r.at])
+			b.places = append(b.places, old.places[r.at])
 		}
 	}
 	if len(b.numbers) > fewGroups {
@@ -280,11 +293,14 @@ func (b *bounder) end() {
 		for g := range b.numbers {
 			b.addGroup(g)
 		}
-		return
+	} else {
+		kept, _ := b.chosen(b.numbers)
+		for _, r := range kept {
+			b.addGroup(r.at)
+		}
 	}
-	kept, _ := b.chosen()
-	for _, r := range kept {
-		b.addGroup(r.at)
+	if b.aggregation.apart {
+		b.kept.close(b.customer)
 	}
 }
 
@@ -293,12 +309,14 @@ func (b *bounder) addGroup(g int) {
 	if b.measured && b.counts[g] > b.most {
 		b.recount(g)
 	}
-	slot, first := b.totals.slot(b.numbers[g], b.customer, b.apart)
-	into := b.totals.sums[slot*width : (slot+1)*width]
+	if b.aggregation.apart {
+		b.kept.add(b.numbers[g])
+	}
+	into := b.totals.at(b.totals.slot(b.numbers[g]))
 	for j := range b.question.columns {
 		switch c := &b.question.columns[j]; c.Count {
 		case plan.CountCustomers:
-			if first {
+			if !b.aggregation.apart {
 				into[j].Add(1)
 			}
 		case plan.CountRows:
@@ -315,9 +333,9 @@ func (b *bounder) addGroup(g int) {
 
 // keep remembers a row of a group, and forgets those that bounding will not keep.
 func (b *bounder) keep(g int, p place) {
-	b.kept[g] = append(b.kept[g], p)
-	if int64(len(b.kept[g])) >= 4*b.most+64 {
-		b.kept[g] = b.smallest(b.kept[g])
+	b.places[g] = append(b.places[g], p)
+	if int64(len(b.places[g])) >= 4*b.most+64 {
+		b.places[g] = b.smallest(b.places[g])
 	}
 }
 
@@ -332,7 +350,8 @@ func (b *bounder) smallest(all []place) []place {
 	for i, p := range all {
 		p.segment.fill(&row, p.row, b.aggregation.dictionaries)
 		canonical := rows.AppendRow(nil, policy, &row)
-		ranks[i] = rowRank{hash: b.hash(canonical), bytes: canonical, at: i}
+		key := bounding.HashKey(canonical)
+		ranks[i] = rowRank{hash: key.Of(b.unitHash()), bytes: canonical, at: i}
 	}
 	slices.SortFunc(ranks, func(a, b rowRank) int { return cmp.Or(cmp.Compare(a.hash, b.hash), bytes.Compare(a.bytes, b.bytes)) })
 	kept := make([]place, b.most)
@@ -345,7 +364,7 @@ func (b *bounder) smallest(all []place) []place {
 // recount adds up the rows of a group that bounding keeps, where it does not keep all.
 func (b *bounder) recount(g int) {
 	width := len(b.question.columns)
-	kept := b.smallest(b.kept[g])
+	kept := b.smallest(b.places[g])
 	for j := range b.question.columns {
 		c := &b.question.columns[j]
 		if c.Count != plan.Centred && c.Count != plan.CountMeasured {

@@ -265,11 +265,23 @@ func (n *numbers) decode(into []int64, from int) {
 		}
 	case 2:
 		offsets := n.offsets[2*from : 2*(from+len(into))]
+		for ; len(into) >= 4 && len(offsets) >= 8; into, offsets = into[4:], offsets[8:] { // which needs no further checks
+			into[0] = base + int64(binary.LittleEndian.Uint16(offsets[0:]))
+			into[1] = base + int64(binary.LittleEndian.Uint16(offsets[2:]))
+			into[2] = base + int64(binary.LittleEndian.Uint16(offsets[4:]))
+			into[3] = base + int64(binary.LittleEndian.Uint16(offsets[6:]))
+		}
 		for i := range into {
 			into[i] = base + int64(binary.LittleEndian.Uint16(offsets[2*i:]))
 		}
 	case 4:
 		offsets := n.offsets[4*from : 4*(from+len(into))]
+		for ; len(into) >= 4 && len(offsets) >= 16; into, offsets = into[4:], offsets[16:] {
+			into[0] = base + int64(binary.LittleEndian.Uint32(offsets[0:]))
+			into[1] = base + int64(binary.LittleEndian.Uint32(offsets[4:]))
+			into[2] = base + int64(binary.LittleEndian.Uint32(offsets[8:]))
+			into[3] = base + int64(binary.LittleEndian.Uint32(offsets[12:]))
+		}
 		for i := range into {
 			into[i] = base + int64(binary.LittleEndian.Uint32(offsets[4*i:]))
 		}

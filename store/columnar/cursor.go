@@ -1,7 +1,7 @@
 package columnar
 
 import (
-	"container/heap"
+	"encoding/binary"
 	"slices"
 )
 
@@ -22,16 +22,30 @@ type cursor struct {
 	length   int    // of a run, to which lengths adds
 	lengths  []byte // nil: nothing is added
 	wide     bool   // lengths are longer than a byte
-	short    bool   // few rows may be taken the short way
+	quick    bool   // the segment's rows may be taken the quick way
+	slots    []slotTable
 	customer uint64
 	row, end int // of the customer
-	done     bool
 
 	// The rows from start on, decoded: numbers of partitions, and the question's measures.
 	start    int
 	numbers  []int64
 	measures [][]int64
-	scratch  []int64
+	buffers  *buffers // that of the bounder, or one's own
+}
+
+// buffers are memory for decoded rows.
+type buffers struct {
+	numbers, scratch [decodedAtOnce]int64
+	measures         [][]int64
+}
+
+func newBuffers(q *question) *buffers {
+	b := &buffers{measures: make([][]int64, len(q.measures))}
+	for i := range b.measures {
+		b.measures[i] = make([]int64, decodedAtOnce)
+	}
+	return b
 }
 
 // decodedAtOnce is how many rows are decoded at once: few enough for the first caches to hold all columns.
@@ -52,6 +66,25 @@ func (c *cursor) nextCustomer(b *bounder) (bool, error) {
 	return true, nil
 }
 
+// stand reads the customer of c.run.
+func (c *cursor) stand() {
+	c.customer = c.id(c.run)
+	c.row, c.end = c.end, c.end+c.lengthOf(c.run)
+}
+
+func (c *cursor) id(run int) uint64 { return binary.LittleEndian.Uint64(c.ids[8*run:]) }
+
+func (c *cursor) lengthOf(run int) int {
+	switch {
+	case c.lengths != nil:
+		return c.length + int(c.lengths[run])
+	case c.wide:
+		exact, _ := c.segment.customers.lengths.at(run)
+		return int(exact)
+	}
+	return c.length
+}
+
 // open reads the chain's next segment.
 func (c *cursor) open(b *bounder) (err error) {
 	q := c.aggregation.question
@@ -68,7 +101,7 @@ func (c *cursor) open(b *bounder) (err error) {
 	if all.width == 1 {
 		c.lengths = all.offsets
 	}
-	c.short = b.short.fits(c.segment)
+	c.quick = b.quick.fits(c.segment)
 	c.start, c.numbers = 0, c.numbers[:0]
 	for d, t := range c.segment.texts {
 		if t != nil && len(t.used) > 0 && int(t.used[len(t.used)-1]) > len(c.aggregation.dictionaries[d]) {
@@ -93,6 +126,7 @@ func (c *cursor) open(b *bounder) (err error) {
 			c.hidden = nil
 		}
 	}
+	c.slots = b.quick.slotTables(c)
 	return nil
 }
 
@@ -102,7 +136,7 @@ func (c *cursor) take(customer uint64, b *bounder) (more bool, err error) {
 	for more = true; more && err == nil && c.customer == customer; more, err = c.nextCustomer(b) {
 		for c.row < c.end {
 			if c.row >= c.start+len(c.numbers) {
-				c.decode()
+				c.decode(min(decodedAtOnce, c.segment.header.Rows-c.row))
 			}
 			until := min(c.end, c.start+len(c.numbers))
 			b.add(c, c.row-c.start, until-c.start)
@@ -112,19 +146,10 @@ func (c *cursor) take(customer uint64, b *bounder) (more bool, err error) {
 	return more, err
 }
 
-// decode decodes the rows from c.row on.
-func (c *cursor) decode() {
+// decode decodes so many rows from c.row on.
+func (c *cursor) decode(count int) {
 	q, s := c.aggregation.question, c.segment
-	c.start = c.row
-	count := min(decodedAtOnce, s.header.Rows-c.start)
-	if cap(c.numbers) < count {
-		c.numbers, c.scratch = make([]int64, decodedAtOnce), make([]int64, decodedAtOnce)
-		c.measures = make([][]int64, len(q.measures))
-		for i := range c.measures {
-			c.measures[i] = make([]int64, decodedAtOnce)
-		}
-	}
-	c.numbers = c.numbers[:count]
+	c.start, c.numbers, c.measures = c.row, c.buffers.numbers[:count], c.buffers.measures
 	first := true
 	for d, table := range q.tables {
 		if table == nil {
@@ -169,7 +194,7 @@ func (c *cursor) addCalendar() {
 		c.addConstant(*calendar.same, false)
 		return
 	}
-	times := c.scratch[:len(c.numbers)]
+	times := c.buffers.scratch[:len(c.numbers)]
 	c.segment.time.decode(times, c.start)
 	for i, ms := range times {
 		c.numbers[i] = added(c.numbers[i], calendar.number(ms))
@@ -214,13 +239,16 @@ func (c *cursor) findErased() {
 
 // hide drops the rows of customers that are to be erased, and of loads that were merged and are not visible.
 func (c *cursor) hide() {
-	for end := c.start + len(c.numbers); len(c.erased) > 0 && c.erased[0].from < end; c.erased = c.erased[1:] {
-		s := c.erased[0]
+	for len(c.erased) > 0 && c.erased[0].to <= c.start { // rows may be decoded again, but none before these
+		c.erased = c.erased[1:]
+	}
+	end := c.start + len(c.numbers)
+	for _, s := range c.erased {
+		if s.from >= end {
+			break
+		}
 		for i := max(s.from, c.start); i < min(s.to, end); i++ {
 			c.numbers[i-c.start] = dropped
-		}
-		if s.to > end { // the next rows go on with it
-			break
 		}
 	}
 	if c.hidden == nil {
@@ -235,43 +263,4 @@ func (c *cursor) hide() {
 			c.numbers[i] = dropped
 		}
 	}
-}
-
-// cursors is a heap with the smallest customer on top, and of one customer the first block.
-type cursors []*cursor
-
-func newHeap(all []*cursor) cursors {
-	h := cursors(all)
-	heap.Init(&h)
-	return h
-}
-
-// next has moved the cursor on top on.
-func (h *cursors) next(more bool) {
-	if more {
-		heap.Fix(h, 0)
-	} else {
-		heap.Pop(h)
-	}
-}
-
-// Len, Less, Swap, Push and Pop are container/heap's.
-
-func (h cursors) Len() int { return len(h) }
-
-func (h cursors) Less(i, j int) bool {
-	if h[i].customer != h[j].customer {
-		return h[i].customer < h[j].customer
-	}
-	return h[i].block < h[j].block
-}
-
-func (h cursors) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-
-func (h *cursors) Push(c any) { *h = append(*h, c.(*cursor)) }
-
-func (h *cursors) Pop() any {
-	last := (*h)[len(*h)-1]
-	*h = (*h)[:len(*h)-1]
-	return last
 }

@@ -50,6 +50,7 @@ type aggregation struct {
 	blocks       []scannedBlock
 	dictionaries [][]string // by dimension
 	question     *question
+	apart        bool // customers are told apart across blocks: they count once in partitions that several blocks share
 }
 
 // scannedBlock is a block with rows.
@@ -57,6 +58,7 @@ type scannedBlock struct {
 	name     string
 	loads    []uint64 // that are visible, ascending
 	calendar *calendar
+	units    bounding.Prefix // gives the hashes of its customers
 }
 
 // find asks the catalog which loads the snapshot has in each scanned block, and translates the plan.
@@ -96,11 +98,14 @@ func (a *aggregation) translate() (err error) {
 		return err
 	}
 	for i := range a.blocks {
-		if a.blocks[i].calendar, err = a.question.calendarOf(a.blocks[i].name); err != nil {
+		block := &a.blocks[i]
+		if block.calendar, err = a.question.calendarOf(block.name); err != nil {
 			return err
 		}
+		block.units = bounding.HashUnits(a.salt, block.name)
 	}
-	return nil
+	a.apart, err = a.question.tellsApart(a.blocks)
+	return err
 }
 
 // run shares the shards out among workers. The bounders are the caller's to close, with an error too.
@@ -155,24 +160,36 @@ func (a *aggregation) collect(bounders []*bounder, each func(bounding.Partition)
 // shard bounds the customers of one shard.
 func (a *aggregation) shard(ctx context.Context, shard int, b *bounder) error {
 	from := &reader{txn: a.txn, cache: a.store.columns}
-	var cursors []*cursor
+	var streams []*stream
 	for block := range a.blocks {
-		chains, err := a.chains(from, shard, block)
+		s, err := a.stream(from, shard, block, b)
 		if err != nil {
 			return fmt.Errorf("block %s: %w", a.blocks[block].name, err)
 		}
-		for _, c := range chains {
-			cursors = append(cursors, &cursor{aggregation: a, reader: from, chain: c, block: block})
+		if a.apart {
+			streams = append(streams, s)
+			continue
 		}
-		// Where customers are not told apart, no block has to wait for another.
-		if !b.apart {
-			if err := a.walk(ctx, cursors, b); err != nil {
-				return err
-			}
-			cursors = cursors[:0]
+		if _, err := s.next(ctx); err != nil { // to the end, as it keeps nothing for later
+			return fmt.Errorf("block %s: %w", a.blocks[block].name, err)
 		}
 	}
-	return a.walk(ctx, cursors, b)
+	if a.apart {
+		return newCensus(b, streams).run(ctx)
+	}
+	return nil
+}
+
+func (a *aggregation) stream(from *reader, shard, block int, b *bounder) (*stream, error) {
+	chains, err := a.chains(from, shard, block)
+	if err != nil {
+		return nil, err
+	}
+	cursors := make([]*cursor, len(chains))
+	for i, c := range chains {
+		cursors[i] = &cursor{aggregation: a, reader: from, chain: c, block: block}
+	}
+	return newStream(b, block, cursors)
 }
 
 // chains finds the segments of a block that are visible.
@@ -183,109 +200,4 @@ func (a *aggregation) chains(from *reader, shard, block int) ([]chain, error) {
 		return nil, err
 	}
 	return a.store.chains(from, at, m, a.blocks[block].loads)
-}
-
-// mostSideBySide is up to how many cursors the smallest customer is found by looking at all of them.
-const mostSideBySide = 32
-
-// walk bounds one customer after the other, and of each customer one block after the other, from whatever chains
-// have them. Cursors are in the order of blocks.
-func (a *aggregation) walk(ctx context.Context, cursors []*cursor, b *bounder) error {
-	open := cursors[:0]
-	for _, c := range cursors {
-		more, err := c.nextCustomer(b)
-		if err != nil {
-			return err
-		}
-		if more {
-			open = append(open, c)
-		}
-	}
-	if len(open) > mostSideBySide {
-		return a.walkMany(ctx, open, b)
-	}
-	heads := make([]uint64, len(open))
-	for i, c := range open {
-		heads[i] = c.customer
-	}
-	for n := 0; len(open) > 0; n++ {
-		if n%1024 == 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		customer := heads[0]
-		for _, head := range heads[1:] {
-			customer = min(customer, head)
-		}
-		ended := false
-		for i := 0; i < len(open); {
-			if heads[i] != customer {
-				i++
-				continue
-			}
-			block := open[i].block
-			if alone := i+1 == len(open) || open[i+1].block != block; alone && (i == 0 || open[i-1].block != block) && open[i].isShort() {
-				open[i].takeShort(b)
-				heads[i] = open[i].customer
-				i++
-				continue
-			}
-			b.begin(customer, block)
-			for ; i < len(open) && open[i].block == block; i++ { // several chains may have some of its rows
-				if heads[i] != customer {
-					continue
-				}
-				more, err := open[i].take(customer, b)
-				if err != nil {
-					return err
-				}
-				heads[i], open[i].done = open[i].customer, !more
-				ended = ended || !more
-			}
-			b.end()
-		}
-		if ended {
-			open, heads = withoutDone(open, heads)
-		}
-		if err := b.makeRoom(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func withoutDone(open []*cursor, heads []uint64) ([]*cursor, []uint64) {
-	kept := 0
-	for i, c := range open {
-		if !c.done {
-			open[kept], heads[kept] = c, heads[i]
-			kept++
-		}
-	}
-	return open[:kept], heads[:kept]
-}
-
-// walkMany is walk with a heap, for more chains than can be looked at for every customer.
-func (a *aggregation) walkMany(ctx context.Context, cursors []*cursor, b *bounder) error {
-	h := newHeap(cursors)
-	for n := 0; len(h) > 0; n++ {
-		if n%1024 == 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		customer, block := h[0].customer, h[0].block
-		b.begin(customer, block)
-		for len(h) > 0 && h[0].customer == customer && h[0].block == block {
-			more, err := h[0].take(customer, b)
-			if err != nil {
-				return err
-			}
-			h.next(more)
-		}
-		b.end()
-		if len(h) == 0 || h[0].customer != customer {
-			if err := b.makeRoom(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

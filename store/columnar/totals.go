@@ -6,19 +6,24 @@ import (
 	"github.com/discreet-analytics/discreet/dp/bounding"
 )
 
-// totals are what one worker added up, by partition. Partitions that are few by declaration have their number for
-// a slot; others get slots as they come.
+// totals are what one worker added up, by partition. Of few enough partitions the number is the slot; others get
+// slots as they come.
 type totals struct {
 	width   int
 	dense   bool
 	numbers []int64 // by slot; -1: none came
 	sums    []bounding.Total
-	counted []uint64 // by slot: the customer that was counted last
+	counted []uint64 // by slot: which of the customers of a census was counted last
 	index   index
 }
 
-func newTotals(q *question) *totals {
-	t := &totals{width: len(q.columns), dense: q.dense}
+// mostDense is up to how many partitions a number is the slot.
+const mostDense = 1 << 18
+
+// newTotals makes totals that may take so many bytes.
+func newTotals(q *question, bytes int) *totals {
+	t := &totals{width: len(q.columns)}
+	t.dense = q.few() || q.size <= min(mostDense, int64(bytes/t.slotBytes()))
 	if t.dense {
 		t.numbers = make([]int64, q.size)
 		for i := range t.numbers {
@@ -30,38 +35,33 @@ func newTotals(q *question) *totals {
 	return t
 }
 
-// slot finds the slot of a partition. First says whether the customer was not counted there yet, which it is from
-// now on. Where customers come once for every block, they must not come apart.
-func (t *totals) slot(number int64, customer uint64, apart bool) (slot int, first bool) {
-	if !t.dense {
-		return t.slotOfMany(number, customer, apart)
+// slot finds the slot of a partition, or gives it one.
+func (t *totals) slot(number int64) int {
+	if t.dense {
+		t.numbers[number] = number
+		return int(number)
 	}
-	slot = int(number)
-	first = t.numbers[slot] < 0 || !apart || t.counted[slot] != customer
-	t.numbers[slot], t.counted[slot] = number, customer
-	return slot, first
-}
-
-func (t *totals) slotOfMany(number int64, customer uint64, apart bool) (slot int, first bool) {
 	slot, known := t.index.find(number)
 	if !known {
 		slot = len(t.numbers)
 		t.index.put(number, slot)
-		t.numbers, t.counted = append(t.numbers, number), append(t.counted, customer)
+		t.numbers, t.counted = append(t.numbers, number), append(t.counted, 0)
 		for range t.width {
 			t.sums = append(t.sums, bounding.Total{})
 		}
-		return slot, true
 	}
-	first = !apart || t.counted[slot] != customer
-	t.counted[slot] = customer
-	return slot, first
+	return slot
 }
+
+// at gives what was added up of a slot.
+func (t *totals) at(slot int) []bounding.Total { return t.sums[slot*t.width : (slot+1)*t.width] }
+
+// slotBytes is what a slot takes: its sums, number and customer, and its share of the hash table.
+func (t *totals) slotBytes() int { return 16*t.width + 8 + 8 + 2*16 + 8 }
 
 // full tells whether what does not have its number for a slot takes more than so many bytes.
 func (t *totals) full(bytes int) bool {
-	const beside = 8 + 8 + 2*16 + 8 // number, customer, hash table
-	return !t.dense && len(t.numbers)*(16*t.width+beside) > bytes
+	return !t.dense && len(t.numbers)*t.slotBytes() > bytes
 }
 
 // empty forgets everything, and keeps the memory.

@@ -2,7 +2,9 @@ package columnar
 
 import (
 	"errors"
+	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -21,7 +23,6 @@ type question struct {
 	needs     bounding.Needs
 	axes      []axis
 	size      int64     // numbers of partitions lie below it
-	dense     bool      // few enough to have an array by number; depends on what is declared alone
 	tables    [][]int64 // by dimension and code of the dataset's dictionary; nil: no key or test is on it
 	hours     []int64   // by hour of the day; nil: no key or test is on it
 	days      []timeField
@@ -54,8 +55,6 @@ type timeField struct {
 const (
 	// dropped makes the number of a partition negative, whatever else is added (see added).
 	dropped = math.MinInt64
-	// mostDense is up to how many partitions a worker has an array.
-	mostDense = 1 << 18
 	// mostNumbers is below what would wrap. No plan has more (plan.MostPrivateLabels).
 	mostNumbers = 1 << 62
 )
@@ -116,7 +115,7 @@ func (q *question) label(dictionaries [][]string) (labels [][]labelled, err erro
 			labels[d][i+1].label, labels[d][i+1].ok = labeler.Label(rows.Text{Value: text, Valid: true})
 		}
 	}
-	q.size, q.dense = 1, true
+	q.size = 1
 	for i, key := range q.keys() {
 		a := &q.axes[i]
 		a.position = make(map[string]int64)
@@ -128,7 +127,6 @@ func (q *question) label(dictionaries [][]string) (labels [][]labelled, err erro
 				a.parts = append(a.parts, rows.AppendKey(nil, []string{label}))
 			}
 		} else {
-			q.dense = false
 			for _, l := range labels[key.Field.Index] {
 				if l.ok {
 					a.add(l.label)
@@ -141,7 +139,6 @@ func (q *question) label(dictionaries [][]string) (labels [][]labelled, err erro
 		}
 		q.size *= int64(max(1, len(a.labels)))
 	}
-	q.dense = q.dense && q.size <= mostDense
 	return labels, nil
 }
 
@@ -264,6 +261,50 @@ func (q *question) addColumns() {
 		}
 		q.columns = append(q.columns, column{c, at})
 	}
+}
+
+// few tells whether a word has a bit for each partition.
+func (q *question) few() bool { return q.size <= mostFew }
+
+// tellsApart tells whether a customer may be kept in one partition by several blocks, and must count there once. No
+// two blocks share a day; where a key is a day, or a longer period that none of them shares, they share no partition.
+func (q *question) tellsApart(blocks []scannedBlock) (bool, error) {
+	if !slices.ContainsFunc(q.columns, func(c column) bool { return c.Count == plan.CountCustomers }) {
+		return false, nil
+	}
+	type span struct{ first, last rows.Date }
+	spans := make([]span, len(blocks))
+	for i, b := range blocks {
+		if q.policy.Time == nil {
+			break // there is one block
+		}
+		first, last, err := rows.BlockDates(b.name, q.policy.Unit.Block)
+		if err != nil {
+			return false, fmt.Errorf("reading the dates of block %s: %w", b.name, err)
+		}
+		spans[i] = span{first, last}
+	}
+	slices.SortFunc(spans, func(a, b span) int {
+		if a.first.Before(b.first) {
+			return -1
+		}
+		return 1
+	})
+	shared := func(unit rows.TimeUnit) bool {
+		for i := 1; i < len(spans); i++ {
+			before, after := spans[i-1].last, spans[i].first
+			if rows.TimeKeys(before, before, unit)[0] == rows.TimeKeys(after, after, unit)[0] {
+				return true
+			}
+		}
+		return false
+	}
+	for _, f := range q.days {
+		if f.axis != nil && !shared(f.unit) {
+			return false, nil
+		}
+	}
+	return len(blocks) > 1, nil
 }
 
 // labelsOf gives the labels of a partition.
