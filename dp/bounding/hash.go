@@ -57,6 +57,10 @@ func newPrefix(text []byte) Prefix {
 	return p
 }
 
+// IsZero tells whether the prefix is of no text at all: it was not made here. (The state after a text is zeros for
+// one of 2^128.)
+func (p *Prefix) IsZero() bool { return p.v0|p.v1 == 0 }
+
 // Of gives the hash of the text and a number. It is written out because nothing in a scan is computed more often.
 func (p *Prefix) Of(number uint64) uint64 {
 	v0, v1, v2, v3 := p.v0, p.v1, p.v2, p.v3

@@ -215,15 +215,20 @@ func (b *bounder) unitHash() uint64 {
 }
 
 func (b *bounder) rankOf(number int64) groupRank {
-	if b.keys == nil {
-		key := bounding.HashKey(b.question.appendKey(nil, number))
-		return groupRank{hash: key.Of(b.unitHash()), number: number}
-	}
-	key := &b.keys[number]
-	if *key == (bounding.Prefix{}) {
-		*key = bounding.HashKey(b.question.appendKey(nil, number))
-	}
+	key := b.keyOf(number)
 	return groupRank{hash: key.Of(b.unitHash()), number: number}
+}
+
+// keyOf prepares the key of a partition, once where partitions are not too many.
+func (b *bounder) keyOf(number int64) *bounding.Prefix {
+	if b.keys != nil && !b.keys[number].IsZero() {
+		return &b.keys[number]
+	}
+	key := bounding.HashKey(b.question.appendKey(nil, number))
+	if b.keys != nil {
+		b.keys[number] = key
+	}
+	return &key
 }
 
 // compare orders groups by hash, and those that share one by the bytes of their keys.
@@ -238,10 +243,9 @@ func (b *bounder) compare(x, y groupRank) int {
 // They are valid until the next call.
 func (b *bounder) chosen(numbers []int64) (groups []groupRank, bar groupRank) {
 	ranks := b.ranks[:0]
+	unit := b.unitHash()
 	for g, number := range numbers { // apart from the sorting, so that hashes are computed side by side
-		r := b.rankOf(number)
-		r.at = g
-		ranks = append(ranks, r)
+		ranks = append(ranks, groupRank{hash: b.keyOf(number).Of(unit), number: number, at: g})
 	}
 	b.ranks = ranks
 	if len(ranks) > mostInserted {

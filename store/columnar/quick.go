@@ -16,9 +16,8 @@ type quick struct {
 	buffers                *buffers
 	customers, rows, total int // positions of these columns; -1: not asked
 	lower, upper           int64
-	mostRows               int64                    // Linf where rows are counted, else as many as there may be
-	fewKeys                [mostFew]bounding.Prefix // by partition, where these are few
-	lengths                [decodedAtOnce]int       // of the customers at hand, in rows
+	mostRows               int64              // Linf where rows are counted, else as many as there may be
+	lengths                [decodedAtOnce]int // of the customers at hand, in rows
 
 	// Of rows, where partitions are few: slots are the partitions, or lie above them.
 	slots   [decodedAtOnce]uint8
@@ -67,11 +66,6 @@ func newQuick(b *bounder) *quick {
 	if k.total < 0 {
 		k.upper = math.MaxInt64 // of nothing
 	}
-	for number := range k.fewKeys {
-		if b.question.few() && int64(number) < b.question.size {
-			k.fewKeys[number] = bounding.HashKey(b.question.appendKey(nil, int64(number)))
-		}
-	}
 	for i := range k.goesOn {
 		k.goesOn[i] = math.MaxUint64
 	}
@@ -114,8 +108,9 @@ func (k *quick) take(c *cursor) (rows int) {
 		longest = mostShort
 	}
 	first, runs := c.run, 0
-	for run := first; run+1 < c.runs; run++ { // the last may go on in the next segment
-		length := c.lengthOf(run)
+	most := min(decodedAtOnce, c.runs-1-first) // the last may go on in the next segment
+	for runs < most {
+		length := c.lengthOf(first + runs)
 		if length > longest || rows+length > decodedAtOnce {
 			break
 		}
@@ -155,8 +150,11 @@ func (k *quick) fewPartitions(c *cursor, runs, rows int) {
 	for run, length := range k.lengths[:runs] {
 		end := at + length
 		mask, sum := k.masks[end-1], k.running[end-1]
-		if !plain || sum-before > k.upper || int64(length) > k.mostRows || bits.OnesCount64(mask) > most {
+		if bits.OnesCount64(mask) > most {
 			mask = k.bound(c.id(c.run+run), c.block, mask, k.slots[at:end], values[at:end])
+		}
+		if !plain || sum-before > k.upper || int64(length) > k.mostRows {
+			k.clamp(mask, k.slots[at:end], values[at:end])
 		}
 		all |= mask
 		if apart {
@@ -231,28 +229,34 @@ func (k *quick) addRows(rows int, values []int64, lengths []int) {
 	}
 }
 
-// bound takes back the rows of a (customer, block), adds what bounding keeps of them, and gives the partitions of that.
+// bound takes back what bounding does not keep of a (customer, block) in too many partitions, and gives those of the rest.
 func (k *quick) bound(customer uint64, block int, mask uint64, slots []uint8, values []int64) (kept uint64) {
+	kept = k.chosenOfFew(customer, block, mask)
+	gone := mask &^ kept
 	for i, slot := range slots {
 		slot %= 2 * mostFew
-		v := values[i] & (int64(slot>>6) - 1)
-		k.keptSums[slot] -= v
-		k.keptRows[slot]--
-		k.sums[slot] += v
-		k.counts[slot]++
-	}
-	kept = mask
-	if int64(bits.OnesCount64(mask)) > k.partitions {
-		kept = k.chosenOfFew(customer, block, mask)
-	}
-	for ; mask != 0; mask &= mask - 1 {
-		partition := bits.TrailingZeros64(mask)
-		isKept := -int64(kept >> partition & 1)
-		k.keptSums[partition] += max(k.lower, min(k.sums[partition], k.upper)) & isKept
-		k.keptRows[partition] += min(k.counts[partition], k.most) & isKept
-		k.sums[partition], k.counts[partition] = 0, 0
+		out := -int64(gone >> slot & 1) // of slots above the partitions nothing
+		k.keptSums[slot] -= values[i] & out
+		k.keptRows[slot] += out
 	}
 	return kept
+}
+
+// clamp takes back what the clamps cut off of the rows of a (customer, block), in the partitions that are kept.
+func (k *quick) clamp(kept uint64, slots []uint8, values []int64) {
+	for i, slot := range slots {
+		slot %= 2 * mostFew
+		k.sums[slot] += values[i]
+		k.counts[slot]++
+	}
+	for ; kept != 0; kept &= kept - 1 {
+		partition := bits.TrailingZeros64(kept)
+		k.keptSums[partition] += max(k.lower, min(k.sums[partition], k.upper)) - k.sums[partition]
+		k.keptRows[partition] += min(k.counts[partition], k.most) - k.counts[partition]
+	}
+	for _, slot := range slots {
+		k.sums[slot%(2*mostFew)], k.counts[slot%(2*mostFew)] = 0, 0
+	}
 }
 
 // slotTable is the slots of a dimension's positions in a segment.
@@ -324,7 +328,7 @@ func (k *quick) chosenOfFew(customer uint64, block int, mask uint64) (kept uint6
 	unit, count := k.unitHash(), 0
 	for left := mask; left != 0; left &= left - 1 { // apart from the choice, so that hashes are computed side by side
 		number := bits.TrailingZeros64(left)
-		k.groups[count], k.hashes[count] = int64(number), k.fewKeys[number].Of(unit)
+		k.groups[count], k.hashes[count] = int64(number), k.keyOf(int64(number)).Of(unit)
 		count++
 	}
 	kept, last := mask, uint64(0)
