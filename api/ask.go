@@ -81,7 +81,9 @@ func planOf(q answer.Quote) wire.Plan {
 		PolicyVersion:     q.Plan.Policy.Version,
 	}
 	for _, m := range q.Plan.Metrics {
-		out.Expected[m.Name] = wire.Expected{SD: m.SD, Within: m.Within}
+		if m.Drawn >= 0 { // of others it depends on the figures
+			out.Expected[m.Name] = wire.Expected{SD: m.SD, Within: m.Within}
+		}
 	}
 	return out
 }
@@ -94,7 +96,9 @@ func queryOf(q wire.Query) dp.Query {
 		MaxPartitions: q.MaxPartitions, Fresh: q.Fresh,
 	}
 	for _, d := range q.Define {
-		out.Define = append(out.Define, dp.Definition{Name: d.Name, Aggregate: dp.Aggregate(d.Aggregate), Measure: d.Measure})
+		out.Define = append(out.Define, dp.Definition{
+			Name: d.Name, Aggregate: dp.Aggregate(d.Aggregate), Measure: d.Measure, Rank: string(d.Rank), Numerator: d.Numerator, Denominator: d.Denominator, Of: d.Of,
+		})
 	}
 	for _, w := range q.Where {
 		out.Where = append(out.Where, dp.Condition{Field: w.Field, Eq: (*string)(w.Eq), In: textsOf(w.In), NotIn: textsOf(w.NotIn), Gte: (*string)(w.Gte), Lte: (*string)(w.Lte)})

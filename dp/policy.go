@@ -103,7 +103,10 @@ type Measure struct {
 type Metric struct {
 	Name      string
 	Aggregate Aggregate
-	Measure   string // empty for customers and rows
+	Measure   string // empty for customers, rows, ratio and share
+	Rank      string // of a quantile: decimal text from 0 to 1
+	// Numerator and Denominator of a ratio, and Of of a share, are names of metrics that count or add up.
+	Numerator, Denominator, Of string
 	// Lower and Upper clamp what one (customer, block, partition) adds for sum, or one row for the others,
 	// in 10^-Scale of the measure. Nil: the measure's own.
 	Lower, Upper *int64
@@ -118,6 +121,13 @@ const (
 	Rows      Aggregate = "rows"      // rows, at most Bounds.MaxRows of each (customer, block, partition)
 	Sum       Aggregate = "sum"       // clamped totals of each (customer, block, partition)
 	Mean      Aggregate = "mean"      // mean of clamped rows
+	Variance  Aggregate = "variance"  // mean squared distance of clamped rows from their mean
+	StdDev    Aggregate = "stddev"    // its square root
+	Quantile  Aggregate = "quantile"  // the value below which a share (the rank) of clamped rows lies
+	Min       Aggregate = "min"       // the quantile of a rank close to 0
+	Max       Aggregate = "max"       // the quantile of a rank close to 1
+	Ratio     Aggregate = "ratio"     // of two metrics that count or add up
+	Share     Aggregate = "share"     // of a group in what a metric adds up to over all groups that are shown
 )
 
 // Bounds limits what one customer adds within one block.

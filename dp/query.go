@@ -22,9 +22,13 @@ type Query struct {
 
 // Definition is a metric that a query brings itself.
 type Definition struct {
-	Name      string
-	Aggregate Aggregate
-	Measure   string
+	Name        string
+	Aggregate   Aggregate
+	Measure     string // empty for customers, rows, ratio and share
+	Rank        string // of a quantile: decimal text from 0 to 1
+	Numerator   string // of a ratio: names of metrics
+	Denominator string
+	Of          string // of a share: the name of a metric
 }
 
 // Clamp is a pair of decimal texts in the measure's unit.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -29,15 +28,20 @@ const largest = int64(1) << 62
 // that at least one kept customer has. Private ones get theirs as they come, and only those are held that
 // selection keeps, so that many cost no memory.
 type noising struct {
-	plan   *plan.Plan
-	noise  mechanism.Noise
-	tau    int64
-	public map[string][]int64 // totals by the bytes of the key
-	noised []noisedGroup
+	plan      *plan.Plan
+	noise     mechanism.Noise
+	tau       int64
+	at        []int              // of each column in a partition's totals
+	selection int                // in a partition's totals: customers
+	public    map[string][]int64 // totals by the bytes of the key
+	noised    []noisedGroup
 }
 
 func newNoising(p *plan.Plan, noise mechanism.Noise) *noising {
-	n := &noising{plan: p, noise: noise}
+	n := &noising{plan: p, noise: noise, selection: p.Tree.At(p.SelectionColumn())}
+	for column := range p.Tree.Columns {
+		n.at = append(n.at, p.Tree.At(column))
+	}
 	if p.Selection != nil {
 		n.tau = p.Selection.Tau()
 	}
@@ -49,7 +53,7 @@ func newNoising(p *plan.Plan, noise mechanism.Noise) *noising {
 
 // take takes exact totals, which exist nowhere else.
 func (n *noising) take(exact bounding.Partition) error {
-	if len(exact.Totals) != len(n.plan.Tree.Columns) {
+	if len(exact.Totals) != n.plan.Tree.Width() {
 		return errors.New("the engine returned a partition with another number of columns than the plan has")
 	}
 	for i, v := range exact.Totals {
@@ -59,7 +63,7 @@ func (n *noising) take(exact bounding.Partition) error {
 		n.public[string(rows.AppendKey(nil, exact.Key))] = exact.Totals
 		return nil
 	}
-	if exact.Totals[n.plan.SelectionColumn()] < 1 {
+	if exact.Totals[n.selection] < 1 {
 		return nil
 	}
 	return n.add(exact)
@@ -78,7 +82,7 @@ func (n *noising) end(ctx context.Context) ([]noisedGroup, error) {
 		name := string(rows.AppendKey(nil, key))
 		totals, ok := n.public[name]
 		if !ok {
-			totals = make([]int64, len(n.plan.Tree.Columns))
+			totals = make([]int64, n.plan.Tree.Width())
 		}
 		delete(n.public, name)
 		if err := n.add(bounding.Partition{Key: key, Totals: totals}); err != nil {
@@ -97,7 +101,7 @@ func (n *noising) add(g bounding.Partition) error {
 	var selected int64
 	if n.plan.Selection != nil {
 		var err error
-		if selected, err = n.noise.Add(g.Totals[n.plan.SelectionColumn()], n.plan.Selection.Draw()); err != nil {
+		if selected, err = n.noise.Add(g.Totals[n.selection], n.plan.Selection.Draw()); err != nil {
 			return fmt.Errorf("selecting partitions: %w", err)
 		}
 		if selected < n.tau {
@@ -106,12 +110,16 @@ func (n *noising) add(g bounding.Partition) error {
 	}
 	noised := noisedGroup{key: g.Key}
 	for i, m := range n.plan.Metrics {
-		if i == n.plan.SelectedBy {
+		switch i {
+		case n.plan.SelectedBy:
 			noised.coordinates = append(noised.coordinates, selected)
 			continue
+		case m.Drawn:
+		default:
+			continue // it is read from another's numbers
 		}
-		for at, column := range m.Columns {
-			v, err := n.noise.Add(g.Totals[column], m.Vector.Draw(at))
+		for at, exact := range n.exact(m, g.Totals) {
+			v, err := n.noise.Add(exact, m.Vector.Draw(min(at, len(m.Vector.Bounds)-1))) // of a tree's many nodes all are alike
 			if err != nil {
 				return fmt.Errorf("noising %s: %w", m.Name, err)
 			}
@@ -122,41 +130,21 @@ func (n *noising) add(g bounding.Partition) error {
 	return nil
 }
 
-// figures turns noised coordinates into values with intervals. What does not differ between groups is computed
-// once: a scale is found by bisection.
-type figures struct {
-	plan *plan.Plan
-	half []int64   // per metric, in the figure's integer units
-	sd   []float64 // per metric, in the measure's own unit
-}
-
-func newFigures(p *plan.Plan) figures {
-	f := figures{plan: p, half: make([]int64, len(p.Metrics)), sd: make([]float64, len(p.Metrics))}
-	for i, m := range p.Metrics {
-		if m.Aggregate != dp.Mean {
-			draw := m.Vector.Draw(0)
-			f.half[i], f.sd[i] = draw.HalfWidth(p.Confidence), draw.SD()/math.Pow10(m.Scale)
-		}
+// exact gives the numbers of a metric that get noise.
+func (n *noising) exact(m plan.Metric, totals []int64) []int64 {
+	first := n.at[m.Columns[0]]
+	switch {
+	case m.Tree.Leaves > 0:
+		return m.Tree.Counts(totals[first : first+m.Tree.Leaves])
+	case len(m.Columns) == 3: // a variance: see mechanism.VarianceBounds
+		twice := func(column int) int64 { return 2 * max(-largest/2, min(largest/2, totals[n.at[column]])) }
+		return []int64{twice(m.Columns[0]), twice(m.Columns[1]), totals[n.at[m.Columns[2]]]}
 	}
-	return f
-}
-
-// values are the figures of one group in the measure's own unit.
-func (f figures) values(coordinates []int64) []dp.Value {
-	values := make([]dp.Value, len(f.plan.Metrics))
-	at := 0
-	for i, m := range f.plan.Metrics {
-		unit := math.Pow10(m.Scale)
-		if m.Aggregate == dp.Mean {
-			value, low, high, sd := mechanism.MeanInterval(coordinates[at], coordinates[at+1], m.Vector, m.Lower, m.Upper, f.plan.Confidence)
-			values[i] = dp.Value{Value: value / unit, Low: low / unit, High: high / unit, SD: sd / unit}
-		} else {
-			noised, half := coordinates[at], f.half[i]
-			values[i] = dp.Value{Value: float64(noised) / unit, Low: float64(noised-half) / unit, High: float64(noised+half) / unit, SD: f.sd[i]}
-		}
-		at += len(m.Columns)
+	exact := make([]int64, len(m.Columns))
+	for i, column := range m.Columns {
+		exact[i] = totals[n.at[column]]
 	}
-	return values
+	return exact
 }
 
 // release arranges noised groups as the document that is stored.
@@ -185,10 +173,12 @@ func (s *Service) release(p *plan.Plan, c Charged, noised []noisedGroup) *dp.Rel
 	for _, m := range p.Metrics {
 		r.Metrics = append(r.Metrics, m.Name)
 	}
-	figures := newFigures(p)
+	for i, n := range noised {
+		r.NoisedCoordinates[i] = n.coordinates
+	}
+	figures := newFigures(p, r.NoisedCoordinates)
 	for i, n := range noised {
 		r.Groups[i] = dp.Group{Key: n.key, Values: figures.values(n.coordinates)}
-		r.NoisedCoordinates[i] = n.coordinates
 	}
 	return r
 }
@@ -209,6 +199,9 @@ func Privacy(p *plan.Plan) dp.Privacy {
 		Clamp:         make(map[string][2]string),
 	}
 	for _, m := range p.Metrics {
+		if m.Drawn < 0 {
+			continue // it has no noise of its own
+		}
 		privacy.Mechanism[m.Name] = string(m.Vector.Kind)
 		if m.Measure >= 0 {
 			privacy.Clamp[m.Name] = [2]string{rows.FormatDecimal(m.Lower, m.Scale), rows.FormatDecimal(m.Upper, m.Scale)}

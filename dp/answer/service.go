@@ -386,7 +386,7 @@ func shown(p *plan.Plan, r dp.Release) dp.Release {
 		return r
 	}
 	r.Confidence = p.Confidence.String()
-	groups, figures := make([]dp.Group, len(r.Groups)), newFigures(p)
+	groups, figures := make([]dp.Group, len(r.Groups)), newFigures(p, r.NoisedCoordinates)
 	for i, g := range r.Groups {
 		groups[i] = dp.Group{Key: g.Key, Values: figures.values(r.NoisedCoordinates[i])}
 	}

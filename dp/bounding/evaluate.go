@@ -1,6 +1,7 @@
 package bounding
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -59,14 +60,33 @@ func Compile(p *plan.Plan) (*Evaluator, error) {
 		e.keys = append(e.keys, key{field: f, domain: set(k.Domain)})
 	}
 	for i, c := range e.columns {
-		ofMeasure := c.Count == plan.Total || c.Count == plan.Centred || c.Count == plan.CountMeasured
-		clamped := c.Count == plan.Total || c.Count == plan.Centred
-		if ofMeasure && (c.Measure < 0 || c.Measure >= len(policy.Measures)) || clamped && c.Lower > c.Upper {
-			return nil, fmt.Errorf("column %d: no such measure or bounds", i)
+		if err := check(c, len(policy.Measures)); err != nil {
+			return nil, fmt.Errorf("column %d: %w", i, err)
 		}
-		e.measured = e.measured || c.Count == plan.Centred || c.Count == plan.CountMeasured
+		e.measured = e.measured || c.Count.ReadsRows()
 	}
 	return e, nil
+}
+
+// mostSpread is below what the square of an Upper-Lower may be.
+const mostSpread = 1 << 26
+
+// check refuses a column that cannot be computed.
+func check(c plan.Column, measures int) error {
+	clamped := c.Count.ReadsMeasure() && c.Count != plan.CountMeasured
+	switch {
+	case c.Count.ReadsMeasure() && (c.Measure < 0 || c.Measure >= measures):
+		return errors.New("no such measure")
+	case clamped && c.Lower > c.Upper:
+		return errors.New("no such bounds")
+	case c.Count == plan.Squared && (c.Lower <= -1<<61 || c.Upper >= 1<<61 || c.Upper-c.Lower >= mostSpread):
+		return errors.New("the bounds are too far apart for squares")
+	case (c.Count == plan.Histogram) != (c.Bins > 0) || c.Bins > plan.MostBins:
+		return errors.New("no such bins")
+	case c.Count == plan.Histogram && (c.BinWidth < 1 || c.Bin(c.Upper) >= c.Bins):
+		return errors.New("the bins do not reach from bound to bound")
+	}
+	return nil
 }
 
 // Scan is what is read, with Bounded only where rows have a time.
@@ -122,7 +142,7 @@ func (e *Evaluator) Needs() Needs {
 		mark(k.field.field)
 	}
 	for _, c := range e.columns {
-		if c.Count == plan.Total {
+		if c.Count == plan.Total { // others need everything
 			n.Measures[c.Measure] = true
 		}
 	}

@@ -16,8 +16,8 @@ import (
 //
 // The bounding lemma (dp/PRIVACY.md) is about this function: without one (customer, block), at most
 // Partitions of the result change, each column of them by at most 1 (CountCustomers), Rows (CountRows,
-// CountMeasured), max(|Lower|, |Upper|) (Total) or Rows*(Upper-Lower) (Centred), as long as no column
-// reaches the ends of 64 bits.
+// CountMeasured), max(|Lower|, |Upper|) (Total), Rows*(Upper-Lower) (Centred) or Rows*(Upper-Lower)^2 (Squared), and
+// the bins of a Histogram by at most Rows together, as long as no column reaches the ends of 64 bits.
 func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 	e, err := Compile(p)
 	if err != nil {
@@ -52,14 +52,15 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 	for of, partitions := range units {
 		for _, key := range keptKeys(partitions, e.bound.Partitions, salt, of.customer, of.block) {
 			if sums[key] == nil {
-				sums[key] = make([]Total, len(e.columns))
+				sums[key] = make([]Total, p.Tree.Width())
 				customers[key] = make(map[uint64]bool)
 			}
 			customers[key][of.customer] = true
 			kept := keptRows(partitions[key], e.bound.Rows, e.policy, salt, of.customer, of.block)
-			for i, c := range e.columns {
-				added := contribution(c, partitions[key], kept)
-				sums[key][i].AddTotal(added)
+			at := 0
+			for _, c := range e.columns {
+				contribute(sums[key][at:at+c.Width()], c, partitions[key], kept)
+				at += c.Width()
 			}
 		}
 	}
@@ -70,12 +71,13 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading a partition's key: %w", err)
 		}
-		partition := Partition{Key: parts, Totals: make([]int64, len(e.columns))}
+		partition := Partition{Key: parts, Totals: make([]int64, len(sums[key]))}
+		for i := range sums[key] {
+			partition.Totals[i] = sums[key][i].Int64()
+		}
 		for i, c := range e.columns {
 			if c.Count == plan.CountCustomers { // once, in however many blocks
-				partition.Totals[i] = int64(len(customers[key]))
-			} else {
-				partition.Totals[i] = sums[key][i].Int64()
+				partition.Totals[p.Tree.At(i)] = int64(len(customers[key]))
 			}
 		}
 		result = append(result, partition)
@@ -102,25 +104,12 @@ func keptRows(all []rows.Row, most int64, p *dp.Policy, salt []byte, customer ui
 	return kept[:min(int64(len(kept)), most)]
 }
 
-// contribution is what one (customer, block) adds to a column of one partition: all are its rows there, kept
+// contribute adds what one (customer, block) adds to a column of one partition: all are its rows there, kept
 // those that row-level columns read.
-func contribution(c plan.Column, all, kept []rows.Row) Total {
-	var t Total
+func contribute(into []Total, c plan.Column, all, kept []rows.Row) {
 	switch c.Count {
 	case plan.CountRows:
-		t.Add(int64(len(kept)))
-	case plan.CountMeasured:
-		for _, row := range kept {
-			if row.Measures[c.Measure].Valid {
-				t.Add(1)
-			}
-		}
-	case plan.Centred:
-		for _, row := range kept {
-			if x := row.Measures[c.Measure]; x.Valid {
-				t.AddCentred(x.Value, c.Lower, c.Upper)
-			}
-		}
+		into[0].Add(int64(len(kept)))
 	case plan.Total:
 		var sum Total
 		measured := false
@@ -131,10 +120,33 @@ func contribution(c plan.Column, all, kept []rows.Row) Total {
 			}
 		}
 		if measured {
-			t.Add(sum.Clamped(c.Lower, c.Upper))
+			into[0].Add(sum.Clamped(c.Lower, c.Upper))
+		}
+	default:
+		if !c.Count.ReadsRows() {
+			return // customers are counted elsewhere
+		}
+		for _, row := range kept {
+			if x := row.Measures[c.Measure]; x.Valid {
+				AddRow(into, c, x.Value)
+			}
 		}
 	}
-	return t
+}
+
+// AddRow adds the value of a kept row to a column that reads rows.
+func AddRow(into []Total, c plan.Column, value int64) {
+	switch c.Count {
+	case plan.Centred:
+		into[0].AddCentred(value, c.Lower, c.Upper)
+	case plan.CountMeasured:
+		into[0].Add(1)
+	case plan.Squared:
+		w, r := 2*clamp(value, c.Lower, c.Upper)-c.Lower-c.Upper, c.Upper-c.Lower
+		into[0].Add(2*w*w - r*r)
+	case plan.Histogram:
+		into[c.Bin(value)].Add(1)
+	}
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -23,7 +23,7 @@ func TestNoiseWithTheSmallerHalfWidthIsChosen(t *testing.T) {
 		{"many coordinates, pure", 64, tiny, true, Laplace},
 		{"a delta that the cut uses up", 64, 64 * cutDelta, false, Laplace},
 	} {
-		v, err := ForLoss(c.partitions, []int64{1}, one/10, c.delta, c.pure, DefaultConfidence)
+		v, err := ForLoss(Vector{Partitions: c.partitions, Bounds: []int64{1}}, one/10, c.delta, c.pure, DefaultConfidence)
 		if err != nil || v.Kind != c.want {
 			t.Errorf("%s: %s, %v; want %s", c.name, v.Kind, err, c.want)
 		}
@@ -31,11 +31,11 @@ func TestNoiseWithTheSmallerHalfWidthIsChosen(t *testing.T) {
 			t.Errorf("%s: costs %+v, more than was given", c.name, loss)
 		}
 	}
-	if _, err := ForLoss(1, []int64{0}, one, 0, false, DefaultConfidence); !errors.Is(err, errBound) {
+	if _, err := ForLoss(Vector{Partitions: 1, Bounds: []int64{0}}, one, 0, false, DefaultConfidence); !errors.Is(err, errBound) {
 		t.Errorf("a bound of 0: %v", err)
 	}
 	// Too much noise for Laplace, not for Gaussian.
-	v, err := ForLoss(1<<20, []int64{1 << 22}, one/2, dp.DeltaOne/1_000_000, false, DefaultConfidence)
+	v, err := ForLoss(Vector{Partitions: 1 << 20, Bounds: []int64{1 << 22}}, one/2, dp.DeltaOne/1_000_000, false, DefaultConfidence)
 	if err != nil || v.Kind != Gaussian {
 		t.Errorf("a sensitivity of 2^42: %s, %v", v.Kind, err)
 	}
@@ -43,7 +43,7 @@ func TestNoiseWithTheSmallerHalfWidthIsChosen(t *testing.T) {
 
 func TestGaussianPaysForItsCutInBothCertificates(t *testing.T) {
 	given := dp.DeltaOne / 1_000_000
-	v, err := ForLoss(100, []int64{50, 1}, dp.EpsilonOne/10, given, false, DefaultConfidence)
+	v, err := ForLoss(Vector{Partitions: 100, Bounds: []int64{50, 1}}, dp.EpsilonOne/10, given, false, DefaultConfidence)
 	if err != nil || v.Kind != Gaussian {
 		t.Fatal(v.Kind, err)
 	}
@@ -87,7 +87,7 @@ func TestAskedHalfWidthCostsTheLeast(t *testing.T) {
 	d := dp.DeltaOne / 1_000_000_000
 	for _, partitions := range []int64{1, 8, 64} {
 		for _, target := range []float64{15, 35, 1000} {
-			v, best, err := ForHalfWidth(partitions, []int64{1}, countWidth, target, d, false, 20*dp.EpsilonOne)
+			v, best, err := ForHalfWidth(Vector{Partitions: partitions, Bounds: []int64{1}}, countWidth, target, d, false, 20*dp.EpsilonOne)
 			if err != nil {
 				t.Errorf("%d partitions within %v: %v", partitions, target, err)
 				continue
@@ -101,14 +101,14 @@ func TestAskedHalfWidthCostsTheLeast(t *testing.T) {
 				t.Errorf("%d partitions within %v: a smaller epsilon would do", partitions, target)
 			}
 			for _, pure := range []bool{true, false} {
-				other, err := ForLoss(partitions, []int64{1}, v.Epsilon, d, pure, DefaultConfidence)
+				other, err := ForLoss(Vector{Partitions: partitions, Bounds: []int64{1}}, v.Epsilon, d, pure, DefaultConfidence)
 				if err == nil && countWidth(other) <= target && other.Loss().Rho < v.Loss().Rho {
 					t.Errorf("%d partitions within %v: %s would cost less rho than %s", partitions, target, other.Kind, v.Kind)
 				}
 			}
 		}
 	}
-	pure, _, err := ForHalfWidth(64, []int64{1}, countWidth, 100, d, true, 20*dp.EpsilonOne)
+	pure, _, err := ForHalfWidth(Vector{Partitions: 64, Bounds: []int64{1}}, countWidth, 100, d, true, 20*dp.EpsilonOne)
 	if err != nil || pure.Kind != Laplace || pure.Loss().Delta != 0 {
 		t.Errorf("pure: %+v, %v", pure, err)
 	}
@@ -116,29 +116,29 @@ func TestAskedHalfWidthCostsTheLeast(t *testing.T) {
 
 func TestUnattainableHalfWidthNamesTheBest(t *testing.T) {
 	for _, d := range []dp.Delta{0, dp.DeltaOne / 1_000_000_000} {
-		_, best, err := ForHalfWidth(64, []int64{1}, countWidth, 3, d, false, dp.EpsilonOne)
+		_, best, err := ForHalfWidth(Vector{Partitions: 64, Bounds: []int64{1}}, countWidth, 3, d, false, dp.EpsilonOne)
 		if !errors.Is(err, ErrUnattainable) {
 			t.Fatalf("delta %v: %v", d, err)
 		}
-		v, _, err := ForHalfWidth(64, []int64{1}, countWidth, best, d, false, dp.EpsilonOne)
+		v, _, err := ForHalfWidth(Vector{Partitions: 64, Bounds: []int64{1}}, countWidth, best, d, false, dp.EpsilonOne)
 		if err != nil || countWidth(v) != best || v.Loss().Epsilon > dp.EpsilonOne || v.Loss().Delta > d {
 			t.Errorf("delta %v: the best half-width %v is not attained: %+v, %v", d, best, v, err)
 		}
-		if _, _, err := ForHalfWidth(64, []int64{1}, countWidth, best-1, d, false, dp.EpsilonOne); !errors.Is(err, ErrUnattainable) {
+		if _, _, err := ForHalfWidth(Vector{Partitions: 64, Bounds: []int64{1}}, countWidth, best-1, d, false, dp.EpsilonOne); !errors.Is(err, ErrUnattainable) {
 			t.Errorf("delta %v: better than the best is attained", d)
 		}
 	}
-	if _, _, err := ForHalfWidth(1, []int64{0}, countWidth, 3, 0, false, dp.EpsilonOne); !errors.Is(err, errBound) {
+	if _, _, err := ForHalfWidth(Vector{Partitions: 1, Bounds: []int64{0}}, countWidth, 3, 0, false, dp.EpsilonOne); !errors.Is(err, errBound) {
 		t.Errorf("a bound of 0: %v", err)
 	}
-	if _, _, err := ForHalfWidth(1, []int64{1}, countWidth, 3, 0, false, 0); !errors.Is(err, errEpsilon) {
+	if _, _, err := ForHalfWidth(Vector{Partitions: 1, Bounds: []int64{1}}, countWidth, 3, 0, false, 0); !errors.Is(err, errEpsilon) {
 		t.Errorf("no epsilon at all: %v", err)
 	}
 }
 
 func TestMeanWithinAHalfWidth(t *testing.T) {
 	width := func(v Vector) float64 { return ExpectedMeanHalfWidth(v, 0, 100, 1000, DefaultConfidence) }
-	v, best, err := ForHalfWidth(1, []int64{100, 1}, width, 0.31, 0, false, 5*dp.EpsilonOne)
+	v, best, err := ForHalfWidth(Vector{Partitions: 1, Bounds: []int64{100, 1}}, width, 0.31, 0, false, 5*dp.EpsilonOne)
 	if err != nil || best > 0.31 || v.Epsilon > dp.EpsilonOne || v.Epsilon < dp.EpsilonOne*9/10 {
 		t.Errorf("%+v reaches %v, %v", v, best, err)
 	}

@@ -80,7 +80,7 @@ var (
 	errDelta       = errors.New("gaussian noise needs a delta above 0 and below 1")
 	errScale       = errors.New("the noise would exceed 2^40 units: ask for more epsilon or tighten the bounds")
 	errSigma       = errors.New("the noise would exceed 2^56 units: ask for more epsilon or tighten the bounds")
-	errMeanVector  = errors.New("a mean is a vector of two coordinates: its sum and its count")
+	errCoordinates = errors.New("the vector has another number of coordinates than the figure")
 	errRho         = errors.New("gaussian noise is offered up to a rho of 0.5: use laplace or less epsilon")
 )
 

@@ -152,7 +152,7 @@ func TestMeanWithoutRowsIsTheWholeRange(t *testing.T) {
 }
 
 func TestMeanAgeOfPUMS(t *testing.T) {
-	v, err := ForLoss(1, []int64{100, 1}, epsilon(t, "1"), 0, false, DefaultConfidence)
+	v, err := ForLoss(Vector{Partitions: 1, Bounds: []int64{100, 1}}, epsilon(t, "1"), 0, false, DefaultConfidence)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,16 +15,16 @@ import "math"
 // standard deviation of the noise at the value, at most (hi-lo)/2.
 func MeanInterval(num, den int64, vec Vector, lo, hi int64, c Confidence) (value, low, high, sd float64) {
 	middle, reach := (float64(lo)+float64(hi))/2, float64(hi)-float64(lo)
-	noise, err := newRatioNoise(vec)
+	noise, err := newCombination(vec, 2)
 	if err != nil || den <= 0 {
 		return middle, float64(lo), float64(hi), reach / 2
 	}
 	sum, rows := float64(num), float64(den)
 	r := min(max(sum/rows, -reach), reach)
 	value = min(max(middle+r/2, float64(lo)), float64(hi))
-	sd = min(noise.sd(r)/(2*rows), reach/2)
+	sd = min(noise.sd(1, r)/(2*rows), reach/2)
 
-	kept := func(r float64) bool { return noise.tail(r, math.Abs(sum-r*rows)) >= c.Miss() }
+	kept := func(r float64) bool { return noise.tail(math.Abs(sum-r*rows), 1, r) >= c.Miss() }
 	if !kept(r) { // a clamped estimate that the noise hardly explains: nothing narrower is safe
 		return value, float64(lo), float64(hi), sd
 	}
@@ -37,68 +37,21 @@ func MeanInterval(num, den int64, vec Vector, lo, hi int64, c Confidence) (value
 // before it is drawn: what a plan states. It is at most (hi-lo)/2.
 func ExpectedMeanHalfWidth(vec Vector, lo, hi int64, n float64, c Confidence) float64 {
 	reach := float64(hi) - float64(lo)
-	noise, err := newRatioNoise(vec)
+	noise, err := newCombination(vec, 2)
 	if err != nil || !(n > 0) {
 		return reach / 2
 	}
-	return edge(0, reach, func(r float64) bool { return noise.tail(r, r*n) >= c.Miss() }) / 2
+	return edge(0, reach, func(r float64) bool { return noise.tail(r*n, 1, r) >= c.Miss() }) / 2
 }
 
 // ExpectedMeanSD is the standard deviation of the noise of such a mean, to first order.
 func ExpectedMeanSD(vec Vector, lo, hi int64, n float64) float64 {
 	reach := float64(hi) - float64(lo)
-	noise, err := newRatioNoise(vec)
+	noise, err := newCombination(vec, 2)
 	if err != nil || !(n > 0) {
 		return reach / 2
 	}
-	return min(noise.sd(0)/(2*n), reach/2)
-}
-
-// ratioNoise is the noise of a numerator and a denominator that are drawn independently.
-type ratioNoise struct{ numerator, denominator law }
-
-func newRatioNoise(vec Vector) (n ratioNoise, err error) {
-	if len(vec.Bounds) != 2 {
-		return n, errMeanVector
-	}
-	if n.numerator, err = vec.Draw(0).law(); err != nil {
-		return n, err
-	}
-	n.denominator, err = vec.Draw(1).law()
-	return n, err
-}
-
-// sd is the standard deviation of X - rY for the noise X of the numerator and Y of the denominator.
-func (n ratioNoise) sd(r float64) float64 { return math.Hypot(n.numerator.sd(), r*n.denominator.sd()) }
-
-// tail bounds P(|X - rY| >= t) from above: that of the samples before rounding, at t less what rounding can add.
-func (n ratioNoise) tail(r, t float64) float64 {
-	r = math.Abs(r)
-	t -= (1 + r) / 2
-	if t <= 0 {
-		return 1
-	}
-	if x, ok := n.numerator.(gaussianLaw); ok {
-		y := n.denominator.(gaussianLaw)
-		return math.Erfc(t / math.Hypot(x.sigma, r*y.sigma) / math.Sqrt2)
-	}
-	return laplaceSumTail(n.numerator.(laplaceLaw).scale, r*n.denominator.(laplaceLaw).scale, t)
-}
-
-// laplaceSumTail is P(|X+Y| > t) for independent Laplace variables of scales a and b, not both 0:
-// (a^2 exp(-t/a) - b^2 exp(-t/b)) / (a^2 - b^2), written so that nothing cancels where a and b are close.
-func laplaceSumTail(a, b, t float64) float64 {
-	if a < b {
-		a, b = b, a
-	}
-	if b == 0 {
-		return math.Exp(-t / a)
-	}
-	mean := 1.0 // (1-exp(-spread))/spread
-	if spread := t * (a - b) / a / b; spread > 0 {
-		mean = -math.Expm1(-spread) / spread
-	}
-	return math.Exp(-t/a) * (1 + mean*b/(a+b)*(t/a))
+	return min(noise.sd(1, 0)/(2*n), reach/2)
 }
 
 // edge is the r farthest from inside towards outside that is kept: outside itself if it is, otherwise where

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -45,7 +47,7 @@ func Make(q dp.Query, policy dp.VersionedPolicy, ceilings []dp.Budget, limits Li
 	p.Tree = tree(question, shape, location)
 	p.addMetrics(question)
 	if draws := times(shape.groups, p.draws()); draws > int64(limits.Draws) {
-		r.refuse("metrics", "give %d figures in all groups, a mean counting twice, more than the %d of one answer: ask for fewer metrics or groups", draws, limits.Draws)
+		r.refuse("metrics", "give %d noised numbers in all groups (a mean takes two, a variance three, quantiles up to 1364), more than the %d of one answer: ask for fewer metrics or groups", draws, limits.Draws)
 		return nil, r.refusal()
 	}
 	if err := p.price(question, ceilings); err != nil {
@@ -81,19 +83,40 @@ func tree(q question, s shape, location *time.Location) Aggregate {
 
 // addMetrics gives every metric its columns, sharing those that several metrics need.
 func (p *Plan) addMetrics(q question) {
-	for _, asked := range q.metrics {
-		m := Metric{Name: asked.name, Aggregate: asked.aggregate, Measure: asked.measure, Scale: asked.scale, Lower: asked.lower, Upper: asked.upper}
+	for i, asked := range q.metrics {
+		m := Metric{Name: asked.name, Aggregate: asked.aggregate, Measure: asked.measure, Scale: asked.scale, Lower: asked.lower, Upper: asked.upper, Drawn: i}
+		of := func(count Count) int {
+			return p.column(Column{Count: count, Measure: asked.measure, Lower: asked.lower, Upper: asked.upper})
+		}
+		measured := func() int { return p.column(Column{Count: CountMeasured, Measure: asked.measure}) }
 		switch asked.aggregate {
 		case dp.Customers:
 			m.Columns = []int{p.column(Column{Count: CountCustomers})}
 		case dp.Rows:
 			m.Columns = []int{p.column(Column{Count: CountRows})}
 		case dp.Sum:
-			m.Columns = []int{p.column(Column{Count: Total, Measure: asked.measure, Lower: asked.lower, Upper: asked.upper})}
+			m.Columns = []int{of(Total)}
 		case dp.Mean:
-			m.Columns = []int{
-				p.column(Column{Count: Centred, Measure: asked.measure, Lower: asked.lower, Upper: asked.upper}),
-				p.column(Column{Count: CountMeasured, Measure: asked.measure}),
+			m.Columns = []int{of(Centred), measured()}
+		case dp.Variance, dp.StdDev:
+			m.Columns = []int{measured(), of(Centred), of(Squared)}
+		case dp.Quantile, dp.Min, dp.Max:
+			m.Rank, _ = strconv.ParseFloat(asked.rank, 64) // canonical text
+			bins := p.histogram(asked)
+			m.Tree = mechanism.Tree{Leaves: bins.Bins}
+			m.Columns = []int{p.column(bins)}
+		case dp.Ratio, dp.Share:
+			m.Drawn = -1
+			for _, name := range asked.parts {
+				m.Parts = append(m.Parts, slices.IndexFunc(q.metrics, func(a askedMetric) bool { return a.name == name }))
+			}
+		}
+		// Of one measure and clamp, quantiles are read from one tree, and variance and stddev from the same sums.
+		if m.Tree.Leaves > 0 || asked.aggregate == dp.Variance || asked.aggregate == dp.StdDev {
+			for earlier, have := range p.Metrics {
+				if have.Drawn == earlier && slices.Equal(have.Columns, m.Columns) {
+					m.Drawn = earlier
+				}
 			}
 		}
 		p.Metrics = append(p.Metrics, m)
@@ -103,10 +126,26 @@ func (p *Plan) addMetrics(q question) {
 	}
 }
 
+// hiddenLeaves is how many bins quantiles have where keys are private: how many groups get noise is not known before.
+const hiddenLeaves = 256
+
+// histogram cuts a clamp into bins: as many as a tree may have, and no narrower than one unit.
+func (p *Plan) histogram(m askedMetric) Column {
+	most := uint64(mechanism.MaxLeaves)
+	if p.GroupsMayBeHidden {
+		most = hiddenLeaves
+	}
+	values := uint64(m.upper) - uint64(m.lower) // less 1, which may not fit
+	wide := values/most + 1
+	return Column{Count: Histogram, Measure: m.measure, Lower: m.lower, Upper: m.upper, Bins: int(values/wide) + 1, BinWidth: int64(wide)}
+}
+
 // draws is how many integers of each group are noised.
 func (p *Plan) draws() (n int64) {
-	for _, m := range p.Metrics {
-		n += int64(len(m.Columns))
+	for i, m := range p.Metrics {
+		if m.Drawn == i {
+			n += int64(m.Draws())
+		}
 	}
 	return n
 }
@@ -124,16 +163,21 @@ func (p *Plan) column(c Column) int {
 
 // bounds are the sensitivities of a metric's coordinates: how much one (customer, block) can change each of
 // them in one partition (dp/PRIVACY.md, bounding lemma).
-func (m Metric) bounds(linf int64) []int64 {
+func (p *Plan) bounds(m Metric) mechanism.Vector {
+	partitions, linf := p.Tree.Input.Partitions, p.Tree.Input.Rows
 	switch m.Aggregate {
 	case dp.Customers:
-		return []int64{1}
+		return mechanism.Vector{Partitions: partitions, Bounds: []int64{1}}
 	case dp.Rows:
-		return []int64{linf}
+		return mechanism.Vector{Partitions: partitions, Bounds: []int64{linf}}
 	case dp.Sum:
-		return []int64{max(difference(m.Upper, 0), difference(0, m.Upper), difference(m.Lower, 0), difference(0, m.Lower))}
-	default: // mean: the centred sum and the count; a midpoint rounds to no noise
-		return []int64{product(linf, difference(m.Upper, m.Lower)), linf}
+		return mechanism.Vector{Partitions: partitions, Bounds: []int64{max(difference(m.Upper, 0), difference(0, m.Upper), difference(m.Lower, 0), difference(0, m.Lower))}}
+	case dp.Mean: // the centred sum and the count; a midpoint rounds to no noise
+		return mechanism.Vector{Partitions: partitions, Bounds: []int64{product(linf, difference(m.Upper, m.Lower)), linf}}
+	case dp.Variance, dp.StdDev:
+		return mechanism.VarianceBounds(partitions, linf, m.Lower, m.Upper)
+	default:
+		return mechanism.QuantileBounds(m.Tree, partitions, linf)
 	}
 }
 
@@ -151,6 +195,7 @@ func (p *Plan) identify(q question) error {
 	type pricedMetric struct {
 		Name   string
 		Vector mechanism.Vector
+		Drawn  int // whose numbers it is read from
 	}
 	draw := struct {
 		Question      json.RawMessage
@@ -161,7 +206,7 @@ func (p *Plan) identify(q question) error {
 		Selection     *mechanism.Selection
 	}{p.Question, p.Policy.Version, p.Tree.Input.Partitions, p.Tree.Input.Rows, nil, p.Selection}
 	for _, m := range p.Metrics {
-		draw.Metrics = append(draw.Metrics, pricedMetric{m.Name, m.Vector})
+		draw.Metrics = append(draw.Metrics, pricedMetric{m.Name, m.Vector, m.Drawn})
 	}
 	text, err := json.Marshal(draw)
 	if err != nil {
@@ -191,8 +236,22 @@ func notes(p *Plan) []string {
 			lines = append(lines, fmt.Sprintf("%s counts at most %d rows of each %s in a group.", m.Name, bound.Rows, per))
 		case dp.Sum:
 			lines = append(lines, fmt.Sprintf("%s clamps the total of each %s in a group to %s..%s.", m.Name, per, rows.FormatDecimal(m.Lower, m.Scale), rows.FormatDecimal(m.Upper, m.Scale)))
-		case dp.Mean:
-			lines = append(lines, fmt.Sprintf("%s clamps each row to %s..%s and reads at most %d rows of each %s in a group; its expected error is stated for the declared population spread over the public groups.", m.Name, rows.FormatDecimal(m.Lower, m.Scale), rows.FormatDecimal(m.Upper, m.Scale), bound.Rows, per))
+		case dp.Mean, dp.Variance, dp.StdDev, dp.Quantile, dp.Min, dp.Max:
+			line := fmt.Sprintf("%s clamps each row to %s..%s and reads at most %d rows of each %s in a group; its expected error is stated for the declared population spread over the public groups", m.Name, rows.FormatDecimal(m.Lower, m.Scale), rows.FormatDecimal(m.Upper, m.Scale), bound.Rows, per)
+			if m.Tree.Leaves > 0 {
+				line += ", with values spread evenly over the clamp"
+			}
+			switch m.Aggregate {
+			case dp.Min:
+				line += "; it is the quantile of rank " + minRank + ", not the smallest value, which would give its owner away"
+			case dp.Max:
+				line += "; it is the quantile of rank " + maxRank + ", not the largest value, which would give its owner away"
+			}
+			lines = append(lines, line+".")
+		case dp.Share:
+			if p.GroupsMayBeHidden {
+				lines = append(lines, fmt.Sprintf("%s is the share of what the groups shown add up to.", m.Name))
+			}
 		}
 	}
 	if p.GroupsMayBeHidden {

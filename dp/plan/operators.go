@@ -8,10 +8,26 @@ import "github.com/discreet-analytics/discreet/dp/rows"
 type Operator interface{ operator() }
 
 // Aggregate is the root: it adds up, per partition, what bounding kept. Each column is one integer of every
-// partition, accumulated in 128 bits and clamped to 64 at the end.
+// partition, a histogram as many as it has bins, accumulated in 128 bits and clamped to 64 at the end.
 type Aggregate struct {
 	Input   Bound
 	Columns []Column
+}
+
+// Width is how many integers all columns together give of every partition, one after the other.
+func (a Aggregate) Width() (width int) {
+	for _, c := range a.Columns {
+		width += c.Width()
+	}
+	return width
+}
+
+// At is the position of a column's first integer among those of a partition.
+func (a Aggregate) At(column int) (at int) {
+	for _, c := range a.Columns[:column] {
+		at += c.Width()
+	}
+	return at
 }
 
 // Bound keeps, of each (customer, block), at most Partitions partitions and in each of them at most Rows rows
@@ -97,10 +113,25 @@ type Test struct {
 // Column is one integer that the tree computes in every partition.
 type Column struct {
 	Count   Count
-	Measure int // position in the policy's measures, for Total, Centred and Measured
-	// Lower and Upper clamp the total of one (customer, block, partition) for Total, each row for Centred,
-	// in 10^-Scale.
+	Measure int // position in the policy's measures, for all that read one
+	// Lower and Upper clamp the total of one (customer, block, partition) for Total, each row for the others that
+	// read values, in 10^-Scale.
 	Lower, Upper int64
+	// Bins are equal parts of Lower..Upper, each of BinWidth values but the last, which may be narrower.
+	Bins     int
+	BinWidth int64
+}
+
+// MostBins is how many bins a histogram can have.
+const MostBins = 1 << 10
+
+// Width is how many integers the column gives of every partition.
+func (c Column) Width() int { return max(1, c.Bins) }
+
+// Bin is the position of a clamped value.
+func (c Column) Bin(value int64) int {
+	value = max(c.Lower, min(value, c.Upper))
+	return int((uint64(value) - uint64(c.Lower)) / uint64(c.BinWidth))
 }
 
 // Count says what a column adds up.
@@ -119,4 +150,15 @@ const (
 	Centred
 	// CountMeasured counts the kept rows where the measure is not null.
 	CountMeasured
+	// Squared adds 2w^2-R^2 over kept rows, where w is 2x-Lower-Upper of the clamped x and R is Upper-Lower; null is
+	// skipped. R^2 is below 2^53 (dp/mechanism refuses others), so that no row's number leaves 64 bits.
+	Squared
+	// Histogram counts, for each bin, the kept rows whose clamped value lies in it; null is skipped.
+	Histogram
 )
+
+// ReadsRows tells whether a column depends on which rows are kept, not only on how many.
+func (c Count) ReadsRows() bool { return c >= Centred }
+
+// ReadsMeasure tells whether a column reads a measure.
+func (c Count) ReadsMeasure() bool { return c >= Total }

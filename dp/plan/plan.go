@@ -48,16 +48,34 @@ func (p *Plan) SelectionColumn() int { return p.selectionColumn }
 type Metric struct {
 	Name         string
 	Aggregate    dp.Aggregate
-	Measure      int // position in the policy's measures, -1 for customers and rows
+	Measure      int // position in the policy's measures, -1 for those that read none
 	Scale        int // decimal places of the figure
 	Lower, Upper int64
-	// Columns are the positions in Tree.Columns of the vector's coordinates: one for customers, rows and sum;
-	// the centred sum and the count for mean.
+	Rank         float64 // of quantile, min and max
+	// Drawn is the position in Metrics of the metric whose noised numbers this one is read from: its own, except where
+	// several are read from the same ones, as all quantiles of a measure are from one tree. Only a metric that has its own
+	// costs anything.
+	Drawn int
+	// Parts are the positions in Metrics of a ratio's numerator and denominator, or of what a share is of. Such a metric
+	// is read from theirs, and Drawn is -1.
+	Parts []int
+	// Columns are the positions in Tree.Columns of what is noised: one for customers, rows, sum and the quantiles; the
+	// centred sum and the count for mean; count, centred sum and sum of squares for variance and stddev.
 	Columns []int
+	Tree    mechanism.Tree // of quantile, min and max
 	Vector  mechanism.Vector
 	// SD and Within are what to expect: standard deviation of the noise and half-width of the interval, in
-	// the measure's own unit. Of a mean they are stated for the declared population spread over the public groups.
+	// the measure's own unit. Where the figure depends on how many rows there are, they are stated for the declared
+	// population spread over the public groups; -1 where nothing can be said before.
 	SD, Within float64
+}
+
+// Draws is how many integers of each group are noised for the metric, where it is not read from another's.
+func (m Metric) Draws() int {
+	if m.Tree.Leaves > 0 {
+		return int(m.Tree.Nodes())
+	}
+	return len(m.Columns)
 }
 
 // Limits are the sizes beyond which a question is refused. They depend on nothing that is stored.

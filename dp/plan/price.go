@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/accounting"
@@ -32,6 +33,15 @@ func (p *Plan) price(q question, ceilings []dp.Budget) error {
 	}
 	for i := range p.Metrics {
 		m := &p.Metrics[i]
+		if m.Drawn < 0 {
+			m.SD, m.Within = -1, -1 // it depends on the metrics that it is read from
+			continue
+		}
+		if m.Drawn != i {
+			m.Vector = p.Metrics[m.Drawn].Vector
+			m.SD, m.Within = p.expect(*m, m.Vector)
+			continue
+		}
 		if err := m.Vector.Validate(); err != nil {
 			return priceRefused(m.Name, err)
 		}
@@ -60,6 +70,9 @@ func (p *Plan) parts() []part {
 	var parts []part
 	shared := false
 	for i, m := range p.Metrics {
+		if m.Drawn != i {
+			continue
+		}
 		selects := p.GroupsMayBeHidden && m.Aggregate == dp.Customers && !shared
 		shared = shared || selects
 		parts = append(parts, part{index: i, selector: selects})
@@ -101,25 +114,25 @@ func (p *Plan) priceOne(part part, q question, e dp.Epsilon, d dp.Delta, pure bo
 		return nil
 	}
 	m := &p.Metrics[part.index]
-	target, accurate := q.within[m.Name]
+	asked := p.targets(part.index, q)
 	switch {
 	case part.selector:
-		s, err := p.selector(m, target, accurate, e, d, pure, most)
+		s, err := p.selector(m, asked, e, d, pure, most)
 		if err != nil {
 			return err
 		}
 		p.Selection, p.SelectedBy = &s, part.index
 		noise := s.Draw()
 		m.Vector = mechanism.Vector{Kind: s.Kind, Partitions: partitions, Bounds: []int64{1}, Epsilon: noise.Epsilon, Delta: noise.Delta}
-	case accurate:
-		v, err := p.accurate(m, target, d, pure, most)
+	case len(asked) > 0:
+		v, err := p.accurate(m, asked, d, pure, most)
 		if err != nil {
 			return err
 		}
 		m.Vector = v
 	default:
 		// At one confidence for all: another one, asked later, must not lead to another draw.
-		v, err := mechanism.ForLoss(partitions, m.bounds(p.Tree.Input.Rows), e, d, pure, mechanism.DefaultConfidence)
+		v, err := mechanism.ForLoss(p.bounds(*m), e, d, pure, mechanism.DefaultConfidence)
 		if err != nil {
 			return priceRefused(m.Name, err)
 		}
@@ -129,11 +142,11 @@ func (p *Plan) priceOne(part part, q question, e dp.Epsilon, d dp.Delta, pure bo
 }
 
 // selector prices the customers metric whose draw also selects the groups that are shown.
-func (p *Plan) selector(m *Metric, target float64, accurate bool, e dp.Epsilon, d dp.Delta, pure bool, most dp.Epsilon) (mechanism.Selection, error) {
+func (p *Plan) selector(m *Metric, asked []target, e dp.Epsilon, d dp.Delta, pure bool, most dp.Epsilon) (mechanism.Selection, error) {
 	partitions := p.Tree.Input.Partitions
-	if accurate {
+	if len(asked) > 0 {
 		// The noise gets half of the part's delta, as selection splits it.
-		v, err := p.accurate(m, target, d/2, pure, most)
+		v, err := p.accurate(m, asked, d/2, pure, most)
 		if err != nil {
 			return mechanism.Selection{}, err
 		}
@@ -147,19 +160,41 @@ func (p *Plan) selector(m *Metric, target float64, accurate bool, e dp.Epsilon, 
 	return s, nil
 }
 
-// accurate finds the least loss whose half-width is at most target, in the integer units of the figure.
-func (p *Plan) accurate(m *Metric, target float64, d dp.Delta, pure bool, most dp.Epsilon) (mechanism.Vector, error) {
-	unit := math.Pow10(m.Scale)
-	v, best, err := mechanism.ForHalfWidth(p.Tree.Input.Partitions, m.bounds(p.Tree.Input.Rows), func(v mechanism.Vector) float64 {
-		_, within := p.expect(*m, v)
-		return within * unit
-	}, target*unit, d, pure, most)
-	if errors.Is(err, mechanism.ErrUnattainable) {
-		return v, &dp.Error{
-			Code:    dp.CodeAccuracyUnattainable,
-			Message: fmt.Sprintf("%s cannot be answered that exactly within the budgets in force: ask for a wider interval, fewer groups or a smaller max_partitions", m.Name),
-			Best:    map[string]float64{m.Name: best / unit},
+// target is how exact a metric was asked to be.
+type target struct {
+	metric Metric
+	within float64 // half-width in its own unit
+}
+
+// targets are those of the metrics that are read from the draw of one.
+func (p *Plan) targets(drawn int, q question) (all []target) {
+	for _, m := range p.Metrics {
+		if within, ok := q.within[m.Name]; ok && m.Drawn == drawn {
+			all = append(all, target{m, within})
 		}
+	}
+	return all
+}
+
+// accurate finds the least loss at which every target is met.
+func (p *Plan) accurate(m *Metric, asked []target, d dp.Delta, pure bool, most dp.Epsilon) (mechanism.Vector, error) {
+	// How many times as wide as asked the widest interval is.
+	widest := func(v mechanism.Vector) (times float64) {
+		for _, t := range asked {
+			_, within := p.expect(t.metric, v)
+			times = max(times, within/t.within)
+		}
+		return times
+	}
+	v, best, err := mechanism.ForHalfWidth(p.bounds(*m), widest, 1, d, pure, most)
+	if errors.Is(err, mechanism.ErrUnattainable) {
+		unattainable := &dp.Error{Code: dp.CodeAccuracyUnattainable, Best: make(map[string]float64)}
+		names := make([]string, len(asked))
+		for i, t := range asked {
+			names[i], unattainable.Best[t.metric.Name] = t.metric.Name, best*t.within
+		}
+		unattainable.Message = fmt.Sprintf("%s cannot be answered that exactly within the budgets in force: ask for a wider interval, fewer groups or a smaller max_partitions", strings.Join(names, " and "))
+		return v, unattainable
 	}
 	if err != nil {
 		return v, priceRefused(m.Name, err)
@@ -170,10 +205,22 @@ func (p *Plan) accurate(m *Metric, target float64, d dp.Delta, pure bool, most d
 // expect states the noise of a metric in its own unit, were it drawn with v.
 func (p *Plan) expect(m Metric, v mechanism.Vector) (sd, within float64) {
 	unit := math.Pow10(m.Scale)
-	if m.Aggregate == dp.Mean {
-		groups := max(1, p.groups.groups)
-		n := max(1, float64(p.Policy.Population)/float64(groups))
+	n := max(1, float64(p.Policy.Population)/float64(max(1, p.groups.groups)))
+	switch m.Aggregate {
+	case dp.Mean:
 		return mechanism.ExpectedMeanSD(v, m.Lower, m.Upper, n) / unit, mechanism.ExpectedMeanHalfWidth(v, m.Lower, m.Upper, n, p.Confidence) / unit
+	case dp.Variance:
+		return mechanism.ExpectedVarianceSD(v, m.Lower, m.Upper, n) / unit / unit, mechanism.ExpectedVarianceHalfWidth(v, m.Lower, m.Upper, n, p.Confidence) / unit / unit
+	case dp.StdDev:
+		// To first order, of values spread evenly over the clamp.
+		twice := 2 * float64(difference(m.Upper, m.Lower)) / math.Sqrt(12)
+		return mechanism.ExpectedVarianceSD(v, m.Lower, m.Upper, n) / twice / unit, mechanism.ExpectedVarianceHalfWidth(v, m.Lower, m.Upper, n, p.Confidence) / twice / unit
+	case dp.Quantile, dp.Min, dp.Max:
+		q, err := mechanism.NewQuantile(m.Tree, v, m.Lower, m.Upper, p.Tree.Columns[m.Columns[0]].BinWidth, m.Rank, p.Confidence)
+		if err != nil {
+			return 0, math.Inf(1) // Validate says why
+		}
+		return q.ExpectedSD(n) / unit, q.ExpectedHalfWidth(n) / unit
 	}
 	draw := v.Draw(0)
 	return draw.SD() / unit, float64(draw.HalfWidth(p.Confidence)) / unit

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"time"
@@ -38,9 +39,11 @@ type question struct {
 type askedMetric struct {
 	name         string
 	aggregate    dp.Aggregate
-	measure      int // -1 for customers and rows
+	measure      int // -1 for those that read none
 	scale        int
 	lower, upper int64
+	rank         string   // canonical decimal text, of a quantile
+	parts        []string // names: numerator and denominator of a ratio, or what a share is of
 }
 
 // private says whether a key must pass selection; a key with one private component is private as a whole.
@@ -165,12 +168,14 @@ func (r *reader) readMetrics() []askedMetric {
 			r.refuse(path+".name", "is the name of a metric that exists already: choose another")
 			continue
 		}
-		if !slices.Contains(r.query.Metrics, d.Name) {
+		if !r.isUsed(d.Name) {
 			r.refuse(path+".name", "is not asked for: list it in metrics or leave the definition out")
 			continue
 		}
 		defined[d.Name] = path
-		offered[d.Name] = dp.Metric{Name: d.Name, Aggregate: d.Aggregate, Measure: d.Measure}
+		offered[d.Name] = dp.Metric{
+			Name: d.Name, Aggregate: d.Aggregate, Measure: d.Measure, Rank: d.Rank, Numerator: d.Numerator, Denominator: d.Denominator, Of: d.Of,
+		}
 	}
 
 	asked := make(map[string]askedMetric)
@@ -181,18 +186,35 @@ func (r *reader) readMetrics() []askedMetric {
 		r.refuse("metrics", "has more than %d names: ask in several queries", r.limits.Metrics)
 		return nil
 	}
-	for i, name := range r.query.Metrics {
-		path := fmt.Sprintf("metrics[%d]", i)
+	ask := func(path, name string) bool {
 		m, ok := offered[name]
 		if !ok {
 			r.refuse(path, "is not a metric of this dataset: the dataset's description lists them, or define it in the query")
-			continue
+			return false
 		}
 		if at, own := defined[name]; own {
 			path = at
 		}
-		if resolved, ok := r.resolve(path, m); ok {
+		resolved, ok := r.resolve(path, m)
+		if ok {
 			asked[name] = resolved
+		}
+		return ok
+	}
+	for i, name := range r.query.Metrics {
+		ask(fmt.Sprintf("metrics[%d]", i), name)
+	}
+	// What ratios and shares are read from is answered beside them: it is paid for.
+	for _, name := range slices.Sorted(maps.Keys(asked)) {
+		m := asked[name]
+		for _, part := range m.parts {
+			path := "metrics"
+			if at, own := defined[name]; own {
+				path = at
+			}
+			if ask(path, part) && !asked[part].addsUp(m.aggregate) {
+				r.refuse(path, "is read from a metric that does not count or add up: use customers, rows or a sum; a share needs rows or a sum that is never negative")
+			}
 		}
 	}
 	for name := range r.query.Clamp {
@@ -212,20 +234,23 @@ func (r *reader) readMetrics() []askedMetric {
 // query tightens.
 func (r *reader) resolve(path string, m dp.Metric) (askedMetric, bool) {
 	a := askedMetric{name: m.Name, aggregate: m.Aggregate, measure: -1}
+	if !r.readParameters(path, m, &a) {
+		return a, false
+	}
 	switch m.Aggregate {
-	case dp.Customers, dp.Rows:
+	case dp.Customers, dp.Rows, dp.Ratio, dp.Share:
 		if m.Measure != "" {
-			r.refuse(path, "counts and takes no measure: leave measure out")
+			r.refuse(path, "takes no measure: leave measure out")
 			return a, false
 		}
 		if _, clamped := r.query.Clamp[m.Name]; clamped {
-			r.refuse("clamp."+m.Name, "is of a metric that counts: leave it out")
+			r.refuse("clamp."+m.Name, "is of a metric that reads no measure: leave it out")
 			return a, false
 		}
 		return a, true
-	case dp.Sum, dp.Mean:
+	case dp.Sum, dp.Mean, dp.Variance, dp.StdDev, dp.Quantile, dp.Min, dp.Max:
 	default:
-		r.refuse(path, "has an aggregate that is not offered: use one of customers, rows, sum, mean")
+		r.refuse(path, "has an aggregate that is not offered: use one of customers, rows, sum, mean, variance, stddev, quantile, min, max, ratio, share")
 		return a, false
 	}
 	a.measure = slices.IndexFunc(r.policy.Measures, func(have dp.Measure) bool { return have.Name == m.Measure })
@@ -246,6 +271,67 @@ func (r *reader) resolve(path string, m dp.Metric) (askedMetric, bool) {
 		a.upper = *m.Upper
 	}
 	return a, r.tighten(&a)
+}
+
+// Min and max are read as these ranks: of the extremes themselves nothing can be said without giving away whose they are.
+const (
+	minRank = "0.005"
+	maxRank = "0.995"
+)
+
+// readParameters reads what some aggregates need beside a measure, and refuses it of the others.
+func (r *reader) readParameters(path string, m dp.Metric, a *askedMetric) bool {
+	before := len(r.problems)
+	if (m.Rank != "") != (m.Aggregate == dp.Quantile) {
+		r.refuse(path+".rank", "goes with quantile, which needs it: a number between 0 and 1, such as 0.9")
+	}
+	if (m.Numerator != "" || m.Denominator != "") && m.Aggregate != dp.Ratio || m.Aggregate == dp.Ratio && (m.Numerator == "" || m.Denominator == "") {
+		r.refuse(path+".numerator", "and denominator go with ratio, which needs both: names of metrics")
+	}
+	if (m.Of != "") != (m.Aggregate == dp.Share) {
+		r.refuse(path+".of", "goes with share, which needs it: the name of a metric")
+	}
+	if len(r.problems) > before {
+		return false
+	}
+	switch m.Aggregate {
+	case dp.Quantile:
+		units, err := rows.ParseDecimal(m.Rank, rows.MaxScale)
+		if err != nil || units <= 0 || units >= 1e9 {
+			r.refuse(path+".rank", "must be a decimal number above 0 and below 1, such as 0.9")
+			return false
+		}
+		a.rank = rows.FormatDecimal(units, rows.MaxScale)
+	case dp.Min:
+		a.rank = minRank
+	case dp.Max:
+		a.rank = maxRank
+	case dp.Ratio:
+		a.parts = []string{m.Numerator, m.Denominator}
+	case dp.Share:
+		a.parts = []string{m.Of}
+	}
+	return true
+}
+
+// addsUp tells whether a ratio or a share can be read from the metric.
+func (a askedMetric) addsUp(aggregate dp.Aggregate) bool {
+	switch a.aggregate {
+	case dp.Customers:
+		return aggregate == dp.Ratio
+	case dp.Rows:
+		return true
+	case dp.Sum:
+		return aggregate == dp.Ratio || a.lower >= 0
+	}
+	return false
+}
+
+// isUsed tells whether a metric is asked for, or part of one that is defined.
+func (r *reader) isUsed(name string) bool {
+	return slices.Contains(r.query.Metrics, name) || slices.ContainsFunc(r.query.Define, func(d dp.Definition) bool {
+		return d.Numerator == name || d.Denominator == name || d.Of == name
+	})
 }
 
 // tighten applies the query's own clamp, which may only be narrower than the policy's.
@@ -413,6 +499,10 @@ func (r *reader) readWithin(q *question) {
 		units, err := rows.ParseDecimal(text, scale)
 		if err != nil || units <= 0 {
 			r.refuse("within."+name, "must be a positive number with at most %d decimals, the half-width of the interval", scale)
+			continue
+		}
+		if at := slices.IndexFunc(q.metrics, func(m askedMetric) bool { return m.name == name }); at >= 0 && len(q.metrics[at].parts) > 0 {
+			r.refuse("within."+name, "is of a ratio or a share: say how exact the metrics must be that it is read from")
 			continue
 		}
 		q.within[name] = float64(units) / 1e9

@@ -498,7 +498,16 @@ func (w *world) plan() *plan.Plan {
 		{Count: plan.Total, Measure: random.IntN(2), Lower: pick[int64](random, -50, 0, 120), Upper: pick[int64](random, 150, 2000, 1<<40, 1<<53)},
 		{Count: plan.Centred, Measure: random.IntN(2), Lower: -50, Upper: 2000},
 		{Count: plan.CountMeasured, Measure: random.IntN(2)},
-	}[:1+random.IntN(5)]
+		{Count: plan.Squared, Measure: random.IntN(2), Lower: -50, Upper: 2000},
+		{Count: plan.Histogram, Measure: random.IntN(2), Lower: -50, Upper: 2000, Bins: 21, BinWidth: 100},
+	}
+	random.Shuffle(len(p.Tree.Columns), func(i, j int) {
+		p.Tree.Columns[i], p.Tree.Columns[j] = p.Tree.Columns[j], p.Tree.Columns[i]
+	})
+	if random.IntN(2) == 0 { // what is asked most
+		p.Tree.Columns = slices.DeleteFunc(p.Tree.Columns, func(c plan.Column) bool { return c.Count.ReadsRows() })
+	}
+	p.Tree.Columns = p.Tree.Columns[:1+random.IntN(len(p.Tree.Columns))]
 	return p
 }
 

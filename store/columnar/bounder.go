@@ -18,7 +18,7 @@ type bounder struct {
 	partitions  int64 // L0
 	most        int64 // Linf
 	measured    bool
-	valued      []int // the columns that read a measure
+	valued      []int // the columns that read a measure, but for histograms
 	quick       *quick
 
 	totals  *totals
@@ -73,7 +73,7 @@ func newBounder(a *aggregation, bytes int) *bounder {
 	b := &bounder{aggregation: a, question: q, bytes: bytes, measured: q.evaluator.Measured(), totals: newTotals(q, bytes)}
 	b.partitions, b.most = q.evaluator.Bound()
 	for i, c := range q.columns {
-		if c.Count != plan.CountCustomers && c.Count != plan.CountRows {
+		if c.Count.ReadsMeasure() && c.Count != plan.Histogram {
 			b.valued = append(b.valued, i)
 		}
 	}
@@ -146,13 +146,10 @@ func (b *bounder) add(c *cursor, from, to int) {
 				continue
 			}
 			v, sum := c.measures[column.measure][i], &b.sums[g*width+j]
-			switch column.Count {
-			case plan.Total:
+			if column.Count == plan.Total {
 				sum.Add(v)
-			case plan.Centred:
-				sum.AddCentred(v, column.Lower, column.Upper)
-			case plan.CountMeasured:
-				sum.Add(1)
+			} else {
+				bounding.AddRow(b.sums[g*width+j:], column.Column, v)
 			}
 			b.present[g*width+j] = true
 		}
@@ -311,6 +308,7 @@ func (b *bounder) end() {
 func (b *bounder) addGroup(g int) {
 	width := len(b.question.columns)
 	if b.measured && b.counts[g] > b.most {
+		b.places[g] = b.smallest(b.places[g])
 		b.recount(g)
 	}
 	if b.aggregation.apart {
@@ -321,16 +319,29 @@ func (b *bounder) addGroup(g int) {
 		switch c := &b.question.columns[j]; c.Count {
 		case plan.CountCustomers:
 			if !b.aggregation.apart {
-				into[j].Add(1)
+				into[c.at].Add(1)
 			}
 		case plan.CountRows:
-			into[j].Add(min(b.counts[g], b.most))
+			into[c.at].Add(min(b.counts[g], b.most))
 		case plan.Total:
 			if b.present[g*width+j] {
-				into[j].Add(b.sums[g*width+j].Clamped(c.Lower, c.Upper))
+				into[c.at].Add(b.sums[g*width+j].Clamped(c.Lower, c.Upper))
 			}
+		case plan.Histogram:
+			b.addRows(into[c.at:c.at+c.Bins], c.Column, g)
 		default:
-			into[j].AddTotal(b.sums[g*width+j])
+			into[c.at].AddTotal(b.sums[g*width+j])
+		}
+	}
+}
+
+// addRows adds the rows of a group that bounding keeps.
+func (b *bounder) addRows(into []bounding.Total, c plan.Column, g int) {
+	for _, p := range b.places[g] {
+		if values := p.segment.measures[c.Measure]; values != nil {
+			if v, ok := values.at(p.row); ok {
+				bounding.AddRow(into, c, v)
+			}
 		}
 	}
 }
@@ -365,30 +376,13 @@ func (b *bounder) smallest(all []place) []place {
 	return kept
 }
 
-// recount adds up the rows of a group that bounding keeps, where it does not keep all.
+// recount adds up the rows of a group anew, of which bounding does not keep all.
 func (b *bounder) recount(g int) {
 	width := len(b.question.columns)
-	kept := b.smallest(b.places[g])
 	for j := range b.question.columns {
-		c := &b.question.columns[j]
-		if c.Count != plan.Centred && c.Count != plan.CountMeasured {
-			continue
+		if c := &b.question.columns[j]; c.Count.ReadsRows() && c.Count != plan.Histogram {
+			b.sums[g*width+j] = bounding.Total{}
+			b.addRows(b.sums[g*width+j:], c.Column, g)
 		}
-		sum := bounding.Total{}
-		for _, p := range kept {
-			values := p.segment.measures[c.Measure]
-			if values == nil {
-				continue
-			}
-			v, ok := values.at(p.row)
-			switch {
-			case !ok:
-			case c.Count == plan.Centred:
-				sum.AddCentred(v, c.Lower, c.Upper)
-			default:
-				sum.Add(1)
-			}
-		}
-		b.sums[g*width+j] = sum
 	}
 }

@@ -13,15 +13,15 @@ type census struct {
 	bounder *bounder
 	streams []*stream
 	heads   []uint64 // the next customer of each; not where they are many
-	columns []int    // that count customers
+	columns []int    // that count customers, in the totals of a partition
 	counts  [mostFew]int64
 }
 
 func newCensus(b *bounder, streams []*stream) *census {
 	c := &census{bounder: b, streams: streams}
-	for j, column := range b.question.columns {
+	for _, column := range b.question.columns {
 		if column.Count == plan.CountCustomers {
-			c.columns = append(c.columns, j)
+			c.columns = append(c.columns, column.at)
 		}
 	}
 	return c

@@ -145,7 +145,7 @@ func (a *aggregation) collect(bounders []*bounder, each func(bounding.Partition)
 			all = append(all, b.spill.sources(b.totals)...)
 		}
 	}
-	return mergeSources(all, len(a.question.columns), func(number int64, sums []bounding.Total) error {
+	return mergeSources(all, a.plan.Tree.Width(), func(number int64, sums []bounding.Total) error {
 		p := bounding.Partition{Totals: make([]int64, len(sums))}
 		if len(a.question.axes) > 0 {
 			p.Key = a.question.labelsOf(number)

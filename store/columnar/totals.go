@@ -22,7 +22,7 @@ const mostDense = 1 << 18
 
 // newTotals makes totals that may take so many bytes.
 func newTotals(q *question, bytes int) *totals {
-	t := &totals{width: len(q.columns)}
+	t := &totals{width: q.plan.Tree.Width()}
 	t.dense = q.few() || q.size <= min(mostDense, int64(bytes/t.slotBytes()))
 	if t.dense {
 		t.numbers = make([]int64, q.size)

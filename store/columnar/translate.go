@@ -43,6 +43,7 @@ type axis struct {
 type column struct {
 	plan.Column
 	measure int // in question.measures
+	at      int // in the totals of a partition
 }
 
 // timeField is a key of the calendar, or tests on one.
@@ -249,17 +250,17 @@ func (f *timeField) number(label string) int64 {
 
 func (q *question) addColumns() {
 	slot := map[int]int{}
-	for _, c := range q.plan.Tree.Columns {
-		at := 0
-		if c.Count == plan.Total || c.Count == plan.Centred || c.Count == plan.CountMeasured {
+	for i, c := range q.plan.Tree.Columns {
+		measure := 0
+		if c.Count.ReadsMeasure() {
 			known := false
-			if at, known = slot[c.Measure]; !known {
-				at = len(q.measures)
-				slot[c.Measure] = at
+			if measure, known = slot[c.Measure]; !known {
+				measure = len(q.measures)
+				slot[c.Measure] = measure
 				q.measures = append(q.measures, c.Measure)
 			}
 		}
-		q.columns = append(q.columns, column{c, at})
+		q.columns = append(q.columns, column{c, measure, q.plan.Tree.At(i)})
 	}
 }
 

@@ -37,7 +37,7 @@ func TestRecordsKeepTheirBytes(t *testing.T) {
 			}})
 		}, `{"Name":"d","Kind":"custom","Population":2,"Unit":{"Column":"c","Row":false,"Block":"month"},"Time":{"Column":"t","Timezone":"UTC","Format":"date"},` +
 			`"Dimensions":[{"Name":"x","Column":"y","Type":"int","Bin":{"Step":3,"Up":true},"Values":["v"],"Private":false,"Other":"","Missing":"","Parent":""}],` +
-			`"Measures":[{"Name":"m","Column":"","Scale":0,"Lower":0,"Upper":0,"Level":false}],"Metrics":[{"Name":"s","Aggregate":"sum","Measure":"m","Lower":-1,"Upper":null}],` +
+			`"Measures":[{"Name":"m","Column":"","Scale":0,"Lower":0,"Upper":0,"Level":false}],"Metrics":[{"Name":"s","Aggregate":"sum","Measure":"m","Rank":"","Numerator":"","Denominator":"","Of":"","Lower":-1,"Upper":null}],` +
 			`"Bounds":{"MaxPartitions":0,"MaxRows":0},"Cap":{"Epsilon":0,"Delta":0},"Default":{"Epsilon":0,"Delta":0},"Purposes":["p"],"Audiences":["internal"],"Link":{"Consent":"l"},"Version":1}`},
 		"erasure":     {func() ([]byte, error) { return encode(erasureRecord{"u", at, 2}) }, `{"By":"u","At":"2026-01-02T03:04:05.000000006Z","Units":2}`},
 		"erasure end": {func() ([]byte, error) { return encode(erasureEndRecord{at}) }, `{"At":"2026-01-02T03:04:05.000000006Z"}`},

@@ -1,0 +1,97 @@
+package answer
+
+import (
+	"math"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/mechanism"
+	"github.com/discreet-analytics/discreet/dp/plan"
+)
+
+// figures turns noised coordinates into values with intervals. What does not differ between groups is computed
+// once: a scale is found by bisection.
+type figures struct {
+	plan      *plan.Plan
+	at        []int   // per metric: where its coordinates begin among those of a group
+	half      []int64 // per metric, in the figure's integer units
+	sd        []float64
+	quantiles []*mechanism.Quantile
+	sums      []int64 // per metric, over all groups: for shares
+	groups    int
+}
+
+// newFigures prepares figures for all noised groups of an answer.
+func newFigures(p *plan.Plan, noised [][]int64) figures {
+	n := len(p.Metrics)
+	f := figures{plan: p, at: make([]int, n), half: make([]int64, n), sd: make([]float64, n), quantiles: make([]*mechanism.Quantile, n), sums: make([]int64, n), groups: len(noised)}
+	at := 0
+	for i, m := range p.Metrics {
+		if m.Drawn == i {
+			f.at[i] = at
+			at += m.Draws()
+		} else if m.Drawn >= 0 {
+			f.at[i] = f.at[m.Drawn]
+		}
+		switch m.Aggregate {
+		case dp.Customers, dp.Rows, dp.Sum:
+			draw := m.Vector.Draw(0)
+			f.half[i], f.sd[i] = draw.HalfWidth(p.Confidence), draw.SD()/math.Pow10(m.Scale)
+		case dp.Quantile, dp.Min, dp.Max:
+			// A plan that was priced has a tree that can be read.
+			f.quantiles[i], _ = mechanism.NewQuantile(m.Tree, m.Vector, m.Lower, m.Upper, p.Tree.Columns[m.Columns[0]].BinWidth, m.Rank, p.Confidence)
+		case dp.Share:
+			for _, coordinates := range noised {
+				f.sums[i] += coordinates[f.at[m.Parts[0]]]
+			}
+		}
+	}
+	return f
+}
+
+// values are the figures of one group in the measure's own unit.
+func (f figures) values(coordinates []int64) []dp.Value {
+	values := make([]dp.Value, len(f.plan.Metrics))
+	for i := range values {
+		values[i] = f.value(i, coordinates)
+	}
+	return values
+}
+
+func (f figures) value(i int, all []int64) dp.Value {
+	m, confidence := f.plan.Metrics[i], f.plan.Confidence
+	unit, own := math.Pow10(m.Scale), all[f.at[i]:]
+	in := func(unit, value, low, high, sd float64) dp.Value {
+		return dp.Value{Value: value / unit, Low: low / unit, High: high / unit, SD: sd / unit}
+	}
+	switch m.Aggregate {
+	case dp.Mean:
+		value, low, high, sd := mechanism.MeanInterval(own[0], own[1], m.Vector, m.Lower, m.Upper, confidence)
+		return in(unit, value, low, high, sd)
+	case dp.Variance, dp.StdDev:
+		value, low, high, sd := mechanism.VarianceInterval(own[0], own[1], own[2], m.Vector, m.Lower, m.Upper, confidence)
+		if m.Aggregate == dp.Variance {
+			return in(unit*unit, value, low, high, sd)
+		}
+		root := math.Sqrt(value)
+		if root > 0 {
+			sd /= 2 * root // to first order
+		} else {
+			sd = math.Sqrt(sd)
+		}
+		return in(unit, root, math.Sqrt(low), math.Sqrt(high), sd)
+	case dp.Quantile, dp.Min, dp.Max:
+		value, low, high, sd := f.quantiles[i].Interval(own[:m.Tree.Nodes()])
+		return in(unit, value, low, high, sd)
+	case dp.Ratio:
+		of, by := m.Parts[0], m.Parts[1]
+		numerator, denominator := f.plan.Metrics[of], f.plan.Metrics[by]
+		value, low, high, sd := mechanism.RatioInterval(all[f.at[of]], all[f.at[by]], numerator.Vector, denominator.Vector, confidence)
+		return in(math.Pow10(numerator.Scale-denominator.Scale), value, low, high, sd)
+	case dp.Share:
+		of := m.Parts[0]
+		value, low, high, sd := mechanism.ShareInterval(all[f.at[of]], f.sums[i], f.groups, f.plan.Metrics[of].Vector, confidence)
+		return in(1, value, low, high, sd)
+	}
+	noised, half := own[0], f.half[i]
+	return dp.Value{Value: float64(noised) / unit, Low: float64(noised-half) / unit, High: float64(noised+half) / unit, SD: f.sd[i]}
+}

@@ -1,0 +1,161 @@
+package mechanism
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// combination is the noise of numbers that are drawn independently, of which weighted sums are read.
+type combination []law
+
+// newCombination gives the noise of one partition's coordinates, which must be so many.
+func newCombination(vec Vector, coordinates int) (combination, error) {
+	if len(vec.Bounds) != coordinates {
+		return nil, errCoordinates
+	}
+	laws := make(combination, coordinates)
+	for i := range laws {
+		var err error
+		if laws[i], err = vec.Draw(i).law(); err != nil {
+			return nil, err
+		}
+	}
+	return laws, nil
+}
+
+// sd is the standard deviation of the weighted sum.
+func (n combination) sd(weights ...float64) float64 {
+	variance := 0.0
+	for i, w := range weights {
+		variance += w * w * n[i].sd() * n[i].sd()
+	}
+	return math.Sqrt(variance)
+}
+
+// tail bounds P(|weighted sum| >= t) from above: that of the samples before rounding, at t less what rounding can add.
+// All laws are of one kind.
+func (n combination) tail(t float64, weights ...float64) float64 {
+	terms := make([]term, len(weights))
+	for i, w := range weights {
+		terms[i] = term{law: n[i], weight: w, times: 1}
+	}
+	return tail(t, terms)
+}
+
+// term is a noise that a sum has some times, drawn anew each time.
+type term struct {
+	law    law
+	weight float64
+	times  int
+}
+
+// tail bounds P(|sum of terms| >= t) from above.
+func tail(t float64, terms []term) float64 {
+	variance, count := 0.0, 0
+	var scales []scale
+	for _, of := range terms {
+		if of.weight == 0 || of.times == 0 {
+			continue
+		}
+		w := math.Abs(of.weight)
+		t -= w * float64(of.times) / 2
+		count += of.times
+		switch l := of.law.(type) {
+		case gaussianLaw:
+			variance += float64(of.times) * w * w * l.sigma * l.sigma
+		case laplaceLaw:
+			scales = append(scales, scale{w * l.scale, of.times})
+		}
+	}
+	switch {
+	case t <= 0:
+		return 1
+	case variance > 0:
+		return math.Erfc(t / math.Sqrt(2*variance))
+	case count == 0:
+		return 0
+	case count == 1:
+		return math.Exp(-t / scales[0].of)
+	case count == 2:
+		return laplaceSumTail(scales[0].of, scales[len(scales)-1].of, t)
+	}
+	return laplaceTail(scales, t)
+}
+
+// scale is that of a Laplace variable, of which a sum has some.
+type scale struct {
+	of    float64
+	times int
+}
+
+// laplaceSumTail is P(|X+Y| > t) for independent Laplace variables of scales a and b, not both 0:
+// (a^2 exp(-t/a) - b^2 exp(-t/b)) / (a^2 - b^2), written so that nothing cancels where a and b are close.
+func laplaceSumTail(a, b, t float64) float64 {
+	if a < b {
+		a, b = b, a
+	}
+	if b == 0 {
+		return math.Exp(-t / a)
+	}
+	mean := 1.0 // (1-exp(-spread))/spread
+	if spread := t * (a - b) / a / b; spread > 0 {
+		mean = -math.Expm1(-spread) / spread
+	}
+	return math.Exp(-t/a) * (1 + mean*b/(a+b)*(t/a))
+}
+
+// negligible is a probability that no interval shows: misses are at least 0.001.
+const negligible = 1e-7
+
+// laplaceTail bounds P(|sum| > t) from above for independent Laplace variables, by inverting the characteristic
+// function, the product of 1/(1+(b u)^2), with the trapezoidal rule. By Poisson's summation the rule's error is what the
+// sum has beyond far, which is negligible by Bernstein's inequality; what is left out after the last step is added.
+//
+// Scales far below the largest are added to it: of two sums of symmetric log-concave variables with the same total
+// weight, the one with the less equal weights has the larger tails (Proschan, "Peakedness of Distributions of Convex
+// Combinations", 1965).
+func laplaceTail(scales []scale, t float64) float64 {
+	largest := slices.MaxFunc(scales, func(a, b scale) int { return cmp.Compare(a.of, b.of) }).of
+	var near [4]scale
+	kept, added, variance := near[:0], 0.0, 0.0
+	for _, s := range scales {
+		if s.of < largest/64 && s.times < 4 {
+			added += s.of * float64(s.times)
+			continue
+		}
+		kept = append(kept, s)
+		variance += 2 * float64(s.times) * s.of * s.of
+	}
+	if added > 0 {
+		kept = append(kept, scale{largest + added, 1})
+		i := slices.IndexFunc(kept, func(s scale) bool { return s.of == largest })
+		kept[i].times--
+		variance += 2 * (largest + added) * (largest + added)
+		largest += added
+	}
+	// P(|sum| > far) <= 2 exp(-far^2/(2 variance + 2 largest far)) <= 2 exp(-17)
+	far := math.Sqrt(34*variance) + 34*largest
+	if t >= far {
+		return negligible
+	}
+	step := 2 * math.Pi / (t + far)
+	// P(|sum| <= t) = step*t/pi + sum over k of 2/pi * sin(k*step*t)/k * f(k*step).
+	within := step * t / math.Pi
+	for k := 1; ; k++ {
+		u, f := float64(k)*step, 1.0
+		for _, s := range kept {
+			if of := 1 + s.of*s.of*u*u; s.times == 1 {
+				f /= of
+			} else {
+				f /= math.Pow(of, float64(s.times))
+			}
+		}
+		within += 2 / math.Pi * math.Sin(u*t) / float64(k) * f
+		// Beyond u the product falls at least as 1/(1+(largest u)^2).
+		beyond := largest * largest * u * u
+		if left := f * (1 + beyond) / (math.Pi * beyond); left < negligible || k == 1<<14 {
+			return min(1, max(0, 1-within)+left+negligible)
+		}
+	}
+}
