@@ -32,6 +32,7 @@ type outcome struct {
 	Load        time.Duration
 	Before      int64 // when it was open
 	Peak        int64 // while it worked
+	Own         int64 // of these, at their highest, what is in no file: the system cannot drop it
 }
 
 func child(ctx context.Context, task string, j job) (o outcome, err error) {
@@ -78,11 +79,13 @@ func loadDiscreet(ctx context.Context, j job) (o outcome, err error) {
 	if err := s.found(ctx, j.Policy); err != nil {
 		return o, err
 	}
+	own := watchOwn()
 	begin := time.Now()
-	if o.Rows, err = s.loadFile(ctx, dataset, j.File, "year"); err != nil {
+	o.Rows, err = s.loadFile(ctx, dataset, j.File, "year")
+	o.Load = time.Since(begin)
+	if o.Own = own(); err != nil {
 		return o, err
 	}
-	o.Load = time.Since(begin)
 	if o.Peak, err = memory("VmHWM"); err != nil {
 		return o, err
 	}
@@ -99,11 +102,13 @@ func loadDuck(ctx context.Context, j job) (o outcome, err error) {
 		if filepath.Ext(j.File) == ".parquet" {
 			options = "format parquet"
 		}
+		own := watchOwn()
 		begin := time.Now()
-		if err := db.exec(ctx, fmt.Sprintf("copy %s from '%s' (%s)", table, j.File, options), "checkpoint"); err != nil {
+		err := db.exec(ctx, fmt.Sprintf("copy %s from '%s' (%s)", table, j.File, options), "checkpoint")
+		o.Load = time.Since(begin)
+		if o.Own = own(); err != nil {
 			return err
 		}
-		o.Load = time.Since(begin)
 		if o.Peak, err = memory("VmHWM"); err != nil {
 			return err
 		}

@@ -127,5 +127,31 @@ func memory(name string) (int64, error) {
 	return kilobytes << 10, nil
 }
 
+// watchOwn looks at this process's anonymous resident memory, RssAnon, twenty times a second until it is asked how high
+// that was; 0 where it cannot be read.
+func watchOwn() (highest func() int64) {
+	stop, done := make(chan struct{}), make(chan int64)
+	go func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		most := int64(0)
+		for {
+			if now, err := memory("RssAnon"); err == nil {
+				most = max(most, now)
+			}
+			select {
+			case <-tick.C:
+			case <-stop:
+				done <- most
+				return
+			}
+		}
+	}()
+	return func() int64 {
+		close(stop)
+		return <-done
+	}
+}
+
 // forgetPeak makes VmHWM begin anew at VmRSS.
 func forgetPeak() error { return os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
