@@ -255,8 +255,39 @@ func TestClocksOfFarYearsHaveAnEnd(t *testing.T) {
 			for range 5000 {
 				ms := start + random.Int64N(end-start)
 				_, ahead := time.UnixMilli(ms).In(zone).Zone()
-				if got := c.local(ms) - ms; got != int64(ahead)*1000 {
+				shown, _ := c.local(ms)
+				if got := shown - ms; got != int64(ahead)*1000 {
 					t.Fatalf("%s at %d: %d ms ahead, want %d s", name, ms, got, ahead)
+				}
+			}
+		}
+	}
+}
+
+// Where clocks are put back over midnight, and wherever else they are changed, the day of a row is that of rows.DateOf,
+// and its hour what the clocks show.
+func TestDaysFollowEachOtherWhateverClocksDo(t *testing.T) {
+	for _, name := range []string{"America/St_Johns", "America/Goose_Bay", "America/Havana", "Asia/Manila", "Atlantic/Azores", "Pacific/Kwajalein", "Pacific/Apia", "Europe/Berlin"} {
+		zone, err := rows.LoadZone(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start, end := rows.Span(rows.Date{Year: 1920, Month: 1, Day: 1}, rows.Date{Year: 2030, Month: 12, Day: 31}, zone)
+		var hours []int64
+		for hour := range int64(24) {
+			hours = append(hours, hour)
+		}
+		for _, change := range offsetsBetween(start, end, zone)[1:] {
+			for begin := change.start - 30*hourMilliseconds; begin < change.start+30*hourMilliseconds; begin += 127 * 60_000 {
+				days := calendar{offsets: offsetsBetween(begin, begin+30*hourMilliseconds, zone), hours: hours}
+				for ms := begin; ms < begin+30*hourMilliseconds; ms += 17 * 60_000 {
+					_, day := days.local(ms)
+					if want := (rows.Date{Year: 1970, Month: 1, Day: 1}).DaysUntil(rows.DateOf(ms, zone)); day != int64(want) {
+						t.Fatalf("%s at %v: day %d, want %d", name, time.UnixMilli(ms).In(zone), day, want)
+					}
+					if hour := days.number(ms); hour != int64(time.UnixMilli(ms).In(zone).Hour()) {
+						t.Fatalf("%s at %v: hour %d", name, time.UnixMilli(ms).In(zone), hour)
+					}
 				}
 			}
 		}
@@ -354,11 +385,14 @@ type world struct {
 	days    []string
 	cities  []string
 	users   int
+	// Keys of the calendar have the labels of these days, which rows do not keep to.
+	from, to rows.Date
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	random := rand.New(rand.NewPCG(seed, 5))
 	w := &world{random: random, catalog: newCatalog()}
+	w.from, w.to = rows.Date{Year: 2025, Month: 10, Day: 1}, rows.Date{Year: 2026, Month: 3, Day: 20}
 	o := small()
 	o.Shards, o.Workers = 1+random.IntN(5), 1+random.IntN(3)
 	o.BufferRows, o.SegmentRows = 1+random.IntN(60), 1+random.IntN(20)
@@ -371,7 +405,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w.store = open(t, t.TempDir(), w.catalog, o)
 	w.policy = dp.VersionedPolicy{Version: 1, Policy: dp.Policy{
 		Name: "world", Unit: dp.Unit{Column: "id", Block: pick(random, dp.Month, dp.Quarter, dp.All)},
-		Time: &dp.TimeColumn{Column: "at", Timezone: pick(random, "UTC", "Europe/Berlin", "Pacific/Apia"), Format: "unix_ms"},
+		Time: &dp.TimeColumn{Column: "at", Timezone: pick(random, "UTC", "Europe/Berlin", "Pacific/Apia", "America/St_Johns"), Format: "unix_ms"},
 		Dimensions: []dp.Dimension{
 			{Name: "shop", Type: dp.StringDimension, Values: []string{"a", "b", "else"}, Other: "else"},
 			{Name: "age", Type: dp.IntDimension, Values: []string{"0", "10", "none"}, Bin: &dp.Bin{Step: 10}, Missing: "none", Other: "none"},
@@ -401,6 +435,11 @@ func newWorld(t *testing.T, seed uint64) *world {
 			w.days = append(w.days, month+"-01", month+"-14")
 		}
 	}
+	if w.policy.Time != nil && w.policy.Time.Timezone == "America/St_Johns" { // where clocks were put back over midnight
+		w.days = append(w.days, "2009-11-01", "2010-11-07", "2009-11-01", "2010-11-07")
+		w.blocks = append(map[dp.Block][]string{dp.Month: {"2009-10", "2009-11", "2010-11"}, dp.Quarter: {"2009-Q4", "2010-Q4"}}[w.policy.Unit.Block], w.blocks...)
+		w.from, w.to = rows.Date{Year: 2009, Month: 10, Day: 1}, rows.Date{Year: 2010, Month: 11, Day: 8}
+	}
 	return w
 }
 
@@ -424,11 +463,11 @@ func (w *world) load(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at := day.UnixMilli() + pick[int64](w.random, -1, 0, 3_600_000, -3_600_001, 7_200_000, 39_600_000)
+		at := day.UnixMilli() + pick[int64](w.random, -1, 0, 3_600_000, -3_600_001, 7_200_000, 9_900_000, 39_600_000)
 		fmt.Fprintf(&text, "u%d,%d,%s,%s,%s,%s,%s\n", int(float64(w.users)*w.random.Float64()*w.random.Float64()), at, optional("a", "b", "x"), optional("0", "7", "12", "-1", "99"),
 			optional(w.cities...), pick(w.random, amounts...), optional("3", "-4", "50"))
 	}
-	report := mustLoad(t, w.store, p, days(fmt.Sprint(w.loads), "2022-12-01", "2026-04-30"), text.String())
+	report := mustLoad(t, w.store, p, days(fmt.Sprint(w.loads), "2009-10-01", "2026-04-30"), text.String())
 	r, err := load.NewReader(&p.Policy, strings.NewReader(text.String()), load.Source{Format: load.CSV, Load: report.Load.ID}, secrets{})
 	if err != nil {
 		t.Fatal(err)
@@ -474,13 +513,12 @@ func (w *world) plan() *plan.Plan {
 	}
 	if w.policy.Time != nil && random.IntN(2) == 0 {
 		unit := pick(random, rows.TimeUnits()...)
-		// Days that every range has, and some that rows have and the domain lacks.
-		domain := rows.TimeKeys(rows.Date{Year: 2025, Month: 10, Day: 1}, rows.Date{Year: 2026, Month: 3, Day: 20}, unit)
+		domain := rows.TimeKeys(w.from, w.to, unit)
 		p.Tree.Input.Input.Keys = append(p.Tree.Input.Input.Keys, plan.Key{Name: unit.Field(), Field: plan.Field{Kind: plan.TimeField, Unit: unit}, Domain: domain})
 	}
 	if w.policy.Time != nil && random.IntN(4) == 0 {
 		p.Tree.Input.Input.Input.Tests = append(p.Tree.Input.Input.Input.Tests,
-			plan.Test{Name: "time.day", Field: plan.Field{Kind: plan.TimeField, Unit: rows.Day}, From: "2025-10-20", NotIn: []string{"2026-03-08"}})
+			plan.Test{Name: "time.day", Field: plan.Field{Kind: plan.TimeField, Unit: rows.Day}, From: w.from.AddDays(19).String(), NotIn: []string{"2026-03-08"}})
 	}
 	if random.IntN(4) == 0 {
 		p.Tree.Input.Input.Input.Tests = append(p.Tree.Input.Input.Input.Tests, plan.Test{Name: "shop", In: []string{"a", "else"}})
@@ -492,6 +530,9 @@ func (w *world) plan() *plan.Plan {
 	if w.policy.Unit.Block == dp.All || random.IntN(3) == 0 { // as a range of days does
 		scan := &p.Tree.Input.Input.Input.Input
 		scan.Bounded, scan.From, scan.To = true, 1761436800000, 1774742400000
+		if w.from.Year < 2025 {
+			scan.From, _ = rows.Span(pick(random, w.from, rows.Date{Year: 2009, Month: 11, Day: 1}, rows.Date{Year: 2010, Month: 11, Day: 7}), w.to, w.zone())
+		}
 	}
 	p.Tree.Columns = []plan.Column{
 		{Count: plan.CountCustomers}, {Count: plan.CountRows},
@@ -509,6 +550,14 @@ func (w *world) plan() *plan.Plan {
 	}
 	p.Tree.Columns = p.Tree.Columns[:1+random.IntN(len(p.Tree.Columns))]
 	return p
+}
+
+func (w *world) zone() *time.Location {
+	zone, err := rows.LoadZone(w.policy.Time.Timezone)
+	if err != nil {
+		panic(err)
+	}
+	return zone
 }
 
 func pick[V any](random *rand.Rand, from ...V) V { return from[random.IntN(len(from))] }

@@ -20,7 +20,12 @@ type calendar struct {
 }
 
 // offset is how far the clocks are ahead of UTC from an instant on, both in milliseconds.
-type offset struct{ start, ahead int64 }
+type offset struct {
+	start, ahead int64
+	// reached is the last day that began before, counted from 1970-01-01: clocks that are put back over midnight do not
+	// return to the day before (rows.DateOf).
+	reached int64
+}
 
 const (
 	hourMilliseconds = 60 * 60 * 1000
@@ -49,7 +54,7 @@ func (q *question) calendarOf(block string) (*calendar, error) {
 	}
 	c.offsets = offsetsBetween(start, end, zone)
 	if len(q.days) > 0 {
-		c.first = c.dayOf(start)
+		c.first = c.offsets[0].reached
 		for day := first; !last.Before(day); day = day.AddDays(1) {
 			c.days = append(c.days, q.dayNumber(day))
 		}
@@ -61,9 +66,13 @@ func (q *question) calendarOf(block string) (*calendar, error) {
 }
 
 func offsetsBetween(start, end int64, zone *time.Location) (all []offset) {
+	reached := int64((rows.Date{Year: 1970, Month: time.January, Day: 1}).DaysUntil(rows.DateOf(start, zone)))
 	for at := time.UnixMilli(start).In(zone); ; {
 		_, seconds := at.Zone()
-		all = append(all, offset{at.UnixMilli(), int64(seconds) * 1000})
+		if len(all) > 0 {
+			reached = max(reached, floorDiv(at.UnixMilli()-1+all[len(all)-1].ahead, dayMilliseconds))
+		}
+		all = append(all, offset{at.UnixMilli(), int64(seconds) * 1000, reached})
 		_, next := at.ZoneBounds()
 		if !next.IsZero() && !next.After(at) {
 			// Beyond the zone's table, Go 1.26 ends a leap year a day early (time.Time.ZoneBounds). Looking again a day
@@ -85,8 +94,9 @@ func (q *question) dayNumber(day rows.Date) (number int64) {
 	return number
 }
 
-// local is an instant as the clocks show it, in milliseconds since 1970-01-01.
-func (c *calendar) local(ms int64) int64 {
+// local is an instant as the clocks show it, in milliseconds since 1970-01-01, and the day on which it falls, counted from
+// there. The day is a later one than the clocks show where they were put back over midnight.
+func (c *calendar) local(ms int64) (shown, day int64) {
 	low, high := 0, len(c.offsets)-1 // the last that starts at or before ms
 	for low < high {
 		if middle := (low + high + 1) / 2; c.offsets[middle].start <= ms {
@@ -95,18 +105,16 @@ func (c *calendar) local(ms int64) int64 {
 			high = middle - 1
 		}
 	}
-	return ms + c.offsets[low].ahead
+	shown = ms + c.offsets[low].ahead
+	return shown, max(floorDiv(shown, dayMilliseconds), c.offsets[low].reached)
 }
-
-func (c *calendar) dayOf(ms int64) int64 { return floorDiv(c.local(ms), dayMilliseconds) }
 
 // number is what an instant adds.
 func (c *calendar) number(ms int64) (number int64) {
 	if c.bounded && (ms < c.from || ms >= c.to) {
 		return dropped
 	}
-	local := c.local(ms)
-	day := floorDiv(local, dayMilliseconds)
+	shown, day := c.local(ms)
 	if c.days != nil {
 		at := day - c.first
 		if at < 0 || at >= int64(len(c.days)) {
@@ -115,7 +123,7 @@ func (c *calendar) number(ms int64) (number int64) {
 		number = c.days[at]
 	}
 	if c.hours != nil {
-		number = added(number, c.hours[(local-day*dayMilliseconds)/hourMilliseconds])
+		number = added(number, c.hours[(shown-floorDiv(shown, dayMilliseconds)*dayMilliseconds)/hourMilliseconds])
 	}
 	return number
 }
