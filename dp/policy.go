@@ -107,6 +107,8 @@ type Metric struct {
 	Rank      string // of a quantile: decimal text from 0 to 1
 	// Numerator and Denominator of a ratio, and Of of a share, are names of metrics that count or add up.
 	Numerator, Denominator, Of string
+	// PerDay divides a ratio by the number of days that its group is about.
+	PerDay bool
 	// Lower and Upper clamp what one (customer, block, partition) adds for sum, or one row for the others,
 	// in 10^-Scale of the measure. Nil: the measure's own.
 	Lower, Upper *int64
@@ -127,6 +129,8 @@ const (
 	Min       Aggregate = "min"       // the quantile of a rank close to 0
 	Max       Aggregate = "max"       // the quantile of a rank close to 1
 	Ratio     Aggregate = "ratio"     // of two metrics that count or add up
+	Days      Aggregate = "days"      // days on which customers have rows, of each (customer, block, partition)
+	Sessions  Aggregate = "sessions"  // rows with no longer pause than half an hour between them, cut at blocks
 	Share     Aggregate = "share"     // of a group in what a metric adds up to over all groups that are shown
 )
 

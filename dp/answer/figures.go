@@ -33,7 +33,7 @@ func newFigures(p *plan.Plan, noised [][]int64) figures {
 			f.at[i] = f.at[m.Drawn]
 		}
 		switch m.Aggregate {
-		case dp.Customers, dp.Rows, dp.Sum:
+		case dp.Customers, dp.Rows, dp.Days, dp.Sessions, dp.Sum:
 			draw := m.Vector.Draw(0)
 			f.half[i], f.sd[i] = draw.HalfWidth(p.Confidence), draw.SD()/math.Pow10(m.Scale)
 		case dp.Quantile, dp.Min, dp.Max:
@@ -49,15 +49,15 @@ func newFigures(p *plan.Plan, noised [][]int64) figures {
 }
 
 // values are the figures of one group in the measure's own unit.
-func (f figures) values(coordinates []int64) []dp.Value {
+func (f figures) values(key []string, coordinates []int64) []dp.Value {
 	values := make([]dp.Value, len(f.plan.Metrics))
 	for i := range values {
-		values[i] = f.value(i, coordinates)
+		values[i] = f.value(i, key, coordinates)
 	}
 	return values
 }
 
-func (f figures) value(i int, all []int64) dp.Value {
+func (f figures) value(i int, key []string, all []int64) dp.Value {
 	m, confidence := f.plan.Metrics[i], f.plan.Confidence
 	unit, own := math.Pow10(m.Scale), all[f.at[i]:]
 	in := func(unit, value, low, high, sd float64) dp.Value {
@@ -86,7 +86,11 @@ func (f figures) value(i int, all []int64) dp.Value {
 		of, by := m.Parts[0], m.Parts[1]
 		numerator, denominator := f.plan.Metrics[of], f.plan.Metrics[by]
 		value, low, high, sd := mechanism.RatioInterval(all[f.at[of]], all[f.at[by]], numerator.Vector, denominator.Vector, confidence)
-		return in(math.Pow10(numerator.Scale-denominator.Scale), value, low, high, sd)
+		unit := math.Pow10(numerator.Scale - denominator.Scale)
+		if m.PerDay {
+			unit *= float64(f.plan.Days(key))
+		}
+		return in(unit, value, low, high, sd)
 	case dp.Share:
 		of := m.Parts[0]
 		value, low, high, sd := mechanism.ShareInterval(all[f.at[of]], f.sums[i], f.groups, f.plan.Metrics[of].Vector, confidence)

@@ -178,7 +178,7 @@ func (s *Service) release(p *plan.Plan, c Charged, noised []noisedGroup) *dp.Rel
 	}
 	figures := newFigures(p, r.NoisedCoordinates)
 	for i, n := range noised {
-		r.Groups[i] = dp.Group{Key: n.key, Values: figures.values(n.coordinates)}
+		r.Groups[i] = dp.Group{Key: n.key, Values: figures.values(n.key, n.coordinates)}
 	}
 	return r
 }

@@ -388,7 +388,7 @@ func shown(p *plan.Plan, r dp.Release) dp.Release {
 	r.Confidence = p.Confidence.String()
 	groups, figures := make([]dp.Group, len(r.Groups)), newFigures(p, r.NoisedCoordinates)
 	for i, g := range r.Groups {
-		groups[i] = dp.Group{Key: g.Key, Values: figures.values(r.NoisedCoordinates[i])}
+		groups[i] = dp.Group{Key: g.Key, Values: figures.values(g.Key, r.NoisedCoordinates[i])}
 	}
 	r.Groups = groups
 	return r

@@ -21,6 +21,7 @@ type Evaluator struct {
 	columns  []plan.Column
 	bound    plan.Bound // with the bounds that apply
 	measured bool       // a column depends on which rows are kept, not only on how many
+	timed    bool       // a column reads event times
 }
 
 // Compile prepares a plan's tree. A tree that names a field, measure or bound that cannot be is an error:
@@ -63,7 +64,8 @@ func Compile(p *plan.Plan) (*Evaluator, error) {
 		if err := check(c, len(policy.Measures)); err != nil {
 			return nil, fmt.Errorf("column %d: %w", i, err)
 		}
-		e.measured = e.measured || c.Count.ReadsRows()
+		e.measured = e.measured || c.Count.ReadsRows() || c.Last
+		e.timed = e.timed || c.Count.ReadsTimes()
 	}
 	return e, nil
 }
@@ -81,6 +83,10 @@ func check(c plan.Column, measures int) error {
 		return errors.New("no such bounds")
 	case c.Count == plan.Squared && (c.Lower <= -1<<61 || c.Upper >= 1<<61 || c.Upper-c.Lower >= mostSpread):
 		return errors.New("the bounds are too far apart for squares")
+	case c.Last && !c.Count.ReadsMeasure():
+		return errors.New("only a measure has a last value")
+	case c.Count.ReadsTimes() && c.Upper < 1:
+		return errors.New("no such bound")
 	case (c.Count == plan.Histogram) != (c.Bins > 0) || c.Bins > plan.MostBins:
 		return errors.New("no such bins")
 	case c.Count == plan.Histogram && (c.BinWidth < 1 || c.Bin(c.Upper) >= c.Bins):
@@ -101,6 +107,9 @@ func (e *Evaluator) Zone() *time.Location { return e.zone }
 // Measured tells whether a column depends on which rows are kept, not only on how many.
 func (e *Evaluator) Measured() bool { return e.measured }
 
+// Timed tells whether a column reads event times.
+func (e *Evaluator) Timed() bool { return e.timed }
+
 // Needs says what of a row the evaluation of a plan reads. An engine may leave out the rest.
 type Needs struct {
 	Time       bool
@@ -112,7 +121,7 @@ type Needs struct {
 // canonical bytes.
 func (e *Evaluator) Needs() Needs {
 	n := Needs{
-		Time:       e.measured || e.scan.Bounded,
+		Time:       e.measured || e.timed || e.scan.Bounded,
 		Dimensions: make([]bool, len(e.policy.Dimensions)),
 		Measures:   make([]bool, len(e.policy.Measures)),
 	}

@@ -1,6 +1,8 @@
 package bounding
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,7 +19,8 @@ import (
 // The bounding lemma (dp/PRIVACY.md) is about this function: without one (customer, block), at most
 // Partitions of the result change, each column of them by at most 1 (CountCustomers), Rows (CountRows,
 // CountMeasured), max(|Lower|, |Upper|) (Total), Rows*(Upper-Lower) (Centred) or Rows*(Upper-Lower)^2 (Squared), and
-// the bins of a Histogram by at most Rows together, as long as no column reaches the ends of 64 bits.
+// the bins of a Histogram by at most Rows together, Upper (CountDays, CountSessions), each with 1 for Rows where Last is
+// set, as long as no column reaches the ends of 64 bits.
 func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 	e, err := Compile(p)
 	if err != nil {
@@ -59,7 +62,7 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 			kept := keptRows(partitions[key], e.bound.Rows, e.policy, salt, of.customer, of.block)
 			at := 0
 			for _, c := range e.columns {
-				contribute(sums[key][at:at+c.Width()], c, partitions[key], kept)
+				e.contribute(sums[key][at:at+c.Width()], c, partitions[key], kept)
 				at += c.Width()
 			}
 		}
@@ -106,11 +109,15 @@ func keptRows(all []rows.Row, most int64, p *dp.Policy, salt []byte, customer ui
 
 // contribute adds what one (customer, block) adds to a column of one partition: all are its rows there, kept
 // those that row-level columns read.
-func contribute(into []Total, c plan.Column, all, kept []rows.Row) {
-	switch c.Count {
-	case plan.CountRows:
+func (e *Evaluator) contribute(into []Total, c plan.Column, all, kept []rows.Row) {
+	if c.Last {
+		all = last(all, c.Measure, e.policy)
+		kept = all
+	}
+	switch {
+	case c.Count == plan.CountRows:
 		into[0].Add(int64(len(kept)))
-	case plan.Total:
+	case c.Count == plan.Total:
 		var sum Total
 		measured := false
 		for _, row := range all {
@@ -122,16 +129,52 @@ func contribute(into []Total, c plan.Column, all, kept []rows.Row) {
 		if measured {
 			into[0].Add(sum.Clamped(c.Lower, c.Upper))
 		}
-	default:
-		if !c.Count.ReadsRows() {
-			return // customers are counted elsewhere
+	case c.Count.ReadsTimes():
+		times := make([]int64, len(all))
+		for i, row := range all {
+			times[i] = row.Time
 		}
+		into[0].Add(e.CountTimes(c, times))
+	case c.Count.ReadsRows():
 		for _, row := range kept {
 			if x := row.Measures[c.Measure]; x.Valid {
 				AddRow(into, c, x.Value)
 			}
 		}
 	}
+}
+
+// last is the row with the latest time of those that have a measure, of several the one with the largest bytes; none
+// where none has it.
+func last(all []rows.Row, measure int, p *dp.Policy) []rows.Row {
+	measured := slices.DeleteFunc(slices.Clone(all), func(r rows.Row) bool { return !r.Measures[measure].Valid })
+	if len(measured) == 0 {
+		return nil
+	}
+	return []rows.Row{slices.MaxFunc(measured, func(a, b rows.Row) int {
+		return cmp.Or(cmp.Compare(a.Time, b.Time), bytes.Compare(rows.AppendRow(nil, p, &a), rows.AppendRow(nil, p, &b)))
+	})}
+}
+
+// CountTimes is what the times of all rows of a (customer, block, partition) add to a column that reads them. It sorts
+// times.
+func (e *Evaluator) CountTimes(c plan.Column, times []int64) int64 {
+	slices.Sort(times)
+	count := int64(0)
+	for i, ms := range times {
+		next := i == 0
+		switch {
+		case next:
+		case c.Count == plan.CountSessions:
+			next = ms-times[i-1] > plan.SessionGap
+		case ms != times[i-1]:
+			next = rows.DateOf(ms, e.zone) != rows.DateOf(times[i-1], e.zone)
+		}
+		if next {
+			count++
+		}
+	}
+	return min(count, c.Upper)
 }
 
 // AddRow adds the value of a kept row to a column that reads rows.

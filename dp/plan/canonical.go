@@ -27,6 +27,7 @@ type canonicalMetric struct {
 	Lower     string       `json:"lower,omitempty"`
 	Upper     string       `json:"upper,omitempty"`
 	Rank      string       `json:"rank,omitempty"`
+	PerDay    bool         `json:"per_day,omitempty"`
 	Of        []string     `json:"of,omitempty"` // metrics: a ratio's numerator and denominator, what a share is of
 }
 
@@ -59,7 +60,7 @@ func (q question) canonical(p *dp.Policy) canonicalQuestion {
 func (q question) drawn(p *dp.Policy) canonicalQuestion {
 	c := canonicalQuestion{Dataset: q.dataset}
 	for _, m := range q.metrics {
-		metric := canonicalMetric{Name: m.name, Aggregate: m.aggregate, Rank: m.rank, Of: m.parts}
+		metric := canonicalMetric{Name: m.name, Aggregate: m.aggregate, Rank: m.rank, Of: m.parts, PerDay: m.perDay}
 		if m.measure >= 0 {
 			metric.Measure = p.Measures[m.measure].Name
 			metric.Lower, metric.Upper = rows.FormatDecimal(m.lower, m.scale), rows.FormatDecimal(m.upper, m.scale)

@@ -84,16 +84,24 @@ func tree(q question, s shape, location *time.Location) Aggregate {
 // addMetrics gives every metric its columns, sharing those that several metrics need.
 func (p *Plan) addMetrics(q question) {
 	for i, asked := range q.metrics {
-		m := Metric{Name: asked.name, Aggregate: asked.aggregate, Measure: asked.measure, Scale: asked.scale, Lower: asked.lower, Upper: asked.upper, Drawn: i}
+		m := Metric{Name: asked.name, Aggregate: asked.aggregate, Measure: asked.measure, Scale: asked.scale, Lower: asked.lower, Upper: asked.upper, Drawn: i, Last: asked.last, PerDay: asked.perDay}
 		of := func(count Count) int {
-			return p.column(Column{Count: count, Measure: asked.measure, Lower: asked.lower, Upper: asked.upper})
+			return p.column(Column{Count: count, Measure: asked.measure, Lower: asked.lower, Upper: asked.upper, Last: asked.last})
 		}
-		measured := func() int { return p.column(Column{Count: CountMeasured, Measure: asked.measure}) }
+		measured := func() int {
+			return p.column(Column{Count: CountMeasured, Measure: asked.measure, Last: asked.last})
+		}
 		switch asked.aggregate {
 		case dp.Customers:
 			m.Columns = []int{p.column(Column{Count: CountCustomers})}
 		case dp.Rows:
 			m.Columns = []int{p.column(Column{Count: CountRows})}
+		case dp.Days:
+			m.Upper = q.mostDays()
+			m.Columns = []int{p.column(Column{Count: CountDays, Upper: m.Upper})}
+		case dp.Sessions:
+			m.Upper = q.rows
+			m.Columns = []int{p.column(Column{Count: CountSessions, Upper: m.Upper})}
 		case dp.Sum:
 			m.Columns = []int{of(Total)}
 		case dp.Mean:
@@ -137,7 +145,7 @@ func (p *Plan) histogram(m askedMetric) Column {
 	}
 	values := uint64(m.upper) - uint64(m.lower) // less 1, which may not fit
 	wide := values/most + 1
-	return Column{Count: Histogram, Measure: m.measure, Lower: m.lower, Upper: m.upper, Bins: int(values/wide) + 1, BinWidth: int64(wide)}
+	return Column{Count: Histogram, Measure: m.measure, Lower: m.lower, Upper: m.upper, Last: m.last, Bins: int(values/wide) + 1, BinWidth: int64(wide)}
 }
 
 // draws is how many integers of each group are noised.
@@ -165,7 +173,12 @@ func (p *Plan) column(c Column) int {
 // them in one partition (dp/PRIVACY.md, bounding lemma).
 func (p *Plan) bounds(m Metric) mechanism.Vector {
 	partitions, linf := p.Tree.Input.Partitions, p.Tree.Input.Rows
+	if m.Last {
+		linf = 1
+	}
 	switch m.Aggregate {
+	case dp.Days, dp.Sessions:
+		return mechanism.Vector{Partitions: partitions, Bounds: []int64{m.Upper}}
 	case dp.Customers:
 		return mechanism.Vector{Partitions: partitions, Bounds: []int64{1}}
 	case dp.Rows:
@@ -234,6 +247,10 @@ func notes(p *Plan) []string {
 		switch m.Aggregate {
 		case dp.Rows:
 			lines = append(lines, fmt.Sprintf("%s counts at most %d rows of each %s in a group.", m.Name, bound.Rows, per))
+		case dp.Days:
+			lines = append(lines, fmt.Sprintf("%s counts at most %d days of each %s in a group.", m.Name, m.Upper, per))
+		case dp.Sessions:
+			lines = append(lines, fmt.Sprintf("%s counts at most %d sessions of each %s in a group; a pause of more than 30 minutes ends one, and so does the end of a %s.", m.Name, m.Upper, per, p.Policy.Unit.Block))
 		case dp.Sum:
 			lines = append(lines, fmt.Sprintf("%s clamps the total of each %s in a group to %s..%s.", m.Name, per, rows.FormatDecimal(m.Lower, m.Scale), rows.FormatDecimal(m.Upper, m.Scale)))
 		case dp.Mean, dp.Variance, dp.StdDev, dp.Quantile, dp.Min, dp.Max:
@@ -252,6 +269,11 @@ func notes(p *Plan) []string {
 			if p.GroupsMayBeHidden {
 				lines = append(lines, fmt.Sprintf("%s is the share of what the groups shown add up to.", m.Name))
 			}
+		}
+	}
+	for _, m := range p.Metrics {
+		if m.Last {
+			lines = append(lines, fmt.Sprintf("%s reads the last known value of each %s in a group.", m.Name, per))
 		}
 	}
 	if p.GroupsMayBeHidden {

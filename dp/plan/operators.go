@@ -115,8 +115,12 @@ type Column struct {
 	Count   Count
 	Measure int // position in the policy's measures, for all that read one
 	// Lower and Upper clamp the total of one (customer, block, partition) for Total, each row for the others that
-	// read values, in 10^-Scale.
+	// read values, in 10^-Scale. Upper is the most that one (customer, block, partition) adds for CountDays and
+	// CountSessions.
 	Lower, Upper int64
+	// Last reads, of each (customer, block, partition), only the last row that has the measure: of those with the latest
+	// event time the one with the largest canonical bytes (rows.AppendRow). It is how levels are read.
+	Last bool
 	// Bins are equal parts of Lower..Upper, each of BinWidth values but the last, which may be narrower.
 	Bins     int
 	BinWidth int64
@@ -155,10 +159,22 @@ const (
 	Squared
 	// Histogram counts, for each bin, the kept rows whose clamped value lies in it; null is skipped.
 	Histogram
+	// CountDays adds, for each (customer, block), the days of the dataset's calendar on which it has rows in the partition.
+	CountDays
+	// CountSessions adds, for each (customer, block), its sessions in the partition: rows of which each comes at most
+	// SessionGap after the one before. Blocks cut sessions.
+	CountSessions
 )
 
+// SessionGap is how long a session lasts without a row, in milliseconds: 30 minutes, as web analytics count since the
+// measurements of Catledge and Pitkow ("Characterizing Browsing Strategies in the World-Wide Web", 1995) put it near 25.
+const SessionGap = 30 * 60 * 1000
+
 // ReadsRows tells whether a column depends on which rows are kept, not only on how many.
-func (c Count) ReadsRows() bool { return c >= Centred }
+func (c Count) ReadsRows() bool { return c >= Centred && c <= Histogram }
 
 // ReadsMeasure tells whether a column reads a measure.
-func (c Count) ReadsMeasure() bool { return c >= Total }
+func (c Count) ReadsMeasure() bool { return c >= Total && c <= Histogram }
+
+// ReadsTimes tells whether a column reads the event times of all rows.
+func (c Count) ReadsTimes() bool { return c == CountDays || c == CountSessions }

@@ -299,7 +299,7 @@ func TestWrongQueriesAreRefusedWithTheirLocation(t *testing.T) {
 		{"private key without delta", func(q *dp.Query) { q.By, q.Delta = []string{"city"}, "0" }, "by"},
 		{"sum of balances", func(q *dp.Query) {
 			q.Metrics, q.Define = []string{"b"}, []dp.Definition{{Name: "b", Aggregate: dp.Sum, Measure: "balance"}}
-		}, "define[0]"},
+		}, "metrics"},
 		{"definition nobody asks for", func(q *dp.Query) { q.Define = []dp.Definition{{Name: "b", Aggregate: dp.Rows}} }, "define[0].name"},
 		{"definition of a name that exists", func(q *dp.Query) { q.Define = []dp.Definition{{Name: "customers", Aggregate: dp.Rows}} }, "define[0].name"},
 	} {

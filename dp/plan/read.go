@@ -24,6 +24,7 @@ type question struct {
 	ranged        bool          // from and to apply
 	from, to      rows.Date
 	blocks        []string
+	block         dp.Block
 	confidence    mechanism.Confidence
 	maxPartitions int64
 	rows          int64
@@ -42,6 +43,8 @@ type askedMetric struct {
 	measure      int // -1 for those that read none
 	scale        int
 	lower, upper int64
+	last         bool     // the measure is a level, of which the last known value counts
+	perDay       bool     // of a ratio
 	rank         string   // canonical decimal text, of a quantile
 	parts        []string // names: numerator and denominator of a ratio, or what a share is of
 }
@@ -74,6 +77,7 @@ func (r *reader) read() question {
 		purpose:       r.query.Purpose,
 		maxPartitions: r.policy.Bounds.MaxPartitions,
 		rows:          r.policy.Bounds.MaxRows,
+		block:         r.policy.Unit.Block,
 	}
 	if r.policy.Unit.Row {
 		q.maxPartitions, q.rows = 1, 1
@@ -90,6 +94,7 @@ func (r *reader) read() question {
 	q.metrics = r.readMetrics()
 	q.tests = r.readTests()
 	q.keys = r.readKeys(q)
+	r.checkLevels(q)
 	r.readPrice(&q)
 	return q
 }
@@ -238,7 +243,7 @@ func (r *reader) resolve(path string, m dp.Metric) (askedMetric, bool) {
 		return a, false
 	}
 	switch m.Aggregate {
-	case dp.Customers, dp.Rows, dp.Ratio, dp.Share:
+	case dp.Customers, dp.Rows, dp.Days, dp.Sessions, dp.Ratio, dp.Share:
 		if m.Measure != "" {
 			r.refuse(path, "takes no measure: leave measure out")
 			return a, false
@@ -247,10 +252,18 @@ func (r *reader) resolve(path string, m dp.Metric) (askedMetric, bool) {
 			r.refuse("clamp."+m.Name, "is of a metric that reads no measure: leave it out")
 			return a, false
 		}
+		switch timed := m.Aggregate == dp.Days || m.Aggregate == dp.Sessions; {
+		case timed && r.policy.Time == nil:
+			r.refuse(path, "reads event times, but rows of this dataset have none: leave it out")
+			return a, false
+		case (m.Aggregate == dp.Days || m.PerDay) && r.query.From == "":
+			r.refuse(path, "counts days: give from and to")
+			return a, false
+		}
 		return a, true
 	case dp.Sum, dp.Mean, dp.Variance, dp.StdDev, dp.Quantile, dp.Min, dp.Max:
 	default:
-		r.refuse(path, "has an aggregate that is not offered: use one of customers, rows, sum, mean, variance, stddev, quantile, min, max, ratio, share")
+		r.refuse(path, "has an aggregate that is not offered: use one of customers, rows, days, sessions, sum, mean, variance, stddev, quantile, min, max, ratio, share")
 		return a, false
 	}
 	a.measure = slices.IndexFunc(r.policy.Measures, func(have dp.Measure) bool { return have.Name == m.Measure })
@@ -259,10 +272,7 @@ func (r *reader) resolve(path string, m dp.Metric) (askedMetric, bool) {
 		return a, false
 	}
 	measure := r.policy.Measures[a.measure]
-	if measure.Level {
-		r.refuse(path, "is over a level (a balance), which neither sum nor mean describe: use a measure of kind flow")
-		return a, false
-	}
+	a.last = measure.Level
 	a.scale, a.lower, a.upper = measure.Scale, measure.Lower, measure.Upper
 	if m.Lower != nil {
 		a.lower = *m.Lower
@@ -307,7 +317,11 @@ func (r *reader) readParameters(path string, m dp.Metric, a *askedMetric) bool {
 	case dp.Max:
 		a.rank = maxRank
 	case dp.Ratio:
-		a.parts = []string{m.Numerator, m.Denominator}
+		if m.Numerator == m.Denominator {
+			r.refuse(path+".denominator", "is the numerator: the ratio is 1; name another metric")
+			return false
+		}
+		a.parts, a.perDay = []string{m.Numerator, m.Denominator}, m.PerDay
 	case dp.Share:
 		a.parts = []string{m.Of}
 	}
@@ -319,7 +333,7 @@ func (a askedMetric) addsUp(aggregate dp.Aggregate) bool {
 	switch a.aggregate {
 	case dp.Customers:
 		return aggregate == dp.Ratio
-	case dp.Rows:
+	case dp.Rows, dp.Days, dp.Sessions:
 		return true
 	case dp.Sum:
 		return aggregate == dp.Ratio || a.lower >= 0
@@ -411,6 +425,35 @@ func (r *reader) readKeys(q question) []Key {
 		r.refuse("by", "has more combinations than can be told apart: use at most two private dimensions, and fewer or shorter keys beside them")
 	}
 	return keys
+}
+
+// checkLevels refuses sums of balances of several blocks: each customer would count once in each.
+func (r *reader) checkLevels(q question) {
+	if len(q.blocks) < 2 {
+		return
+	}
+	for _, k := range q.keys {
+		if k.Field.Kind == TimeField && k.Field.Unit != rows.Hour && !sharesBlocks(k.Field.Unit, q.blocks, r.policy.Unit.Block) {
+			return
+		}
+	}
+	for _, m := range q.metrics {
+		if m.last && m.aggregate == dp.Sum {
+			r.refuse("metrics", "%s adds up balances, of which every %s has its own: group by time.%s, ask for one %s, or use a mean", m.name, r.policy.Unit.Block, r.policy.Unit.Block, r.policy.Unit.Block)
+		}
+	}
+}
+
+// sharesBlocks tells whether a period of a unit has days of two of the blocks, which are in calendar order.
+func sharesBlocks(unit rows.TimeUnit, blocks []string, block dp.Block) bool {
+	for i := 1; i < len(blocks); i++ {
+		_, before, err := rows.BlockDates(blocks[i-1], block)
+		after, _, err2 := rows.BlockDates(blocks[i], block)
+		if err != nil || err2 != nil || rows.TimeKeys(before, before, unit)[0] == rows.TimeKeys(after, after, unit)[0] {
+			return true
+		}
+	}
+	return false
 }
 
 // narrowed is a key's public domain without the labels that a condition on the same field excludes: they

@@ -16,8 +16,10 @@ type shape struct {
 	// partitions is L0: the policy's bound or, where smaller, the largest number of partitions that one
 	// touched block can touch.
 	partitions int64
-	times      [][]string // consistent tuples of the calendar keys, hours left out
-	calendar   []int      // positions in keys of the calendar keys
+	times      [][]string     // consistent tuples of the calendar keys, hours left out
+	calendar   []int          // positions in keys of the calendar keys
+	days       map[string]int // of each of times, joined
+	allDays    int            // of the range
 }
 
 // unlimited stands for a number of groups that no declared domain limits. It leaves room to be multiplied.
@@ -27,6 +29,9 @@ const unlimited = int64(1) << 31
 // only in tuples that agree.
 func (q question) shape(policy dp.Policy) shape {
 	s := shape{groups: 1}
+	if q.ranged {
+		s.allDays = q.from.DaysUntil(q.to) + 1
+	}
 	perBlock := int64(1)
 	for i, key := range q.keys {
 		switch {
@@ -41,7 +46,7 @@ func (q question) shape(policy dp.Policy) shape {
 	}
 	if len(s.calendar) > 0 {
 		var most int64
-		s.times, most = q.calendarTuples(s.calendar, policy.Unit.Block)
+		s.times, s.days, most = q.calendarTuples(s.calendar, policy.Unit.Block)
 		s.groups = times(s.groups, int64(len(s.times)))
 		perBlock = times(perBlock, most)
 	}
@@ -52,9 +57,9 @@ func (q question) shape(policy dp.Policy) shape {
 	return s
 }
 
-// calendarTuples walks the days of the range and collects the distinct tuples of calendar keys, and the
-// largest number of them that one block touches.
-func (q question) calendarTuples(calendar []int, block dp.Block) (tuples [][]string, mostPerBlock int64) {
+// calendarTuples walks the days of the range and collects the distinct tuples of calendar keys, how many days each has,
+// and the largest number of tuples that one block touches.
+func (q question) calendarTuples(calendar []int, block dp.Block) (tuples [][]string, days map[string]int, mostPerBlock int64) {
 	allowed := make([]map[string]bool, len(calendar))
 	for i, k := range calendar {
 		allowed[i] = make(map[string]bool, len(q.keys[k].Domain))
@@ -62,7 +67,7 @@ func (q question) calendarTuples(calendar []int, block dp.Block) (tuples [][]str
 			allowed[i][label] = true
 		}
 	}
-	seen := make(map[string]bool)
+	days = make(map[string]int)
 	seenInBlock := make(map[string]map[string]bool)
 	for day := q.from; !q.to.Before(day); day = day.AddDays(1) {
 		tuple := make([]string, len(calendar))
@@ -75,8 +80,7 @@ func (q question) calendarTuples(calendar []int, block dp.Block) (tuples [][]str
 			continue
 		}
 		id := strings.Join(tuple, "\x00")
-		if !seen[id] {
-			seen[id] = true
+		if days[id]++; days[id] == 1 {
 			tuples = append(tuples, tuple)
 		}
 		name := rows.Blocks(day, day, block)[0]
@@ -88,7 +92,30 @@ func (q question) calendarTuples(calendar []int, block dp.Block) (tuples [][]str
 	for _, ids := range seenInBlock {
 		mostPerBlock = max(mostPerBlock, int64(len(ids)))
 	}
-	return tuples, mostPerBlock
+	return tuples, days, mostPerBlock
+}
+
+// Days is how many days of the asked range a group is about, by the calendar parts of its key; at least 1.
+func (p *Plan) Days(key []string) int {
+	if len(p.groups.calendar) == 0 {
+		return max(1, p.groups.allDays)
+	}
+	tuple := make([]string, len(p.groups.calendar))
+	for i, at := range p.groups.calendar {
+		tuple[i] = key[at]
+	}
+	return max(1, p.groups.days[strings.Join(tuple, "\x00")])
+}
+
+// mostDays is how many days of the range lie in one block at most.
+func (q question) mostDays() (most int64) {
+	byBlock := make(map[string]int64)
+	for day := q.from; !q.to.Before(day); day = day.AddDays(1) {
+		block := rows.Blocks(day, day, q.block)[0]
+		byBlock[block]++
+		most = max(most, byBlock[block])
+	}
+	return most
 }
 
 // Groups returns every public key in the order of answers, or nil where a key is private.

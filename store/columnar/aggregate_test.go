@@ -541,12 +541,18 @@ func (w *world) plan() *plan.Plan {
 		{Count: plan.CountMeasured, Measure: random.IntN(2)},
 		{Count: plan.Squared, Measure: random.IntN(2), Lower: -50, Upper: 2000},
 		{Count: plan.Histogram, Measure: random.IntN(2), Lower: -50, Upper: 2000, Bins: 21, BinWidth: 100},
+		{Count: plan.Total, Measure: random.IntN(2), Lower: -50, Upper: 2000, Last: true},
+		{Count: plan.Squared, Measure: random.IntN(2), Lower: -50, Upper: 2000, Last: true},
+		{Count: plan.Histogram, Measure: random.IntN(2), Lower: -50, Upper: 2000, Bins: 21, BinWidth: 100, Last: true},
+	}
+	if w.policy.Time != nil {
+		p.Tree.Columns = append(p.Tree.Columns, plan.Column{Count: plan.CountDays, Upper: 1 + random.Int64N(31)}, plan.Column{Count: plan.CountSessions, Upper: 1 + random.Int64N(9)})
 	}
 	random.Shuffle(len(p.Tree.Columns), func(i, j int) {
 		p.Tree.Columns[i], p.Tree.Columns[j] = p.Tree.Columns[j], p.Tree.Columns[i]
 	})
 	if random.IntN(2) == 0 { // what is asked most
-		p.Tree.Columns = slices.DeleteFunc(p.Tree.Columns, func(c plan.Column) bool { return c.Count.ReadsRows() })
+		p.Tree.Columns = slices.DeleteFunc(p.Tree.Columns, func(c plan.Column) bool { return c.Count.ReadsRows() || c.Count.ReadsTimes() || c.Last })
 	}
 	p.Tree.Columns = p.Tree.Columns[:1+random.IntN(len(p.Tree.Columns))]
 	return p

@@ -17,8 +17,9 @@ type bounder struct {
 	question    *question
 	partitions  int64 // L0
 	most        int64 // Linf
-	measured    bool
-	valued      []int // the columns that read a measure, but for histograms
+	valued      []int // the columns of which sums are kept by group
+	ranked      bool  // it matters which rows are kept
+	timed       bool  // times of rows matter
 	quick       *quick
 
 	totals  *totals
@@ -35,7 +36,7 @@ type bounder struct {
 	counts   []int64          // rows of each group
 	sums     []bounding.Total // by group and column
 	present  []bool           // by group and column: there was a value
-	places   [][]place        // by group: its rows, where it matters which of them are kept
+	details  []detail         // by group
 	index    index            // of groups, once there are many
 	unit     uint64           // hash of the (customer, block)
 	hashed   bool             // it is known
@@ -49,6 +50,13 @@ type bounder struct {
 type place struct {
 	segment *segment
 	row     int
+}
+
+// detail is what some columns need of the rows of a group.
+type detail struct {
+	rows  []place // where it matters which of them are kept; no more than a multiple of Linf
+	times []int64 // of all rows, where a column reads them
+	lasts []place // by position in question.levels: the last row with that measure
 }
 
 // groupRank is the rank of a group among those of its (customer, block).
@@ -70,12 +78,13 @@ const mostKeys = 1 << 18
 
 func newBounder(a *aggregation, bytes int) *bounder {
 	q := a.question
-	b := &bounder{aggregation: a, question: q, bytes: bytes, measured: q.evaluator.Measured(), totals: newTotals(q, bytes)}
+	b := &bounder{aggregation: a, question: q, bytes: bytes, timed: q.evaluator.Timed(), totals: newTotals(q, bytes)}
 	b.partitions, b.most = q.evaluator.Bound()
 	for i, c := range q.columns {
-		if c.Count.ReadsMeasure() && c.Count != plan.Histogram {
+		if c.isSummed() {
 			b.valued = append(b.valued, i)
 		}
+		b.ranked = b.ranked || c.Count.ReadsRows() && !c.Last
 	}
 	if q.size <= mostKeys {
 		b.keys = make([]bounding.Prefix, q.size)
@@ -122,7 +131,7 @@ func (b *bounder) at(customer uint64, block int) {
 
 func (b *bounder) reset() {
 	b.numbers, b.counts = b.numbers[:0], b.counts[:0]
-	b.sums, b.present, b.places = b.sums[:0], b.present[:0], b.places[:0]
+	b.sums, b.present, b.details = b.sums[:0], b.present[:0], b.details[:0]
 	b.index.reset()
 }
 
@@ -153,8 +162,8 @@ func (b *bounder) add(c *cursor, from, to int) {
 			}
 			b.present[g*width+j] = true
 		}
-		if b.measured {
-			b.keep(g, place{c.segment, c.start + i})
+		if b.detailed() {
+			b.note(g, place{c.segment, c.start + i})
 		}
 	}
 }
@@ -185,12 +194,16 @@ func (b *bounder) group(number int64) int {
 	for range b.question.columns {
 		b.sums, b.present = append(b.sums, bounding.Total{}), append(b.present, false)
 	}
-	if b.measured {
-		if len(b.places) < cap(b.places) {
-			b.places = b.places[:g+1]
-			b.places[g] = b.places[g][:0]
+	if b.detailed() {
+		if len(b.details) < cap(b.details) {
+			b.details = b.details[:g+1]
+			d := &b.details[g]
+			d.rows, d.times, d.lasts = d.rows[:0], d.times[:0], d.lasts[:0]
 		} else {
-			b.places = append(b.places, nil)
+			b.details = append(b.details, detail{})
+		}
+		for range b.question.levels {
+			b.details[g].lasts = append(b.details[g].lasts, place{})
 		}
 	}
 	if g == fewGroups {
@@ -269,16 +282,16 @@ func (b *bounder) prune() {
 	width := len(b.question.columns)
 	old := bounder{
 		numbers: slices.Clone(b.numbers), counts: slices.Clone(b.counts),
-		sums: slices.Clone(b.sums), present: slices.Clone(b.present), places: slices.Clone(b.places),
+		sums: slices.Clone(b.sums), present: slices.Clone(b.present), details: slices.Clone(b.details),
 	}
 	b.reset()
-	clear(b.places[:cap(b.places)]) // the lists of rows move: no later group may have the memory of one that moved
+	clear(b.details[:cap(b.details)]) // the lists of rows move: no later group may have the memory of one that moved
 	for _, r := range kept {
 		b.numbers, b.counts = append(b.numbers, old.numbers[r.at]), append(b.counts, old.counts[r.at])
 		b.sums = append(b.sums, old.sums[r.at*width:(r.at+1)*width]...)
 		b.present = append(b.present, old.present[r.at*width:(r.at+1)*width]...)
-		if b.measured {
-			b.places = append(b.places, old.places[r.at])
+		if b.detailed() {
+			b.details = append(b.details, old.details[r.at])
 		}
 	}
 	if len(b.numbers) > fewGroups {
@@ -307,8 +320,8 @@ func (b *bounder) end() {
 
 func (b *bounder) addGroup(g int) {
 	width := len(b.question.columns)
-	if b.measured && b.counts[g] > b.most {
-		b.places[g] = b.smallest(b.places[g])
+	if b.ranked && b.counts[g] > b.most {
+		b.details[g].rows = b.smallest(b.details[g].rows)
 		b.recount(g)
 	}
 	if b.aggregation.apart {
@@ -316,18 +329,22 @@ func (b *bounder) addGroup(g int) {
 	}
 	into := b.totals.at(b.totals.slot(b.numbers[g]))
 	for j := range b.question.columns {
-		switch c := &b.question.columns[j]; c.Count {
-		case plan.CountCustomers:
+		switch c := &b.question.columns[j]; {
+		case c.Count == plan.CountCustomers:
 			if !b.aggregation.apart {
 				into[c.at].Add(1)
 			}
-		case plan.CountRows:
+		case c.Count == plan.CountRows:
 			into[c.at].Add(min(b.counts[g], b.most))
-		case plan.Total:
+		case c.Count.ReadsTimes():
+			into[c.at].Add(b.question.evaluator.CountTimes(c.Column, b.details[g].times))
+		case c.Last:
+			b.addLast(into[c.at:c.at+c.Width()], c, g)
+		case c.Count == plan.Total:
 			if b.present[g*width+j] {
 				into[c.at].Add(b.sums[g*width+j].Clamped(c.Lower, c.Upper))
 			}
-		case plan.Histogram:
+		case c.Count == plan.Histogram:
 			b.addRows(into[c.at:c.at+c.Bins], c.Column, g)
 		default:
 			into[c.at].AddTotal(b.sums[g*width+j])
@@ -335,9 +352,23 @@ func (b *bounder) addGroup(g int) {
 	}
 }
 
+// addLast adds the last known value of a group.
+func (b *bounder) addLast(into []bounding.Total, c *column, g int) {
+	p := b.details[g].lasts[c.level]
+	if p.segment == nil {
+		return
+	}
+	v, _ := p.segment.measures[c.Measure].at(p.row)
+	if c.Count == plan.Total {
+		into[0].Add(max(c.Lower, min(v, c.Upper)))
+	} else {
+		bounding.AddRow(into, c.Column, v)
+	}
+}
+
 // addRows adds the rows of a group that bounding keeps.
 func (b *bounder) addRows(into []bounding.Total, c plan.Column, g int) {
-	for _, p := range b.places[g] {
+	for _, p := range b.details[g].rows {
 		if values := p.segment.measures[c.Measure]; values != nil {
 			if v, ok := values.at(p.row); ok {
 				bounding.AddRow(into, c, v)
@@ -346,12 +377,50 @@ func (b *bounder) addRows(into []bounding.Total, c plan.Column, g int) {
 	}
 }
 
-// keep remembers a row of a group, and forgets those that bounding will not keep.
-func (b *bounder) keep(g int, p place) {
-	b.places[g] = append(b.places[g], p)
-	if int64(len(b.places[g])) >= 4*b.most+64 {
-		b.places[g] = b.smallest(b.places[g])
+// detailed tells whether a column needs more of rows than sums.
+func (b *bounder) detailed() bool { return b.ranked || b.timed || len(b.question.levels) > 0 }
+
+// note remembers what columns need of a row of a group.
+func (b *bounder) note(g int, p place) {
+	d := &b.details[g]
+	if b.ranked {
+		d.rows = append(d.rows, p)
+		if int64(len(d.rows)) >= 4*b.most+64 {
+			d.rows = b.smallest(d.rows) // bounding will not keep the others
+		}
 	}
+	if b.timed {
+		ms, _ := p.segment.time.at(p.row)
+		d.times = append(d.times, ms)
+	}
+	for i, measure := range b.question.levels {
+		if n := p.segment.measures[measure]; n != nil && n.has(p.row) && b.comesAfter(p, d.lasts[i]) {
+			d.lasts[i] = p
+		}
+	}
+}
+
+// comesAfter tells whether a row is later than another, or of the same time and with larger canonical bytes.
+func (b *bounder) comesAfter(p, than place) bool {
+	if than.segment == nil {
+		return true
+	}
+	if p.segment.time != nil {
+		later, _ := p.segment.time.at(p.row)
+		earlier, _ := than.segment.time.at(than.row)
+		if later != earlier {
+			return later > earlier
+		}
+	}
+	return bytes.Compare(b.canonical(p), b.canonical(than)) > 0
+}
+
+// canonical gives the canonical bytes of a row.
+func (b *bounder) canonical(p place) []byte {
+	policy := b.question.policy
+	row := rows.Row{Dimensions: make([]rows.Text, len(policy.Dimensions)), Measures: make([]rows.Number, len(policy.Measures))}
+	p.segment.fill(&row, p.row, b.aggregation.dictionaries)
+	return rows.AppendRow(nil, policy, &row)
 }
 
 // smallest gives the rows that bounding keeps.
@@ -359,12 +428,9 @@ func (b *bounder) smallest(all []place) []place {
 	if int64(len(all)) <= b.most {
 		return all
 	}
-	policy := b.question.policy
-	row := rows.Row{Dimensions: make([]rows.Text, len(policy.Dimensions)), Measures: make([]rows.Number, len(policy.Measures))}
 	ranks := make([]rowRank, len(all))
 	for i, p := range all {
-		p.segment.fill(&row, p.row, b.aggregation.dictionaries)
-		canonical := rows.AppendRow(nil, policy, &row)
+		canonical := b.canonical(p)
 		key := bounding.HashKey(canonical)
 		ranks[i] = rowRank{hash: key.Of(b.unitHash()), bytes: canonical, at: i}
 	}
@@ -380,7 +446,7 @@ func (b *bounder) smallest(all []place) []place {
 func (b *bounder) recount(g int) {
 	width := len(b.question.columns)
 	for j := range b.question.columns {
-		if c := &b.question.columns[j]; c.Count.ReadsRows() && c.Count != plan.Histogram {
+		if c := &b.question.columns[j]; c.Count.ReadsRows() && c.isSummed() {
 			b.sums[g*width+j] = bounding.Total{}
 			b.addRows(b.sums[g*width+j:], c.Column, g)
 		}

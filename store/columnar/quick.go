@@ -48,7 +48,7 @@ func newQuick(b *bounder) *quick {
 	k := &quick{bounder: b, customers: -1, rows: -1, total: -1}
 	for i, c := range b.question.columns {
 		at := map[plan.Count]*int{plan.CountCustomers: &k.customers, plan.CountRows: &k.rows, plan.Total: &k.total}[c.Count]
-		if at == nil || *at >= 0 {
+		if at == nil || *at >= 0 || c.Last {
 			return nil
 		}
 		*at = i

@@ -28,6 +28,7 @@ type question struct {
 	days      []timeField
 	tests     []plan.Test // of measures
 	measures  []int       // that columns read
+	levels    []int       // measures of which the last known value is read
 	columns   []column
 }
 
@@ -43,7 +44,13 @@ type axis struct {
 type column struct {
 	plan.Column
 	measure int // in question.measures
+	level   int // in question.levels, where the last known value counts
 	at      int // in the totals of a partition
+}
+
+// isSummed tells whether a sum is kept of each group: others are read from its rows.
+func (c *column) isSummed() bool {
+	return c.Count.ReadsMeasure() && c.Count != plan.Histogram && !c.Last
 }
 
 // timeField is a key of the calendar, or tests on one.
@@ -260,7 +267,14 @@ func (q *question) addColumns() {
 				q.measures = append(q.measures, c.Measure)
 			}
 		}
-		q.columns = append(q.columns, column{c, measure, q.plan.Tree.At(i)})
+		level := 0
+		if c.Last {
+			if level = slices.Index(q.levels, c.Measure); level < 0 {
+				level = len(q.levels)
+				q.levels = append(q.levels, c.Measure)
+			}
+		}
+		q.columns = append(q.columns, column{c, measure, level, q.plan.Tree.At(i)})
 	}
 }
 
