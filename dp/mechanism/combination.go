@@ -1,7 +1,6 @@
 package mechanism
 
 import (
-	"cmp"
 	"math"
 	"slices"
 )
@@ -34,7 +33,6 @@ func (n combination) sd(weights ...float64) float64 {
 }
 
 // tail bounds P(|weighted sum| >= t) from above: that of the samples before rounding, at t less what rounding can add.
-// All laws are of one kind.
 func (n combination) tail(t float64, weights ...float64) float64 {
 	terms := make([]term, len(weights))
 	for i, w := range weights {
@@ -60,27 +58,23 @@ func tail(t float64, terms []term) float64 {
 		}
 		w := math.Abs(of.weight)
 		t -= w * float64(of.times) / 2
-		count += of.times
 		switch l := of.law.(type) {
 		case gaussianLaw:
 			variance += float64(of.times) * w * w * l.sigma * l.sigma
 		case laplaceLaw:
 			scales = append(scales, scale{w * l.scale, of.times})
+			count += of.times
 		}
 	}
 	switch {
 	case t <= 0:
 		return 1
-	case variance > 0:
+	case variance > 0 && count == 0:
 		return math.Erfc(t / math.Sqrt(2*variance))
 	case count == 0:
 		return 0
-	case count == 1:
-		return math.Exp(-t / scales[0].of)
-	case count == 2:
-		return laplaceSumTail(scales[0].of, scales[len(scales)-1].of, t)
 	}
-	return laplaceTail(scales, t)
+	return laplaceTail(scales, variance, t)
 }
 
 // scale is that of a Laplace variable, of which a sum has some.
@@ -106,36 +100,70 @@ func laplaceSumTail(a, b, t float64) float64 {
 }
 
 // negligible is a probability that no interval shows: misses are at least 0.001.
-const negligible = 1e-7
+const negligible = 1e-6
 
-// laplaceTail bounds P(|sum| > t) from above for independent Laplace variables, by inverting the characteristic
-// function, the product of 1/(1+(b u)^2), with the trapezoidal rule. By Poisson's summation the rule's error is what the
-// sum has beyond far, which is negligible by Bernstein's inequality; what is left out after the last step is added.
+// laplaceTail bounds P(|sum| > t) from above for independent Laplace variables and a normal one of the given variance.
 //
 // Scales far below the largest are added to it: of two sums of symmetric log-concave variables with the same total
 // weight, the one with the less equal weights has the larger tails (Proschan, "Peakedness of Distributions of Convex
 // Combinations", 1965).
-func laplaceTail(scales []scale, t float64) float64 {
-	largest := slices.MaxFunc(scales, func(a, b scale) int { return cmp.Compare(a.of, b.of) }).of
-	var near [4]scale
-	kept, added, variance := near[:0], 0.0, 0.0
+func laplaceTail(scales []scale, variance, t float64) float64 {
+	if p, ok := closedTail(scales, variance, t); ok {
+		return p
+	}
+	at := 0
+	for i, s := range scales {
+		if s.of > scales[at].of {
+			at = i
+		}
+	}
+	largest := scales[at].of
+	var room [5]scale
+	near, merged := room[:0], largest
 	for _, s := range scales {
 		if s.of < largest/64 && s.times < 4 {
-			added += s.of * float64(s.times)
-			continue
+			merged += s.of * float64(s.times)
+		} else {
+			near = append(near, s)
 		}
-		kept = append(kept, s)
-		variance += 2 * float64(s.times) * s.of * s.of
 	}
-	if added > 0 {
-		kept = append(kept, scale{largest + added, 1})
-		i := slices.IndexFunc(kept, func(s scale) bool { return s.of == largest })
-		kept[i].times--
-		variance += 2 * (largest + added) * (largest + added)
-		largest += added
+	if merged > largest {
+		at = slices.Index(near, scales[at])
+		near[at].times--
+		near = append(near, scale{merged, 1})
+		if p, ok := closedTail(near, variance, t); ok {
+			return p
+		}
 	}
-	// P(|sum| > far) <= 2 exp(-far^2/(2 variance + 2 largest far)) <= 2 exp(-17)
-	far := math.Sqrt(34*variance) + 34*largest
+	return invertedTail(near, variance, merged, t)
+}
+
+// closedTail has a formula for one or two Laplace variables.
+func closedTail(scales []scale, variance, t float64) (tail float64, ok bool) {
+	var of [2]float64
+	count := 0
+	for _, s := range scales {
+		for range min(s.times, 3) {
+			if count == len(of) {
+				return 0, false
+			}
+			of[count] = s.of
+			count++
+		}
+	}
+	return laplaceSumTail(of[0], of[1], t), variance == 0
+}
+
+// invertedTail inverts the characteristic function, the product of 1/(1+(b u)^2) over the scales and of
+// exp(-variance u^2/2), with the trapezoidal rule. By Poisson's summation the rule's error is what the sum has beyond far,
+// which is negligible by Bernstein's inequality; what is left out after the last step is added.
+func invertedTail(scales []scale, variance, largest, t float64) float64 {
+	whole := variance
+	for _, s := range scales {
+		whole += 2 * float64(s.times) * s.of * s.of
+	}
+	// P(|sum| > far) <= 2 exp(-far^2/(2 whole + 2 largest far)) <= 2 exp(-15)
+	far := math.Sqrt(30*whole) + 30*largest
 	if t >= far {
 		return negligible
 	}
@@ -143,12 +171,15 @@ func laplaceTail(scales []scale, t float64) float64 {
 	// P(|sum| <= t) = step*t/pi + sum over k of 2/pi * sin(k*step*t)/k * f(k*step).
 	within := step * t / math.Pi
 	for k := 1; ; k++ {
-		u, f := float64(k)*step, 1.0
-		for _, s := range kept {
-			if of := 1 + s.of*s.of*u*u; s.times == 1 {
-				f /= of
+		u := float64(k) * step
+		f := math.Exp(-variance * u * u / 2)
+		for _, s := range scales {
+			if s.times < 3 {
+				for range s.times {
+					f /= 1 + s.of*s.of*u*u
+				}
 			} else {
-				f /= math.Pow(of, float64(s.times))
+				f *= math.Exp(-float64(s.times) * math.Log1p(s.of*s.of*u*u))
 			}
 		}
 		within += 2 / math.Pi * math.Sin(u*t) / float64(k) * f

@@ -22,9 +22,9 @@ type treeLevel struct{ from, count, covers int }
 const oneSD Confidence = 0.6826894921370859
 
 // QuantileBounds are those of a tree's levels: a customer's rows in a partition, at most so many, change the nodes of
-// one level by so many together.
+// one level by so many together, and no more of them than there are.
 func QuantileBounds(t Tree, partitions, rows int64) Vector {
-	return Vector{Partitions: partitions, Bounds: slices.Repeat([]int64{rows}, t.Height()), Spread: rows}
+	return Vector{Partitions: partitions, Bounds: slices.Repeat([]int64{rows}, t.Height()), Spread: min(rows, int64(t.Leaves))}
 }
 
 // NewQuantile prepares a rank, 0 to 1, of a tree whose bins are wide values each and whose nodes are drawn by vec.
@@ -53,7 +53,8 @@ func NewQuantile(t Tree, vec Vector, lo, hi, wide int64, rank float64, c Confide
 // A bin can hold it only if fewer rows than that share lie before the bin and no fewer up to its end. Each bin is tested
 // for both, at half the miss each, and the interval reaches from the first to the last bin that passes: the bin that
 // holds the quantile fails a test with at most that probability, whatever the other bins do. Where the noise hides the
-// rows, every bin passes. sd is half the interval at the confidence of one standard deviation.
+// rows, every bin passes; where it contradicts itself, none does, and the interval is all of [lo, hi]. sd is half the
+// interval at the confidence of one standard deviation.
 func (q *Quantile) Interval(nodes []int64) (value, low, high, sd float64) {
 	before := make([]float64, q.tree.Leaves+1) // rows before each bin, less the share of all
 	terms := make([][3]int, q.tree.Leaves+1)
@@ -71,12 +72,16 @@ func (q *Quantile) Interval(nodes []int64) (value, low, high, sd float64) {
 // passing is from the first to the last bin that passes, and holds the estimate.
 func (q *Quantile) passing(before []float64, terms [][3]int, c Confidence, known map[[3]int]float64, value float64) (low, high float64) {
 	low, high = value, value
+	none := true
 	for bin := range q.tree.Leaves {
 		if before[bin] > q.criticalOf(terms[bin], c, known) || before[bin+1] < -q.criticalOf(terms[bin+1], c, known) {
 			continue
 		}
 		from, to := q.edges(bin)
-		low, high = min(low, from), max(high, to)
+		low, high, none = min(low, from), max(high, to), false
+	}
+	if none {
+		return float64(q.lo), float64(q.hi)
 	}
 	return low, high
 }
@@ -84,7 +89,7 @@ func (q *Quantile) passing(before []float64, terms [][3]int, c Confidence, known
 // edges are the least and the largest value of a bin.
 func (q *Quantile) edges(bin int) (from, to float64) {
 	first := q.lo + int64(bin)*q.wide
-	return float64(first), float64(min(first+q.wide-1, q.hi))
+	return float64(first), float64(first + min(q.wide-1, q.hi-first))
 }
 
 func (q *Quantile) top() treeLevel { return q.levels[len(q.levels)-1] }

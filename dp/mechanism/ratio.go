@@ -19,12 +19,12 @@ func RatioInterval(num, den int64, of, by Vector, c Confidence) (value, low, hig
 	reach := math.Abs(sum) + float64(x.halfWidth(miss))
 	value = min(max(sum/max(rows, 1), -reach), reach)
 	terms := func(r float64) []term { return []term{{x, 1, 1}, {y, r, 1}} }
-	kept := func(r float64) bool { return tail(math.Abs(sum-r*rows), terms(r)) >= miss }
+	beyond := func(r float64) float64 { return tail(math.Abs(sum-r*rows), terms(r)) }
 	sd = min(math.Hypot(x.sd(), value*y.sd())/max(rows, 1), reach)
-	if rows <= 0 || !kept(value) {
+	if rows <= 0 || beyond(value) < miss {
 		return value, -reach, reach, sd
 	}
-	return value, edge(value, -reach, kept), edge(value, reach, kept), sd
+	return value, edge(value, -reach, miss, beyond), edge(value, reach, miss, beyond), sd
 }
 
 // ShareInterval is the share of one of several noised integers in their sum, all drawn by coordinate 0 of one vector;
@@ -35,11 +35,11 @@ func ShareInterval(one, sum int64, groups int, vec Vector, c Confidence) (value,
 		return 1 / float64(max(groups, 1)), 0, 1, 0.5
 	}
 	terms := func(s float64) []term { return []term{{noise, 1 - s, 1}, {noise, s, groups - 1}} }
-	kept := func(s float64) bool { return tail(math.Abs(float64(one)-s*float64(sum)), terms(s)) >= c.Miss() }
+	beyond := func(s float64) float64 { return tail(math.Abs(float64(one)-s*float64(sum)), terms(s)) }
 	value = min(max(float64(one)/float64(sum), 0), 1)
 	sd = min(noise.sd()*math.Sqrt((1-value)*(1-value)+value*value*float64(groups-1))/float64(sum), 0.5)
-	if !kept(value) {
+	if beyond(value) < c.Miss() {
 		return value, 0, 1, sd
 	}
-	return value, edge(value, 0, kept), edge(value, 1, kept), sd
+	return value, edge(value, 0, c.Miss(), beyond), edge(value, 1, c.Miss(), beyond), sd
 }

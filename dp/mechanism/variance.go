@@ -16,7 +16,7 @@ func VarianceBounds(partitions, rows, lo, hi int64) Vector {
 // coordinates of VarianceBounds.
 //
 // Of a fixed m, the mean of (y-m)^2 is a ratio of two linear forms of the coordinates, for which Fieller's test is exact
-// (MeanInterval); it is the variance where m is the mean and larger elsewhere. The interval is the union of those tests
+// (MeanInterval); it is the variance where m is the mean and larger elsewhere. The interval holds the union of those tests
 // over the m of an interval of the mean, each at its share of the miss, and covers by Boole's inequality.
 //
 // Where the noised number of rows is not positive nothing is known: the value is the middle of what a variance can be,
@@ -34,25 +34,8 @@ func VarianceInterval(twiceRows, twiceSum, squares int64, vec Vector, lo, hi int
 	sd = min(noise.sd(f.weights(m, value)...)/(f.a/2), 0.5)
 
 	const ofMean = 0.1 // the mean's share of the miss; it matters little where in its interval it is
-	keptMean := func(y float64) bool {
-		return noise.tail(math.Abs(f.b-y*f.a), y, 1/r) >= ofMean*c.Miss()
-	}
-	from, to := -1.0, 1.0
-	if keptMean(m) {
-		from, to = edge(m, -1, keptMean), edge(m, 1, keptMean)
-	}
-	low, high = value, value
-	// Both ends of the test's interval are next to parabolas of m: least where m is the estimate, largest at an end.
-	for _, at := range []float64{from, m, (from + to) / 2, to} {
-		kept := func(t float64) bool {
-			return noise.tail(math.Abs(f.off(at, t)), f.weights(at, t)...) >= (1-ofMean)*c.Miss()
-		}
-		inside := f.at(at)
-		if !kept(inside) { // a clamped estimate that the noise hardly explains: nothing narrower is safe
-			return value * unit, 0, unit, sd * unit
-		}
-		low, high = min(low, edge(inside, 0, kept)), max(high, edge(inside, 1, kept))
-	}
+	from, to := f.means(m, ofMean*c.Miss())
+	low, high = f.ends(m, from, to, value, (1-ofMean)*c.Miss())
 	return value * unit, low * unit, high * unit, sd * unit
 }
 
@@ -64,8 +47,8 @@ func ExpectedVarianceHalfWidth(vec Vector, lo, hi int64, n float64, c Confidence
 		return r * r / 8
 	}
 	f := spread{noise: noise, r: r, a: 2 * n, c: n * (2.0/3 - 1)}
-	return edge(1.0/3, 1, func(t float64) bool {
-		return noise.tail(math.Abs(f.off(0, t)), f.weights(0, t)...) >= c.Miss()
+	return edge(1.0/3, 1, c.Miss(), func(t float64) float64 {
+		return noise.tail(math.Abs(f.off(0, t)), f.weights(0, t)...)
 	})*r*r/4 - r*r/12
 }
 
@@ -97,3 +80,38 @@ func (s spread) weights(m, t float64) []float64 {
 
 // at is the estimate of the mean of (y-m)^2, within what a variance can be.
 func (s spread) at(m float64) float64 { return min(max(s.off(m, 0)/(s.a/2), 0), 1) }
+
+// means is an interval of the mean of y around its estimate m.
+func (s spread) means(m, miss float64) (from, to float64) {
+	beyond := func(y float64) float64 { return s.noise.tail(math.Abs(s.b-y*s.a), y, 1/s.r) }
+	if beyond(m) < miss {
+		return -1, 1
+	}
+	return edge(m, -1, miss, beyond), edge(m, 1, miss, beyond)
+}
+
+// ends are the ends of an interval that holds every t which the test of some mean within [from, to] keeps. The estimate
+// for a mean is a parabola of it, least at m and largest at from or to. A test compares the distance from its estimate with
+// its noise; here the distance is the shortest that any of the means has, and the noise has, for each coordinate, the
+// largest weight that any of them gives it. Of symmetric laws with one peak larger weights have larger tails (Birnbaum, "On
+// Random Variables with Comparable Peakedness", 1948).
+func (s spread) ends(m, from, to, value, miss float64) (low, high float64) {
+	far := max(math.Abs(from), math.Abs(to))
+	near := 0.0
+	if from > 0 || to < 0 {
+		near = min(math.Abs(from), math.Abs(to))
+	}
+	weights := func(t float64) []float64 {
+		most, least := s.weights(far, t), s.weights(near, t)
+		most[0] = max(math.Abs(most[0]), math.Abs(least[0]))
+		return most
+	}
+	below := func(t float64) float64 { return s.noise.tail(s.off(m, t), weights(t)...) }
+	above := func(t float64) float64 {
+		return s.noise.tail(-max(s.off(from, t), s.off(to, t)), weights(t)...)
+	}
+	if below(value) < miss || above(value) < miss { // a clamped estimate that the noise hardly explains: nothing narrower is safe
+		return 0, 1
+	}
+	return edge(value, 0, miss, below), edge(value, 1, miss, above)
+}
