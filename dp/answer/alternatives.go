@@ -33,9 +33,11 @@ func alternatives(q dp.Query, p *plan.Plan, left dp.Left) []dp.Alternative {
 	if err != nil {
 		return nil // no variant within what is left: the refusal stands alone
 	}
-	expected := make([]string, len(priced.Metrics))
-	for i, m := range priced.Metrics {
-		expected[i] = fmt.Sprintf("%s within %s", m.Name, strconv.FormatFloat(m.Within, 'g', 3, 64))
+	var expected []string
+	for _, m := range priced.Metrics {
+		if m.Within >= 0 { // of others nothing can be said before
+			expected = append(expected, fmt.Sprintf("%s within %s", m.Name, strconv.FormatFloat(m.Within, 'g', 3, 64)))
+		}
 	}
 	return []dp.Alternative{{
 		Change:  fmt.Sprintf("ask with epsilon %s and delta 0: %s", left.Epsilon, strings.Join(expected, ", ")),

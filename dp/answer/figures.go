@@ -41,7 +41,7 @@ func newFigures(p *plan.Plan, noised [][]int64) figures {
 			f.quantiles[i], _ = mechanism.NewQuantile(m.Tree, m.Vector, m.Lower, m.Upper, p.Tree.Columns[m.Columns[0]].BinWidth, m.Rank, p.Confidence)
 		case dp.Share:
 			for _, coordinates := range noised {
-				f.sums[i] += coordinates[f.at[m.Parts[0]]]
+				f.sums[i] = saturating(f.sums[i], coordinates[f.at[m.Parts[0]]])
 			}
 		}
 	}
@@ -73,9 +73,9 @@ func (f figures) value(i int, key []string, all []int64) dp.Value {
 			return in(unit*unit, value, low, high, sd)
 		}
 		root := math.Sqrt(value)
-		if root > 0 {
-			sd /= 2 * root // to first order
-		} else {
+		if first := sd / (2 * root); first < math.Sqrt(sd) { // to first order
+			sd = first
+		} else { // the root of a sum is at most the sum of the roots
 			sd = math.Sqrt(sd)
 		}
 		return in(unit, root, math.Sqrt(low), math.Sqrt(high), sd)
@@ -98,4 +98,16 @@ func (f figures) value(i int, key []string, all []int64) dp.Value {
 	}
 	noised, half := own[0], f.half[i]
 	return dp.Value{Value: float64(noised) / unit, Low: float64(noised-half) / unit, High: float64(noised+half) / unit, SD: f.sd[i]}
+}
+
+// saturating is a sum that does not wrap.
+func saturating(a, b int64) int64 {
+	switch sum := a + b; {
+	case a > 0 && b > 0 && sum < 0:
+		return math.MaxInt64
+	case a < 0 && b < 0 && sum >= 0:
+		return math.MinInt64
+	default:
+		return sum
+	}
 }

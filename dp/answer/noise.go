@@ -35,7 +35,15 @@ type noising struct {
 	selection int                // in a partition's totals: customers
 	public    map[string][]int64 // totals by the bytes of the key
 	noised    []noisedGroup
+	held      int // numbers in all of noised
 }
+
+// mostHeld bounds the noised numbers of one answer, which are held until it is written: 256 MiB. Of public groups
+// dp/plan allows far fewer; how many private ones are shown is known only once they are drawn.
+const mostHeld = 1 << 25
+
+// errTooMany follows from noised numbers alone.
+var errTooMany = errors.New("more noised numbers than one answer holds")
 
 func newNoising(p *plan.Plan, noise mechanism.Noise) *noising {
 	n := &noising{plan: p, noise: noise, selection: p.Tree.At(p.SelectionColumn())}
@@ -125,6 +133,9 @@ func (n *noising) add(g bounding.Partition) error {
 			}
 			noised.coordinates = append(noised.coordinates, v)
 		}
+	}
+	if n.held += len(noised.coordinates); n.held > mostHeld {
+		return errTooMany
 	}
 	n.noised = append(n.noised, noised)
 	return nil

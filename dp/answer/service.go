@@ -220,6 +220,8 @@ func (s *Service) attempt(ctx context.Context, p *plan.Plan, c Charged) (*Outcom
 			s.options.Log.Warn("the next attempt has to wait for a lease", "charge", c.Charge.ID, "error", err)
 		}
 		return nil, &dp.Error{Code: dp.CodeUnavailable, Message: "the rows cannot be read at the moment; the charge stands: ask again with the same Idempotency-Key, which costs nothing more", RetryAfter: time.Second, Err: err}
+	case errors.Is(err, errTooMany):
+		outcome.Failure = notKept(&dp.Error{Code: dp.CodeTooLarge})
 	default:
 		s.options.Log.Error("attempt failed", "charge", c.Charge.ID, "attempt", c.Attempt, "error", err)
 		outcome.Failure = &dp.Error{Code: dp.CodeInternal, Message: "the answer failed after it was charged, and nothing of it was published; report the charge to the operator: " + c.Charge.ID}

@@ -255,7 +255,7 @@ func notes(p *Plan) []string {
 			lines = append(lines, fmt.Sprintf("%s clamps the total of each %s in a group to %s..%s.", m.Name, per, rows.FormatDecimal(m.Lower, m.Scale), rows.FormatDecimal(m.Upper, m.Scale)))
 		case dp.Mean, dp.Variance, dp.StdDev, dp.Quantile, dp.Min, dp.Max:
 			line := fmt.Sprintf("%s clamps each row to %s..%s and reads at most %d rows of each %s in a group; its expected error is stated for the declared population spread over the public groups", m.Name, rows.FormatDecimal(m.Lower, m.Scale), rows.FormatDecimal(m.Upper, m.Scale), bound.Rows, per)
-			if m.Tree.Leaves > 0 {
+			if m.Aggregate != dp.Mean {
 				line += ", with values spread evenly over the clamp"
 			}
 			switch m.Aggregate {

@@ -534,7 +534,8 @@ func (r *reader) readPrice(q *question) {
 func (r *reader) readWithin(q *question) {
 	q.within, q.withinText = make(map[string]float64), make(map[string]string)
 	for name, text := range r.query.Within {
-		if !slices.Contains(r.query.Metrics, name) {
+		at := slices.IndexFunc(q.metrics, func(m askedMetric) bool { return m.name == name })
+		if at < 0 && !slices.Contains(r.query.Metrics, name) {
 			r.refuse("within", "names a metric that is not asked for: leave it out")
 			continue
 		}
@@ -544,7 +545,7 @@ func (r *reader) readWithin(q *question) {
 			r.refuse("within."+name, "must be a positive number with at most %d decimals, the half-width of the interval", scale)
 			continue
 		}
-		if at := slices.IndexFunc(q.metrics, func(m askedMetric) bool { return m.name == name }); at >= 0 && len(q.metrics[at].parts) > 0 {
+		if at >= 0 && len(q.metrics[at].parts) > 0 {
 			r.refuse("within."+name, "is of a ratio or a share: say how exact the metrics must be that it is read from")
 			continue
 		}
