@@ -1,29 +1,48 @@
 package answer
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/plan"
+	"github.com/discreet-analytics/discreet/dp/rows"
 )
 
 // withAlternatives adds to a refusal by budget what would still be admitted.
-func (s *Service) withAlternatives(err error, q dp.Query, p *plan.Plan) error {
+func (s *Service) withAlternatives(ctx context.Context, asker dp.Consumer, err error, q dp.Query, p *plan.Plan) error {
 	var refused *dp.Error
 	if !errors.As(err, &refused) || refused.Code != dp.CodeBudgetExhausted || refused.Left == nil {
 		return err
 	}
 	with := *refused
-	with.Alternatives = alternatives(q, p, *refused.Left)
+	with.Alternatives = cheapest(q, p, *refused.Left)
+	for _, a := range s.cheaper(ctx, asker, q, p.Policy, p) {
+		if a.Epsilon <= refused.Left.Epsilon {
+			with.Alternatives = append(with.Alternatives, a)
+		}
+	}
 	return &with
 }
 
-// alternatives prices the same question for what the fullest account still admits: a pure epsilon, which is
+// withVariants adds to a refusal by accuracy which variants would reach it.
+func (s *Service) withVariants(ctx context.Context, asker dp.Consumer, err error, q dp.Query, policy dp.VersionedPolicy) error {
+	var refused *dp.Error
+	if !errors.As(err, &refused) || refused.Code != dp.CodeAccuracyUnattainable {
+		return err
+	}
+	with := *refused
+	with.Alternatives = s.cheaper(ctx, asker, q, policy, nil)
+	return &with
+}
+
+// cheapest prices the same question for what the fullest account still admits: a pure epsilon, which is
 // what Left states.
-func alternatives(q dp.Query, p *plan.Plan, left dp.Left) []dp.Alternative {
+func cheapest(q dp.Query, p *plan.Plan, left dp.Left) []dp.Alternative {
 	if left.Epsilon <= 0 || p.GroupsMayBeHidden {
 		return nil
 	}
@@ -33,14 +52,98 @@ func alternatives(q dp.Query, p *plan.Plan, left dp.Left) []dp.Alternative {
 	if err != nil {
 		return nil // no variant within what is left: the refusal stands alone
 	}
-	var expected []string
-	for _, m := range priced.Metrics {
-		if m.Within >= 0 { // of others nothing can be said before
-			expected = append(expected, fmt.Sprintf("%s within %s", m.Name, strconv.FormatFloat(m.Within, 'g', 3, 64)))
-		}
-	}
 	return []dp.Alternative{{
-		Change:  fmt.Sprintf("ask with epsilon %s and delta 0: %s", left.Epsilon, strings.Join(expected, ", ")),
+		Change:  fmt.Sprintf("ask with epsilon %s and delta 0: %s", left.Epsilon, expected(priced)),
 		Epsilon: priced.Loss.Epsilon,
 	}}
+}
+
+// cheaper prices variants of a question that tell less: those that cost less than the plan, or are clearly more exact
+// for the same price. Without a plan, those that can be answered at all. Like plans they depend on nothing stored.
+func (s *Service) cheaper(ctx context.Context, asker dp.Consumer, q dp.Query, policy dp.VersionedPolicy, p *plan.Plan) (list []dp.Alternative) {
+	for _, v := range variants(q, p) {
+		priced, err := s.make(ctx, asker, policy, v.query)
+		if err != nil || p != nil && !isBetter(priced, p) {
+			continue
+		}
+		list = append(list, dp.Alternative{Change: v.change + ": " + expected(priced), Epsilon: priced.Loss.Epsilon})
+	}
+	return list
+}
+
+// isBetter tells whether a variant costs less, or no more with an interval of every metric that is a fifth narrower.
+func isBetter(variant, p *plan.Plan) bool {
+	if variant.Loss.Epsilon != p.Loss.Epsilon {
+		return variant.Loss.Epsilon < p.Loss.Epsilon
+	}
+	for i, m := range p.Metrics {
+		if m.Within >= 0 && variant.Metrics[i].Within > m.Within*4/5 {
+			return false
+		}
+	}
+	return true
+}
+
+// variant is another question in place of one, and how to get from one to the other.
+type variant struct {
+	change string
+	query  dp.Query
+}
+
+// variants give a question with coarser time, fewer keys, groups of fewer customers' parts, and wider intervals.
+func variants(q dp.Query, p *plan.Plan) (list []variant) {
+	q.SpendAtMost = ""
+	for i, name := range q.By {
+		other := q
+		other.By = slices.Delete(slices.Clone(q.By), i, i+1)
+		if unit, ok := coarser(name); ok {
+			other.By = append(other.By, unit)
+			list = append(list, variant{fmt.Sprintf("group by %s instead of %s", unit, name), other})
+			continue
+		}
+		list = append(list, variant{"leave out " + name, other})
+	}
+	if p != nil && p.Tree.Input.Partitions > 1 {
+		other := q
+		other.MaxPartitions = (p.Tree.Input.Partitions + 1) / 2
+		list = append(list, variant{fmt.Sprintf("set max_partitions to %d, which leaves out more of who is in many groups", other.MaxPartitions), other})
+	}
+	if len(q.Within) > 0 {
+		other := q
+		other.Within = make(map[string]string)
+		for metric, text := range q.Within {
+			units, err := rows.ParseDecimal(text, rows.MaxScale)
+			if err != nil || units > 1<<62 {
+				return list
+			}
+			other.Within[metric] = rows.FormatDecimal(2*units, rows.MaxScale)
+		}
+		list = append(list, variant{"ask for intervals twice as wide", other})
+	}
+	return list
+}
+
+// coarser is the next longer period that days can be grouped by.
+func coarser(name string) (string, bool) {
+	unit, ok := rows.ParseTimeUnit(name)
+	if !ok {
+		return "", false
+	}
+	for shorter, longer := range map[rows.TimeUnit]rows.TimeUnit{rows.Day: rows.Week, rows.Week: rows.Month, rows.Month: rows.Quarter, rows.Quarter: rows.Year} {
+		if unit == shorter {
+			return longer.Field(), true
+		}
+	}
+	return "", false
+}
+
+// expected says how exact a plan is.
+func expected(p *plan.Plan) string {
+	var list []string
+	for _, m := range p.Metrics {
+		if m.Within >= 0 {
+			list = append(list, fmt.Sprintf("%s within %s", m.Name, strconv.FormatFloat(m.Within, 'g', 3, 64)))
+		}
+	}
+	return strings.Join(list, ", ")
 }

@@ -128,7 +128,7 @@ func (s *Service) ask(ctx context.Context, asker dp.Consumer, q dp.Query, key st
 		Plan: p.ID, Blocks: p.Blocks, Loss: p.Loss, Key: key, Body: body, Source: found.Other,
 	})
 	if err != nil {
-		return Answer{}, s.withAlternatives(err, q, p)
+		return Answer{}, s.withAlternatives(ctx, asker, err, q, p)
 	}
 	if charged.Outcome == nil {
 		if charged.Outcome, err = s.attempt(ctx, p, charged); err != nil {
@@ -326,14 +326,26 @@ func (s *Service) Plan(ctx context.Context, asker dp.Consumer, q dp.Query) (Quot
 		}
 		quote.FreeFrom, _ = held(found)
 	}
-	if quote.FreeFrom == "" && quote.Left.SimilarQueries == 0 {
-		quote.Alternatives = alternatives(q, p, quote.Left)
+	if quote.FreeFrom == "" {
+		if quote.Left.SimilarQueries == 0 {
+			quote.Alternatives = cheapest(q, p, quote.Left)
+		}
+		quote.Alternatives = append(quote.Alternatives, s.cheaper(ctx, asker, q, policy, p)...)
 	}
 	return quote, nil
 }
 
-// price makes the plan of a query under the ceilings in force.
+// price makes the plan of a question, and says of one that cannot be answered as exactly as asked what could.
 func (s *Service) price(ctx context.Context, asker dp.Consumer, policy dp.VersionedPolicy, q dp.Query) (*plan.Plan, error) {
+	p, err := s.make(ctx, asker, policy, q)
+	if err != nil {
+		return nil, s.withVariants(ctx, asker, err, q, policy)
+	}
+	return p, nil
+}
+
+// make makes a plan under the ceilings that the asker's charge will be admitted against.
+func (s *Service) make(ctx context.Context, asker dp.Consumer, policy dp.VersionedPolicy, q dp.Query) (*plan.Plan, error) {
 	allotment, err := s.ledger.Allotment(ctx, asker.Name, q.Dataset)
 	if err != nil {
 		return nil, fmt.Errorf("reading the allotment: %w", err)
