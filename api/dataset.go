@@ -249,7 +249,10 @@ func datasetOf(p dp.VersionedPolicy) (wire.Dataset, error) {
 
 // metricOf tells a metric with the clamp that will apply, its own or its measure's.
 func metricOf(p dp.Policy, m dp.Metric) wire.Metric {
-	out := wire.Metric{Name: m.Name, Aggregate: string(m.Aggregate), Measure: m.Measure}
+	out := wire.Metric{
+		Name: m.Name, Aggregate: string(m.Aggregate), Measure: m.Measure, Rank: wire.Decimal(m.Rank),
+		Numerator: m.Numerator, Denominator: m.Denominator, PerDay: m.PerDay, Of: m.Of,
+	}
 	for _, measure := range p.Measures {
 		if measure.Name != m.Measure || m.Measure == "" {
 			continue

@@ -7,7 +7,6 @@ import (
 	"strconv"
 
 	"github.com/discreet-analytics/discreet/dp"
-	"github.com/discreet-analytics/discreet/dp/metrics"
 	"github.com/discreet-analytics/discreet/dp/rows"
 )
 
@@ -319,100 +318,4 @@ func (r *reader) clamp(o object, key string, scale int) (int64, bool) {
 		return 0, false
 	}
 	return v, true
-}
-
-// later are the aggregates of the product's contract that this version does not compute.
-func later() []string {
-	return []string{"variance", "stddev", "quantile", "min", "max", "share", "ratio"}
-}
-
-func (r *reader) metrics(o object, p *dp.Policy, taken names) {
-	own := names{} // a metric may have the name of a measure, which is asked for in other places
-	for _, d := range p.Dimensions {
-		own[d.Name] = taken[d.Name]
-	}
-	// rank, of, numerator and denominator belong to aggregates of later versions: naming the aggregate says enough.
-	list := o.objects("metrics", r.limits.Metrics, "name", "aggregate", "measure", "lower", "upper", "rank", "of", "numerator", "denominator")
-	for _, item := range list {
-		m := dp.Metric{Name: r.fieldName(item, own)}
-		r.metric(item, &m, p.Measures)
-		p.Metrics = append(p.Metrics, m)
-	}
-	for _, m := range metrics.Of(p) {
-		for i, d := range p.Dimensions {
-			if m.Name == d.Name && !slices.ContainsFunc(p.Metrics, func(own dp.Metric) bool { return own.Name == m.Name }) {
-				r.problem(taken[d.Name], fmt.Sprintf("dimensions[%d].name", i), "name of a metric that every dataset of this kind has: write another name, and the header as column")
-			}
-		}
-	}
-}
-
-func (r *reader) metric(o object, m *dp.Metric, measures []dp.Measure) {
-	const writeAggregate = "write customers, rows, sum or mean"
-	if !o.require("aggregate", writeAggregate) {
-		return
-	}
-	text, ok := o.text("aggregate", writeAggregate)
-	if !ok {
-		return
-	}
-	if contains(later(), text) {
-		o.problem("aggregate", "not offered by this version: %s", writeAggregate)
-		return
-	}
-	if _, ok = o.choice("aggregate", string(dp.Customers), string(dp.Rows), string(dp.Sum), string(dp.Mean)); !ok {
-		return
-	}
-	m.Aggregate = dp.Aggregate(text)
-	for _, key := range []string{"rank", "of", "numerator", "denominator"} {
-		if o.has(key) {
-			o.problem(key, "this aggregate does not use it: leave it out")
-		}
-	}
-	if m.Aggregate == dp.Customers || m.Aggregate == dp.Rows {
-		for _, key := range []string{"measure", "lower", "upper"} {
-			if o.has(key) {
-				o.problem(key, "%s counts and measures nothing: leave it out, or write aggregate: sum or mean", m.Aggregate)
-			}
-		}
-		return
-	}
-	if !o.require("measure", "write the name of a measure") {
-		return
-	}
-	if m.Measure, ok = o.text("measure", "write the name of a measure"); !ok {
-		return
-	}
-	i := slices.IndexFunc(measures, func(measure dp.Measure) bool { return measure.Name == m.Measure })
-	if i < 0 {
-		o.problem("measure", "no such measure: write the name of one of this policy's measures")
-		return
-	}
-	measure := measures[i]
-	if measure.Level {
-		o.problem("measure", "%s of a level is not offered by this version: write a measure of kind: flow", m.Aggregate)
-	}
-	if measure.Scale == unknownScale {
-		return
-	}
-	lower, upper := measure.Lower, measure.Upper
-	if o.has("lower") {
-		if lower, ok = r.clamp(o, "lower", measure.Scale); !ok {
-			return
-		}
-		m.Lower = &lower
-	}
-	if o.has("upper") {
-		if upper, ok = r.clamp(o, "upper", measure.Scale); !ok {
-			return
-		}
-		m.Upper = &upper
-	}
-	if (m.Lower != nil || m.Upper != nil) && lower >= upper {
-		key := "upper"
-		if m.Upper == nil {
-			key = "lower"
-		}
-		o.problem(key, "inverted bounds: write an upper above lower (the measure's own count where the metric has none)")
-	}
 }

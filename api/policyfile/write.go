@@ -89,6 +89,12 @@ type MetricDocument struct {
 	Measure   string      `json:"measure,omitempty"`
 	Lower     json.Number `json:"lower,omitempty"`
 	Upper     json.Number `json:"upper,omitempty"`
+	Rank      json.Number `json:"rank,omitempty"` // of a quantile
+	// Numerator and Denominator of a ratio, and Of of a share, are names of metrics.
+	Numerator   string `json:"numerator,omitempty"`
+	Denominator string `json:"denominator,omitempty"`
+	PerDay      bool   `json:"per_day,omitempty"` // divides a ratio by the days of its group
+	Of          string `json:"of,omitempty"`
 }
 
 // BoundsDocument limits what one customer adds within one block.
@@ -257,7 +263,10 @@ func measureDocument(m dp.Measure) MeasureDocument {
 }
 
 func metricDocument(m dp.Metric, scale int) MetricDocument {
-	out := MetricDocument{Name: m.Name, Aggregate: string(m.Aggregate), Measure: m.Measure}
+	out := MetricDocument{
+		Name: m.Name, Aggregate: string(m.Aggregate), Measure: m.Measure, Rank: json.Number(m.Rank),
+		Numerator: m.Numerator, Denominator: m.Denominator, PerDay: m.PerDay, Of: m.Of,
+	}
 	if m.Lower != nil {
 		out.Lower = decimal(*m.Lower, scale)
 	}

@@ -132,3 +132,55 @@ func FuzzParse(f *testing.F) {
 		comesBack(t, p)
 	})
 }
+
+// listed are metrics of every aggregate.
+const listed = `  - {name: spend, aggregate: sum, measure: amount, lower: 0, upper: 1000}
+  - {name: p90, aggregate: quantile, measure: amount, upper: 200, rank: 0.90}
+  - {name: tail, aggregate: quantile, measure: amount, rank: 1e-9}
+  - {name: smallest, aggregate: min, measure: amount}
+  - {name: largest, aggregate: max, measure: amount}
+  - {name: unequal, aggregate: variance, measure: amount}
+  - {name: spread, aggregate: stddev, measure: amount, lower: 1, upper: 99.5}
+  - {name: days_active, aggregate: days}
+  - {name: visits, aggregate: sessions}
+  - {name: basket, aggregate: mean, measure: amount}
+  - {name: per_head, aggregate: ratio, numerator: spend, denominator: customers}
+  - {name: daily, aggregate: ratio, numerator: days_active, denominator: customers, per_day: true}
+  - {name: part, aggregate: share, of: spend}
+  - {name: heads, aggregate: customers}
+  - {name: payments, aggregate: rows}`
+
+func TestMetricsOfEveryAggregateComeBack(t *testing.T) {
+	p := mustParse(t, with(t, "  - {name: spend", listed))
+	if got := p.Metrics[1]; got.Aggregate != dp.Quantile || got.Rank != "0.9" || *got.Upper != 20_000 || got.Lower != nil {
+		t.Errorf("p90 is %+v", got)
+	}
+	if got := p.Metrics[11]; got.Numerator != "days_active" || got.Denominator != "customers" || !got.PerDay {
+		t.Errorf("daily is %+v", got)
+	}
+	if got := p.Metrics[12]; got.Of != "spend" {
+		t.Errorf("part is %+v", got)
+	}
+	comesBack(t, p)
+}
+
+func TestWhatCountsDaysNeedsTimes(t *testing.T) {
+	timeless := strings.NewReplacer("time: {column: booked_at, timezone: Europe/Berlin, format: rfc3339}\n", "", "block: month", "block: all")
+	for _, metric := range []string{"aggregate: days", "aggregate: sessions", "aggregate: ratio, numerator: rows, denominator: customers, per_day: true"} {
+		source := with(t, "  - {name: spend", "  - {name: m, "+metric+"}")
+		mustParse(t, source)
+		if _, err := parse(timeless.Replace(source)); err == nil || !strings.Contains(err.Error(), "needs event times") {
+			t.Errorf("%s without times: %v", metric, err)
+		}
+	}
+}
+
+// Where no delta is in force a variance is drawn with Laplace noise, which needs more room.
+func TestVariancesWithoutDeltaNeedMoreRoom(t *testing.T) {
+	source := with(t, "  - {name: spend", "  - {name: v, aggregate: variance, measure: amount, upper: 35000}")
+	mustParse(t, source)
+	_, err := parse(strings.NewReplacer("cap: {epsilon: 6, delta: 1e-9}", "cap: {epsilon: 6, delta: 0}", "delta: 1e-11", "delta: 0", "  - {name: city, selection: private, parent: country, missing: unknown}\n", "").Replace(source))
+	if err == nil || !strings.Contains(err.Error(), "5 times") {
+		t.Errorf("without delta: %v", err)
+	}
+}

@@ -22,6 +22,12 @@ type Metric struct {
 	Measure   string  `json:"measure,omitempty" example:"amount"`
 	Lower     Decimal `json:"lower,omitempty" doc:"Lower clamp in the measure's own unit"`
 	Upper     Decimal `json:"upper,omitempty" doc:"Upper clamp in the measure's own unit"`
+	Rank      Decimal `json:"rank,omitempty" doc:"Of a quantile, between 0 and 1"`
+	// Numerator, Denominator and Of are names of metrics that are answered, and paid for, beside this one.
+	Numerator   string `json:"numerator,omitempty" doc:"Of a ratio: the metric above the line"`
+	Denominator string `json:"denominator,omitempty" doc:"Of a ratio: the metric below the line"`
+	PerDay      bool   `json:"per_day,omitempty" doc:"True where a ratio is divided by the days of its group"`
+	Of          string `json:"of,omitempty" doc:"Of a share: the metric of which it is a part"`
 }
 
 // DatasetHead is a dataset as lists show it.

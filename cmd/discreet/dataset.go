@@ -116,9 +116,9 @@ func (c *datasetShow) Run(ctx context.Context, t terminal) error {
 
 // datasetView lists what can be asked: metrics first, then keys with their values and measures with their clamps.
 func datasetView(d wire.Dataset) view {
-	v := view{body: d, columns: []string{"metric", "aggregate", "measure", "lower", "upper"}}
+	v := view{body: d, columns: []string{"metric", "aggregate", "of", "lower", "upper"}}
 	for _, m := range d.Metrics {
-		v.rows = append(v.rows, []any{m.Name, m.Aggregate, m.Measure, exactly{m.Lower}, exactly{m.Upper}})
+		v.rows = append(v.rows, []any{m.Name, m.Aggregate, metricOf(m), exactly{m.Lower}, exactly{m.Upper}})
 	}
 	v.lines = append(v.lines, fmt.Sprintf("%s (%s), policy version %d", d.Name, d.Kind, d.Version))
 	p, err := policyfile.Parse(d.Policy, policyfile.DefaultLimits())
@@ -151,6 +151,21 @@ func datasetView(d wire.Dataset) view {
 		"cap               "+budgetText(p.Cap)+" on each block, over all consumers",
 		"default           "+budgetText(p.Default)+" for a question that names no price")
 	return v
+}
+
+// metricOf says what a metric is read from, as --define writes it.
+func metricOf(m wire.Metric) string {
+	switch {
+	case m.Rank != "":
+		return m.Measure + ":" + string(m.Rank)
+	case m.PerDay:
+		return m.Numerator + "/" + m.Denominator + ", per day"
+	case m.Numerator != "":
+		return m.Numerator + "/" + m.Denominator
+	case m.Of != "":
+		return m.Of
+	}
+	return m.Measure
 }
 
 func budgetText(b dp.Budget) string {

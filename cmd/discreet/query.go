@@ -23,7 +23,7 @@ type queryCommand struct {
 	To      string   `help:"Last date, included." placeholder:"DATE"`
 	By      []string `help:"Group by dimensions and time.hour, time.day, time.week, time.month, time.quarter, time.year." placeholder:"KEY"`
 	Where   []string `help:"Keep rows: 'country=DE,FR' 'platform!=web' 'amount>=10' 'amount<=500'. Values with commas go in double quotes." sep:"none" placeholder:"COND"`
-	Define  []string `help:"A metric of your own: NAME=AGGREGATE or NAME=AGGREGATE:MEASURE, such as ticket=mean:amount." sep:"none" placeholder:"METRIC"`
+	Define  []string `help:"A metric of your own, to list among the metrics: NAME=AGGREGATE:MEASURE with sum, mean, variance, stddev, min or max (ticket=mean:amount), NAME=quantile:MEASURE:RANK (p90=quantile:amount:0.9), NAME=ratio:METRIC/METRIC (per_head=ratio:spend/customers), NAME=share:METRIC (part=share:spend), or NAME=customers, rows, days or sessions." sep:"none" placeholder:"METRIC"`
 
 	Within     map[string]string `help:"Half-width of the interval to reach: customers=35." mapsep:"," placeholder:"METRIC=N"`
 	Epsilon    string            `help:"What to spend, for each touched block." placeholder:"N"`
@@ -160,13 +160,38 @@ func parseClamp(metric, text string) ([2]wire.Decimal, error) {
 	return [2]wire.Decimal{lower, upper}, nil
 }
 
+// parseDefinition reads NAME=AGGREGATE:WHAT, where WHAT is a measure, for a quantile a measure and a rank, for a ratio
+// two metrics, for a share one.
 func parseDefinition(text string) (wire.Definition, error) {
 	name, how, ok := strings.Cut(text, "=")
 	if !ok || name == "" || how == "" {
-		return wire.Definition{}, usagef("write --define NAME=AGGREGATE or NAME=AGGREGATE:MEASURE, such as ticket=mean:amount")
+		return wire.Definition{}, usagef("write --define NAME=AGGREGATE:MEASURE, such as ticket=mean:amount or p90=quantile:amount:0.9")
 	}
-	aggregate, measure, _ := strings.Cut(how, ":")
-	return wire.Definition{Name: name, Aggregate: aggregate, Measure: measure}, nil
+	aggregate, what, _ := strings.Cut(how, ":")
+	d := wire.Definition{Name: name, Aggregate: aggregate}
+	switch aggregate {
+	case "quantile":
+		var rank string
+		if d.Measure, rank, ok = strings.Cut(what, ":"); !ok || d.Measure == "" || rank == "" {
+			return wire.Definition{}, usagef("write --define %s=quantile:MEASURE:RANK, such as %s=quantile:amount:0.9", name, name)
+		}
+		var err error
+		if d.Rank, err = decimal("the rank of "+name, rank); err != nil {
+			return wire.Definition{}, err
+		}
+	case "ratio":
+		if d.Numerator, d.Denominator, ok = strings.Cut(what, "/"); !ok || d.Numerator == "" || d.Denominator == "" {
+			return wire.Definition{}, usagef("write --define %s=ratio:METRIC/METRIC, such as %s=ratio:spend/customers", name, name)
+		}
+	case "share":
+		if what == "" {
+			return wire.Definition{}, usagef("write --define %s=share:METRIC, such as %s=share:spend", name, name)
+		}
+		d.Of = what
+	default:
+		d.Measure = what
+	}
+	return d, nil
 }
 
 // parseCondition reads FIELD OPERATOR VALUES. Operators are tried longest first, at the earliest place where

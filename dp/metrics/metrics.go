@@ -17,14 +17,17 @@ const (
 )
 
 // Of gives every metric of a dataset, sorted by name: those of its kind whose measure the policy has, and
-// the policy's own, which add to them or replace one of the same name.
+// the policy's own, which add to them or replace one of the same name. A built-in ratio or share is left out where one
+// that it is read from is not there, or was replaced by one from which it cannot be read.
 func Of(p *dp.Policy) []dp.Metric {
 	all := slices.Clone(p.Metrics)
-	for _, m := range builtIn(p.Kind) {
-		if has(p.Metrics, m.Name) || !isOffered(p, m) {
-			continue
+	builtIns := builtIn(p.Kind)
+	for _, derived := range []bool{false, true} { // parts before what is read from them
+		for _, m := range builtIns {
+			if derived == (len(Parts(m)) > 0) && !has(p.Metrics, m.Name) && isOffered(p, m) && hasParts(p, all, m) {
+				all = append(all, m)
+			}
 		}
-		all = append(all, m)
 	}
 	slices.SortFunc(all, func(a, b dp.Metric) int { return strings.Compare(a.Name, b.Name) })
 	return all
@@ -45,6 +48,7 @@ func builtIn(k dp.Kind) []dp.Metric {
 			dp.Metric{Name: "stickiness", Aggregate: dp.Ratio, Numerator: "active_days", Denominator: "active_users", PerDay: true},
 			dp.Metric{Name: "events", Aggregate: dp.Rows},
 			dp.Metric{Name: "mean_session", Aggregate: dp.Mean, Measure: Duration},
+			dp.Metric{Name: "median_session", Aggregate: dp.Quantile, Measure: Duration, Rank: "0.5"},
 			dp.Metric{Name: "time_spent", Aggregate: dp.Sum, Measure: Duration},
 		)
 	case dp.Transactions:
@@ -52,11 +56,52 @@ func builtIn(k dp.Kind) []dp.Metric {
 			dp.Metric{Name: "balance_mean", Aggregate: dp.Mean, Measure: Balance},
 			dp.Metric{Name: "balance_median", Aggregate: dp.Quantile, Measure: Balance, Rank: "0.5"},
 			dp.Metric{Name: "average_ticket", Aggregate: dp.Mean, Measure: Amount},
+			dp.Metric{Name: "median_ticket", Aggregate: dp.Quantile, Measure: Amount, Rank: "0.5"},
 			dp.Metric{Name: "spend", Aggregate: dp.Sum, Measure: Amount},
+			dp.Metric{Name: "spend_share", Aggregate: dp.Share, Of: "spend"},
 			dp.Metric{Name: "transactions", Aggregate: dp.Rows},
 		)
 	}
 	return all
+}
+
+// Parts names the metrics that a ratio or a share is read from; none of others.
+func Parts(m dp.Metric) []string {
+	switch m.Aggregate {
+	case dp.Ratio:
+		return []string{m.Numerator, m.Denominator}
+	case dp.Share:
+		return []string{m.Of}
+	}
+	return nil
+}
+
+// AddsUp tells whether a ratio or a share can be read from a metric: it must count or add up, and for a share parts must
+// add up to the whole and none be negative.
+func AddsUp(p *dp.Policy, part dp.Metric, into dp.Aggregate) bool {
+	switch part.Aggregate {
+	case dp.Rows, dp.Days, dp.Sessions:
+		return true
+	case dp.Customers:
+		return into == dp.Ratio
+	case dp.Sum:
+		lower := part.Lower
+		if i := slices.IndexFunc(p.Measures, func(m dp.Measure) bool { return m.Name == part.Measure }); lower == nil && i >= 0 {
+			lower = &p.Measures[i].Lower
+		}
+		return into == dp.Ratio || lower != nil && *lower >= 0
+	}
+	return false
+}
+
+// hasParts says whether everything that a metric is read from is among all, and can be.
+func hasParts(p *dp.Policy, all []dp.Metric, m dp.Metric) bool {
+	for _, name := range Parts(m) {
+		if !slices.ContainsFunc(all, func(part dp.Metric) bool { return part.Name == name && AddsUp(p, part, m.Aggregate) }) {
+			return false
+		}
+	}
+	return true
 }
 
 func has(metrics []dp.Metric, name string) bool {

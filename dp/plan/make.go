@@ -265,10 +265,15 @@ func notes(p *Plan) []string {
 				line += "; it is the quantile of rank " + maxRank + ", not the largest value, which would give its owner away"
 			}
 			lines = append(lines, line+".")
+		case dp.Ratio:
+			of, by := p.Metrics[m.Parts[0]].Name, p.Metrics[m.Parts[1]].Name
+			lines = append(lines, fmt.Sprintf("%s is read from %s and %s, which are answered and paid for beside it.", m.Name, of, by))
 		case dp.Share:
+			whole := "the groups"
 			if p.GroupsMayBeHidden {
-				lines = append(lines, fmt.Sprintf("%s is the share of what the groups shown add up to.", m.Name))
+				whole = "the groups shown"
 			}
+			lines = append(lines, fmt.Sprintf("%s is the share of what %s add up to in %s, which is answered and paid for beside it.", m.Name, whole, p.Metrics[m.Parts[0]].Name))
 		}
 	}
 	for _, m := range p.Metrics {
