@@ -17,6 +17,7 @@ type question struct {
 	From, To string   // days, both included
 	Bound    int64    // partitions of one (customer, block) that are kept
 	Private  bool     // keys have to pass selection
+	Ranks    bool     // asks for the median and the 90th percentile of amounts instead, from one tree
 }
 
 // lower and upper clamp the spend of one (customer, block, partition), in units of the currency, like synth's policy.
@@ -43,9 +44,17 @@ func questions() []question {
 	return []question{quarter, year, quarterByCountry, byCountry, days, yearDays, merchants, yearMerchants}
 }
 
+// ranks are questions that are not asked of DuckDB: its bounded SQL for them would be another one.
+func ranks() []question {
+	quarter, year := questions()[0], questions()[1]
+	quarter.Name, quarter.Ranks = "median and p90 by category, quarter", true
+	year.Name, year.Ranks = "median and p90 by category, year", true
+	return []question{quarter, year}
+}
+
 // chosen are the questions that the flags leave.
-func (s settings) chosen() []question {
-	return slices.DeleteFunc(questions(), func(q question) bool { return !strings.Contains(q.Name, s.questions) })
+func (s settings) chosen(all []question) []question {
+	return slices.DeleteFunc(all, func(q question) bool { return !strings.Contains(q.Name, s.questions) })
 }
 
 // query is the question as Discreet is asked. Each is cheap enough to be asked thousands of times.
@@ -53,6 +62,10 @@ func (q question) query() dp.Query {
 	asked := dp.Query{
 		Dataset: dataset, Metrics: []string{"customers", "spend"}, By: q.By, From: q.From, To: q.To, Purpose: purpose,
 		MaxPartitions: q.Bound, Epsilon: "0.01", Delta: "0", Fresh: true,
+	}
+	if q.Ranks {
+		asked.Metrics = []string{"median", "p90"}
+		asked.Define = []dp.Definition{{Name: "median", Aggregate: dp.Quantile, Measure: "amount", Rank: "0.5"}, {Name: "p90", Aggregate: dp.Quantile, Measure: "amount", Rank: "0.9"}}
 	}
 	if q.Private {
 		asked.Epsilon, asked.Delta = "0.1", "1e-12"
