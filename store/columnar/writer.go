@@ -116,7 +116,7 @@ func (w *writer) wait() error {
 func (w *writer) write(b *buffer) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("writing rows of dataset %s: %v", w.policy.Name, p)
+			err = fmt.Errorf("writing rows of dataset %s: it panicked with a %T", w.policy.Name, p) // its value may hold rows
 		}
 	}()
 	shards, err := w.encode(b)
@@ -168,7 +168,7 @@ func (w *writer) encode(b *buffer) ([][]encodedSegment, error) {
 func (w *writer) encodeShard(b *buffer, e *encoder, order []int32) (segments []encodedSegment, err error) {
 	defer func() {
 		if p := recover(); p != nil { // of one load, which must not end the process
-			err = fmt.Errorf("encoding rows: %v", p)
+			err = fmt.Errorf("encoding rows: it panicked with a %T", p)
 		}
 	}()
 	b.sort(order)
