@@ -35,13 +35,17 @@ func (s *Store) compact(ctx context.Context, a appetite, p *pace) error {
 		return fmt.Errorf("waiting to compact: %w", err)
 	}
 	defer done()
+	return guarded(func() error { return s.compactAll(ctx, a, p) })
+}
+
+func (s *Store) compactAll(ctx context.Context, a appetite, p *pace) error {
 	blocks, err := s.blocksWithRows()
 	if err != nil {
 		return fmt.Errorf("compacting: %w", err)
 	}
 	var errs []error
 	for _, at := range blocks {
-		err := s.compactBlock(ctx, at, a, p)
+		err := guarded(func() error { return s.compactBlock(ctx, at, a, p) })
 		var refused *dp.Error
 		if errors.As(err, &refused) || ctx.Err() != nil { // it concerns every block
 			return err

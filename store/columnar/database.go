@@ -1,6 +1,7 @@
 package columnar
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/discreet-analytics/discreet/store/durable"
+	"github.com/discreet-analytics/discreet/store/engine"
 )
 
 // database is Badger with a way to remove things from the files, too. What rows and customers are told by is
@@ -46,7 +48,8 @@ func (d *database) batch(fill func(*badger.WriteBatch) error) error {
 // each of them.
 const mostDropped = 256
 
-// drop removes everything under some prefixes, from the files as well. Nobody else may write or read there. All
+// drop removes everything under some prefixes, from the files as well. Where a file is damaged that it would rewrite, it
+// refuses, and leaves what can still be read. Nobody else may write or read there. All
 // other reads and writes wait while it rewrites tables, and nothing happens where nothing is. If the process dies
 // meanwhile, whatever is left can be seen and dropped again: as long as each key was written once, Badger has it in
 // one place.
@@ -54,6 +57,9 @@ func (d *database) drop(prefixes ...[]byte) error {
 	present, err := d.present(prefixes)
 	if err != nil || len(present) == 0 {
 		return err
+	}
+	if err := d.checkTables(present); err != nil {
+		return fmt.Errorf("dropping stored rows: %w", err)
 	}
 	d.writes.Lock()
 	defer d.writes.Unlock()
@@ -71,6 +77,26 @@ func (d *database) drop(prefixes ...[]byte) error {
 		return errors.New("dropping stored rows: the database kept some of them, and is asked again later")
 	}
 	return durable.SyncDir(d.Opts().Dir)
+}
+
+// checkTables checks the tables that Badger rewrites to drop some prefixes: those that may have them, and those of the
+// first two levels in use (levelsController.dropPrefixes).
+func (d *database) checkTables(prefixes [][]byte) error {
+	base := 0
+	for _, l := range d.Levels() {
+		if l.IsBaseLevel {
+			base = l.Level
+		}
+	}
+	err := engine.CheckTables(d.DB, func(t badger.TableInfo) bool {
+		return t.Level <= base || slices.ContainsFunc(prefixes, func(prefix []byte) bool {
+			return bytes.Compare(prefix, t.Right) <= 0 && (bytes.Compare(t.Left, prefix) <= 0 || bytes.HasPrefix(t.Left, prefix))
+		})
+	})
+	if errors.Is(err, engine.ErrDamaged) {
+		return fmt.Errorf("%w: %w", err, errDamaged)
+	}
+	return err
 }
 
 // present gives the prefixes under which there is anything.

@@ -261,14 +261,14 @@ func (s *Store) runErasures(ctx context.Context, datasets []string, p *pace) err
 	defer done()
 	var errs []error
 	for _, dataset := range datasets {
-		if err := s.eraseDataset(ctx, dataset, p); err != nil {
+		if err := guarded(func() error { return s.eraseDataset(ctx, dataset, p) }); err != nil {
 			errs = append(errs, fmt.Errorf("erasing customers from dataset %s: %w", dataset, err))
 		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	return errors.Join(append(errs, s.endErased(ctx))...)
+	return errors.Join(append(errs, guarded(func() error { return s.endErased(ctx) }))...)
 }
 
 // eraseDataset takes the customers of a dataset out of rows, dictionaries and files. What it does depends on their

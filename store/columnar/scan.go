@@ -18,7 +18,11 @@ import (
 // Aggregate implements answer.Aggregator: it calls each with what bounding.Reference gives on the rows of the
 // snapshot. It reads all of them whatever it finds. Workers read one shard at a time, so that each customer is at
 // one worker with all of its blocks; scans that run at once take turns, a shard each.
-func (s *Store) Aggregate(ctx context.Context, p *plan.Plan, at dp.Snapshot, each func(bounding.Partition) error) (err error) {
+func (s *Store) Aggregate(ctx context.Context, p *plan.Plan, at dp.Snapshot, each func(bounding.Partition) error) error {
+	return guarded(func() error { return s.aggregate(ctx, p, at, each) })
+}
+
+func (s *Store) aggregate(ctx context.Context, p *plan.Plan, at dp.Snapshot, each func(bounding.Partition) error) (err error) {
 	a := &aggregation{store: s, plan: p, salt: s.secrets.Salt(at.Dataset)}
 	// What is merged from here on stays readable as it was: the transaction is older, and no segment goes that it sees.
 	defer s.db.scans.begin()()
@@ -119,14 +123,7 @@ func (a *aggregation) run(ctx context.Context) ([]*bounder, error) {
 		bounders[w] = newBounder(a, a.store.options.GroupBytes/len(bounders))
 		workers.Go(func() {
 			for shard := int(next.Add(1)) - 1; shard < a.store.shards && ctx.Err() == nil; shard = int(next.Add(1)) - 1 {
-				select {
-				case a.store.workers <- struct{}{}:
-				case <-ctx.Done():
-					return
-				}
-				err := a.shard(ctx, shard, bounders[w])
-				<-a.store.workers
-				if err != nil {
+				if err := guarded(func() error { return a.inTurn(ctx, shard, bounders[w]) }); err != nil {
 					cancel(err)
 				}
 			}
@@ -155,6 +152,17 @@ func (a *aggregation) collect(bounders []*bounder, each func(bounding.Partition)
 		}
 		return each(p)
 	})
+}
+
+// inTurn bounds the customers of one shard once a worker is free.
+func (a *aggregation) inTurn(ctx context.Context, shard int, b *bounder) error {
+	select {
+	case a.store.workers <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-a.store.workers }()
+	return a.shard(ctx, shard, b)
 }
 
 // shard bounds the customers of one shard.

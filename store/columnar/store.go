@@ -169,7 +169,7 @@ func Open(dir string, catalog Catalog, secrets Secrets, o Options) (*Store, erro
 	if s.options.Clock == nil {
 		s.options.Clock = time.Now
 	}
-	if err := s.start(); err != nil {
+	if err := guarded(s.start); err != nil {
 		columns.Close()
 		_ = db.Close() // the first error says what to do
 		return nil, fmt.Errorf("opening rows: %w", err)
@@ -287,6 +287,9 @@ func badgerOptions(dir string, o Options) badger.Options {
 		WithNumCompactors(2).
 		WithBlockCacheSize(o.BlockCache).
 		WithIndexCacheSize(o.IndexCache).
+		// Values are checked here (unseal). Badger would take a block that its checksum does not fit for absent (v4.9.6,
+		// levelHandler.get), and an older version of a key for the newest.
+		WithChecksumVerificationMode(options.NoVerification).
 		WithCompression(options.None). // columns are narrow, and read at the speed of memory
 		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(2 << 20) // nothing is kept there, and the disk watch allocates it

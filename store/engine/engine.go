@@ -3,17 +3,14 @@
 package engine
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/table"
+	"github.com/dgraph-io/badger/v4/options"
 
 	"github.com/discreet-analytics/discreet/store/durable"
 )
@@ -29,7 +26,7 @@ func Open(o badger.Options) (db *badger.DB, err error) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%v: %w", p, ErrDamaged)
+			err = fmt.Errorf("it panicked with a %T: %w", p, ErrDamaged) // its value may hold what is stored
 		}
 	}()
 	if err := prepare(o); err != nil {
@@ -77,8 +74,9 @@ func removeUnbegun(dir string) error {
 	return nil
 }
 
-// checkTables checks the end of every table that the database lists, by which Badger finds the rest: it opens tables
-// in goroutines of its own, and a length or a kind of checksum that is wrong there ends the process. A table that
+// checkTables checks the end of every table that the database lists, by which Badger finds the rest, with the last
+// block, of which it takes the last key: it opens tables in goroutines of its own, and a length or a kind of checksum
+// that is wrong there ends the process. A table that
 // is not listed was being written when a process died; Badger removes it.
 func checkTables(dir string, o badger.Options) error {
 	list, err := os.Open(filepath.Join(dir, badger.ManifestFilename))
@@ -93,53 +91,14 @@ func checkTables(dir string, o badger.Options) error {
 	if err != nil {
 		return fmt.Errorf("listing the tables of a database: %w: %w", err, ErrDamaged)
 	}
-	for number := range listed.Tables {
-		name := table.IDToFilename(number)
-		whole, err := wholeTable(filepath.Join(dir, name))
-		if err != nil {
-			return fmt.Errorf("reading a table of a database: %w: %w", err, ErrDamaged)
+	for number, t := range listed.Tables {
+		which := lastBlock
+		if t.Compression != options.None || len(o.EncryptionKey) > 0 {
+			which = noBlock // its checksum lies within
 		}
-		if !whole {
-			return fmt.Errorf("the file %s: %w", name, ErrDamaged)
+		if err := checkTable(dir, number, which); err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-// wholeTable checks what a table ends with: its index, the length of that (4 bytes, big-endian), a checksum, and
-// the length of that (Badger v4, table.Builder). The checksum is a protobuf message with one field, number 2: the
-// CRC-32C of the index.
-func wholeTable(path string) (bool, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return false, err
-	}
-	defer file.Close() // it is only read
-	info, err := file.Stat()
-	if err != nil {
-		return false, err
-	}
-	left := info.Size()
-	cut := func(n uint32) []byte { // the last n bytes of what is left, or nil
-		if int64(n) > left || err != nil {
-			return nil
-		}
-		end := make([]byte, n)
-		left -= int64(n)
-		_, err = file.ReadAt(end, left)
-		return end
-	}
-	number := func() uint32 {
-		if bytes := cut(4); len(bytes) == 4 {
-			return binary.BigEndian.Uint32(bytes)
-		}
-		return 0
-	}
-	sum := cut(number())
-	index := cut(number())
-	want := []byte{} // of a checksum that is 0
-	if n := crc32.Checksum(index, crc32.MakeTable(crc32.Castagnoli)); n != 0 {
-		want = binary.AppendUvarint([]byte{2 << 3}, uint64(n))
-	}
-	return len(index) > 0 && bytes.Equal(sum, want), err
 }

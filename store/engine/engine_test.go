@@ -8,19 +8,21 @@ import (
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
 
 	"github.com/discreet-analytics/discreet/store/durable"
 )
 
-func options(dir string) badger.Options {
-	return badger.DefaultOptions(dir).WithLogger(nil).WithSyncWrites(true).WithMemTableSize(1 << 20).WithValueLogFileSize(1 << 20).WithValueThreshold(1 << 10)
+// settings are those of the rows, which are not compressed.
+func settings(dir string) badger.Options {
+	return badger.DefaultOptions(dir).WithCompression(options.None).WithLogger(nil).WithSyncWrites(true).WithMemTableSize(1 << 20).WithValueLogFileSize(1 << 20).WithValueThreshold(1 << 10)
 }
 
 // database is a closed one with a table, or as a killed process leaves it: with a log.
 func database(t *testing.T, closed bool) string {
 	t.Helper()
 	dir := t.TempDir()
-	db, err := Open(options(dir))
+	db, err := Open(settings(dir))
 	check(t, err)
 	check(t, db.Update(func(txn *badger.Txn) error { return txn.Set([]byte("key"), []byte("value")) }))
 	if closed {
@@ -36,7 +38,7 @@ func database(t *testing.T, closed bool) string {
 // reads opens a database and finds the key there.
 func reads(t *testing.T, dir string) error {
 	t.Helper()
-	db, err := Open(options(dir))
+	db, err := Open(settings(dir))
 	if err != nil {
 		return err
 	}
@@ -93,6 +95,7 @@ func TestTableThatIsNotWholeIsDamage(t *testing.T) {
 		func(b []byte) []byte { b[len(b)-4] ^= 0x80; return b },
 		func(b []byte) []byte { b[len(b)-6] ^= 4; return b },
 		func(b []byte) []byte { return b[:2] },
+		func(b []byte) []byte { b[0] ^= 1; return b }, // of its only block
 	} {
 		check(t, os.WriteFile(path, damage(append([]byte{}, whole...)), 0o600))
 		if err := reads(t, dir); !errors.Is(err, ErrDamaged) {
@@ -105,15 +108,49 @@ func TestTableThatIsNotWholeIsDamage(t *testing.T) {
 	}
 }
 
+// Only what is asked for is read; the last block of each is, when the database opens.
+func TestBlockThatIsNotWholeIsFoundWhereItIsAskedFor(t *testing.T) {
+	dir := database(t, true)
+	db, err := Open(settings(dir))
+	check(t, err)
+	check(t, db.Update(func(txn *badger.Txn) error {
+		for i := range 100 {
+			if err := txn.Set(fmt.Appendf(nil, "key %d", i), make([]byte, 1000)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	check(t, db.Close())
+	for i, damaged := range []bool{false, true} {
+		if damaged {
+			path := filepath.Join(dir, "000002.sst")
+			table, err := os.ReadFile(path)
+			check(t, err)
+			table[100] ^= 1
+			check(t, os.WriteFile(path, table, 0o600))
+		}
+		db, err := Open(settings(dir))
+		check(t, err)
+		if err := CheckTables(db, func(badger.TableInfo) bool { return true }); errors.Is(err, ErrDamaged) != damaged || err != nil && !damaged {
+			t.Errorf("%d: of all tables: %v", i, err)
+		}
+		if err := CheckTables(db, func(info badger.TableInfo) bool { return info.ID == 1 }); err != nil {
+			t.Errorf("%d: of the other table: %v", i, err)
+		}
+		check(t, db.Close())
+	}
+}
+
 // Another process has named a log and not given it its length yet.
 func TestFilesOfADatabaseThatIsOpenAreLeftAlone(t *testing.T) {
 	dir := t.TempDir()
-	db, err := Open(options(dir))
+	db, err := Open(settings(dir))
 	check(t, err)
 	for _, name := range []string{"00099.mem", "000099.vlog"} {
 		check(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
 	}
-	if other, err := Open(options(dir)); !errors.Is(err, durable.ErrHeld) {
+	if other, err := Open(settings(dir)); !errors.Is(err, durable.ErrHeld) {
 		t.Errorf("opened twice: %v, %v", other, err)
 	}
 	for _, name := range []string{"00099.mem", "000099.vlog"} {
@@ -122,7 +159,7 @@ func TestFilesOfADatabaseThatIsOpenAreLeftAlone(t *testing.T) {
 		}
 	}
 	check(t, db.Close())
-	db, err = Open(options(dir))
+	db, err = Open(settings(dir))
 	check(t, err)
 	check(t, db.Close())
 }
