@@ -36,17 +36,18 @@ type noising struct {
 	public    map[string][]int64 // totals by the bytes of the key
 	noised    []noisedGroup
 	held      int // numbers in all of noised
+	most      int // that are held
 }
 
-// mostHeld bounds the noised numbers of one answer, which are held until it is written: 256 MiB. Of public groups
-// dp/plan allows far fewer; how many private ones are shown is known only once they are drawn.
-const mostHeld = 1 << 25
+// manyTimes the numbers that dp/plan allows public groups are held of one answer until it is written, 256 MiB: how many
+// private groups are shown is known only once they are drawn.
+const manyTimes = 32
 
 // errTooMany follows from noised numbers alone.
 var errTooMany = errors.New("more noised numbers than one answer holds")
 
-func newNoising(p *plan.Plan, noise mechanism.Noise) *noising {
-	n := &noising{plan: p, noise: noise, selection: p.Tree.At(p.SelectionColumn())}
+func newNoising(p *plan.Plan, noise mechanism.Noise, limits plan.Limits) *noising {
+	n := &noising{plan: p, noise: noise, most: manyTimes * limits.Draws, selection: p.Tree.At(p.SelectionColumn())}
 	for column := range p.Tree.Columns {
 		n.at = append(n.at, p.Tree.At(column))
 	}
@@ -134,7 +135,7 @@ func (n *noising) add(g bounding.Partition) error {
 			noised.coordinates = append(noised.coordinates, v)
 		}
 	}
-	if n.held += len(noised.coordinates); n.held > mostHeld {
+	if n.held += len(noised.coordinates); n.held > n.most {
 		return errTooMany
 	}
 	n.noised = append(n.noised, noised)

@@ -288,7 +288,7 @@ func notKept(err error) *dp.Error {
 func (s *Service) draw(ctx context.Context, p *plan.Plan, c Charged) (*dp.Release, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.Deadline)
 	defer cancel()
-	n := newNoising(p, s.noise)
+	n := newNoising(p, s.noise, s.options.Limits)
 	err := s.aggregator.Aggregate(ctx, p, c.Snapshot, func(exact bounding.Partition) error {
 		if err := ctx.Err(); err != nil {
 			return err
