@@ -16,14 +16,12 @@ type figures struct {
 	half      []int64 // per metric, in the figure's integer units
 	sd        []float64
 	quantiles []*mechanism.Quantile
-	sums      []int64 // per metric, over all groups: for shares
-	groups    int
 }
 
-// newFigures prepares figures for all noised groups of an answer.
-func newFigures(p *plan.Plan, noised [][]int64) figures {
+// newFigures prepares figures for the answers to a plan.
+func newFigures(p *plan.Plan) figures {
 	n := len(p.Metrics)
-	f := figures{plan: p, at: make([]int, n), half: make([]int64, n), sd: make([]float64, n), quantiles: make([]*mechanism.Quantile, n), sums: make([]int64, n), groups: len(noised)}
+	f := figures{plan: p, at: make([]int, n), half: make([]int64, n), sd: make([]float64, n), quantiles: make([]*mechanism.Quantile, n)}
 	at := 0
 	for i, m := range p.Metrics {
 		if m.Drawn == i {
@@ -39,24 +37,38 @@ func newFigures(p *plan.Plan, noised [][]int64) figures {
 		case dp.Quantile, dp.Min, dp.Max:
 			// A plan that was priced has a tree that can be read.
 			f.quantiles[i], _ = mechanism.NewQuantile(m.Tree, m.Vector, m.Lower, m.Upper, p.Tree.Columns[m.Columns[0]].BinWidth, m.Rank, p.Confidence)
-		case dp.Share:
-			for _, coordinates := range noised {
-				f.sums[i] = saturating(f.sums[i], coordinates[f.at[m.Parts[0]]])
-			}
 		}
 	}
 	return f
 }
 
-// values are the figures of one group in the measure's own unit.
-func (f figures) values(key []string, coordinates []int64) []dp.Value {
-	values := make([]dp.Value, len(f.plan.Metrics))
-	for i := range values {
-		values[i] = f.value(i, key, coordinates)
+// groups are the figures of all groups of an answer, in the measure's own unit.
+func (f figures) groups(keys [][]string, noised [][]int64) []dp.Group {
+	groups := make([]dp.Group, len(noised))
+	sums := make([]int64, len(f.plan.Metrics)) // over all groups: for shares
+	for _, coordinates := range noised {
+		for i, m := range f.plan.Metrics {
+			if m.Aggregate == dp.Share {
+				sums[i] = saturating(sums[i], coordinates[f.at[m.Parts[0]]])
+			}
+		}
 	}
-	return values
+	for g, key := range keys {
+		groups[g] = dp.Group{Key: key, Values: make([]dp.Value, len(f.plan.Metrics))}
+		for i, m := range f.plan.Metrics {
+			if m.Aggregate != dp.Share {
+				groups[g].Values[i] = f.value(i, key, noised[g])
+				continue
+			}
+			of := m.Parts[0]
+			value, low, high, sd := mechanism.ShareInterval(noised[g][f.at[of]], sums[i], len(noised), f.plan.Metrics[of].Vector, f.plan.Confidence)
+			groups[g].Values[i] = dp.Value{Value: value, Low: low, High: high, SD: sd}
+		}
+	}
+	return groups
 }
 
+// value is a figure of one group that no other group has a part in.
 func (f figures) value(i int, key []string, all []int64) dp.Value {
 	m, confidence := f.plan.Metrics[i], f.plan.Confidence
 	unit, own := math.Pow10(m.Scale), all[f.at[i]:]
@@ -91,10 +103,6 @@ func (f figures) value(i int, key []string, all []int64) dp.Value {
 			unit *= float64(f.plan.Days(key))
 		}
 		return in(unit, value, low, high, sd)
-	case dp.Share:
-		of := m.Parts[0]
-		value, low, high, sd := mechanism.ShareInterval(all[f.at[of]], f.sums[i], f.groups, f.plan.Metrics[of].Vector, confidence)
-		return in(1, value, low, high, sd)
 	}
 	noised, half := own[0], f.half[i]
 	return dp.Value{Value: float64(noised) / unit, Low: float64(noised-half) / unit, High: float64(noised+half) / unit, SD: f.sd[i]}

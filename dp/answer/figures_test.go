@@ -79,6 +79,8 @@ func everything(by string) dp.Query {
 		{Name: "min", Aggregate: dp.Min, Measure: "amount"},
 		{Name: "max", Aggregate: dp.Max, Measure: "amount"},
 		{Name: "per_head", Aggregate: dp.Ratio, Numerator: "spend", Denominator: "customers"},
+		{Name: "a_ratio", Aggregate: dp.Ratio, Numerator: "transactions", Denominator: "customers"}, // before what they are read from
+		{Name: "a_share", Aggregate: dp.Share, Of: "transactions"},
 	} {
 		q.Define, q.Metrics = append(q.Define, d), append(q.Metrics, d.Name)
 	}
@@ -117,7 +119,7 @@ func byHand(all []rows.Row, dimension int) map[string]map[string]float64 {
 		at := func(rank float64) float64 { return v[int(math.Ceil(rank*n))-1] }
 		figures[key] = map[string]float64{
 			"customers": float64(len(customers[key])), "transactions": n, "spend": spend[key], "spend_share": spend[key] / total, "per_head": spend[key] / float64(len(customers[key])),
-			"mean": sum / n, "variance": squares / n, "stddev": math.Sqrt(squares / n), "median": at(0.5), "p95": at(0.95), "min": at(0.005), "max": at(0.995),
+			"a_ratio": n / float64(len(customers[key])), "a_share": n / float64(len(all)), "mean": sum / n, "variance": squares / n, "stddev": math.Sqrt(squares / n), "median": at(0.5), "p95": at(0.95), "min": at(0.005), "max": at(0.995),
 		}
 	}
 	return figures
@@ -157,7 +159,7 @@ func TestFiguresOfEveryAggregateAreThoseOfTheRows(t *testing.T) {
 				if !(v.Low <= exact+1e-9 && exact-1e-9 <= v.High && v.Low <= v.Value && v.Value <= v.High && v.SD > 0) {
 					t.Errorf("%s of %s is %+v, want around %v", name, group.Key[0], v, exact)
 				}
-				if narrow.Value != v.Value || narrow.High-narrow.Low > v.High-v.Low || narrow.High-narrow.Low == v.High-v.Low && v.High-v.Low < 50 && name != "spend_share" {
+				if narrow.Value != v.Value || narrow.High-narrow.Low > v.High-v.Low || narrow.High-narrow.Low == v.High-v.Low && v.High-v.Low < 50 && name != "spend_share" && name != "a_share" {
 					t.Errorf("%s of %s at 60 %% is %+v, at 95 %% %+v", name, group.Key[0], narrow, v)
 				}
 				if !(narrow.Low <= exact+1e-9 && exact-1e-9 <= narrow.High) {

@@ -169,7 +169,6 @@ func (s *Service) release(p *plan.Plan, c Charged, noised []noisedGroup) *dp.Rel
 		AsOf:               s.options.Clock().UTC(),
 		Confidence:         p.Confidence.String(),
 		By:                 []string{},
-		Groups:             make([]dp.Group, len(noised)),
 		GroupsMayBeHidden:  p.GroupsMayBeHidden,
 		Privacy:            Privacy(p),
 		Charge:             c.Charge,
@@ -185,13 +184,11 @@ func (s *Service) release(p *plan.Plan, c Charged, noised []noisedGroup) *dp.Rel
 	for _, m := range p.Metrics {
 		r.Metrics = append(r.Metrics, m.Name)
 	}
+	keys := make([][]string, len(noised))
 	for i, n := range noised {
-		r.NoisedCoordinates[i] = n.coordinates
+		keys[i], r.NoisedCoordinates[i] = n.key, n.coordinates
 	}
-	figures := newFigures(p, r.NoisedCoordinates)
-	for i, n := range noised {
-		r.Groups[i] = dp.Group{Key: n.key, Values: figures.values(n.key, n.coordinates)}
-	}
+	r.Groups = newFigures(p).groups(keys, r.NoisedCoordinates)
 	return r
 }
 

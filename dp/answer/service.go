@@ -400,11 +400,11 @@ func shown(p *plan.Plan, r dp.Release) dp.Release {
 		return r
 	}
 	r.Confidence = p.Confidence.String()
-	groups, figures := make([]dp.Group, len(r.Groups)), newFigures(p, r.NoisedCoordinates)
+	keys := make([][]string, len(r.Groups))
 	for i, g := range r.Groups {
-		groups[i] = dp.Group{Key: g.Key, Values: figures.values(g.Key, r.NoisedCoordinates[i])}
+		keys[i] = g.Key
 	}
-	r.Groups = groups
+	r.Groups = newFigures(p).groups(keys, r.NoisedCoordinates)
 	return r
 }
 
