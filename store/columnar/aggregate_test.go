@@ -1,9 +1,11 @@
 package columnar
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"math/rand/v2"
 	"os"
@@ -27,7 +29,7 @@ import (
 // are erased in between, give the reference's integers at every version of their blocks. DISCREET_TRIPLES is how many
 // random triples of data, policy and question there are.
 func TestAggregateEqualsReference(t *testing.T) {
-	triples, partitions := 480, 0
+	triples, partitions := 360, 0
 	if text := os.Getenv("DISCREET_TRIPLES"); text != "" {
 		var err error
 		if triples, err = strconv.Atoi(text); err != nil {
@@ -196,21 +198,7 @@ func TestCustomersFarAboveEveryBound(t *testing.T) {
 		}
 		mustLoad(t, s, clicks(), spec("one"), text.String())
 		policy := clicks()
-		r, err := load.NewReader(&policy.Policy, strings.NewReader(text.String()), load.Source{Format: load.CSV, Load: 1}, secrets{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var all []rows.Row
-		for batch, err := range r.Batches(t.Context()) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, record := range batch {
-				row := record.Row
-				row.Dimensions, row.Measures = slices.Clone(row.Dimensions), slices.Clone(row.Measures)
-				all = append(all, row)
-			}
-		}
+		all := rowsOf(t, &policy.Policy, text.String(), 1)
 		p := perBlock(policy, "2026-01", "2026-02")
 		p.Tree.Input.Input.Keys = []plan.Key{{Name: "page"}}
 		p.Tree.Input.Partitions, p.Tree.Input.Rows = 1+random.Int64N(20), 2
@@ -221,6 +209,42 @@ func TestCustomersFarAboveEveryBound(t *testing.T) {
 		}
 		if got := aggregate(t, s, c, p); !reflect.DeepEqual(got, want) {
 			t.Fatalf("seed %d: got %v, want %v", seed, got, want)
+		}
+	}
+}
+
+// Customers of many rows lie between others in one segment, and are decoded by another way than those.
+func TestCustomersOfManyRowsAmongOthers(t *testing.T) {
+	for _, lengths := range [][]int{{1025, 10, 1025}, {10, 1025, 10}, {1024, 1024, 1}, {2100, 1000, 1030, 700, 1100}} {
+		names := make([]string, len(lengths))
+		for i := range names {
+			names[i] = fmt.Sprint("user ", i)
+		}
+		slices.SortFunc(names, func(a, b string) int { return cmp.Compare(hashOf(a), hashOf(b)) })
+		random := rand.New(rand.NewPCG(3, 4))
+		var text strings.Builder
+		text.WriteString(clicksHeader)
+		for i, length := range lengths {
+			for range length {
+				fmt.Fprintf(&text, "%s,2026-01-%02d,page-%d,%d,x\n", names[i], 1+random.IntN(28), random.IntN(40), random.IntN(500))
+			}
+		}
+		c := newCatalog()
+		o := small()
+		o.Shards = 1
+		s := open(t, t.TempDir(), c, o)
+		policy := clicks()
+		mustLoad(t, s, policy, spec("one"), text.String())
+		p := perBlock(policy, "2026-01")
+		p.Tree.Input.Input.Keys = []plan.Key{{Name: "page"}}
+		p.Tree.Input.Partitions, p.Tree.Input.Rows = 9, 20
+		p.Tree.Columns = []plan.Column{{Count: plan.CountCustomers}, {Count: plan.CountRows}, {Count: plan.Total, Lower: 0, Upper: 100_000}}
+		want, err := bounding.Reference(p, secrets{}.Salt("clicks"), rowsOf(t, &policy.Policy, text.String(), 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := aggregate(t, s, c, p); !reflect.DeepEqual(got, want) {
+			t.Errorf("customers of %v rows: got %v, want %v", lengths, got, want)
 		}
 	}
 }
@@ -381,10 +405,12 @@ type world struct {
 	blocks  []string
 	rows    []rows.Row
 	loads   int
-	tame    bool // amounts are as most are: there, not negative, and small
+	tame    bool // amounts are as the quick way takes them: there, of one size, and not too large
+	heavy   bool // some customers have more rows in a segment than are decoded at once
 	days    []string
 	cities  []string
 	users   int
+	ends    bool // some customers have the first and the last pseudonym
 	// Keys of the calendar have the labels of these days, which rows do not keep to.
 	from, to rows.Date
 }
@@ -398,6 +424,9 @@ func newWorld(t *testing.T, seed uint64) *world {
 	o.BufferRows, o.SegmentRows = 1+random.IntN(60), 1+random.IntN(20)
 	if w.tame = random.IntN(2) == 0; w.tame {
 		o.BufferRows, o.SegmentRows = 1+random.IntN(1000), 1+random.IntN(400)
+		if w.heavy = random.IntN(4) == 0; w.heavy {
+			o.BufferRows, o.SegmentRows = 1<<13, 1<<13
+		}
 	}
 	if random.IntN(2) == 0 {
 		o.GroupBytes = random.IntN(2000) // few partitions fit into memory
@@ -427,6 +456,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 			w.cities = append(w.cities, fmt.Sprint("city ", i))
 		}
 	}
+	w.ends = random.IntN(3) == 0
 	w.blocks = map[dp.Block][]string{dp.Month: {"2025-10", "2025-11", "2026-03"}, dp.Quarter: {"2025-Q4", "2026-Q1"}, dp.All: {"all"}}[w.policy.Unit.Block]
 	if w.policy.Time != nil && w.policy.Unit.Block == dp.Month && w.tame && random.IntN(2) == 0 { // many blocks
 		w.users = max(w.users, 9)
@@ -456,7 +486,21 @@ func (w *world) load(t *testing.T) {
 	optional := func(values ...string) string { return pick(w.random, append(values, "")...) }
 	count, amounts := w.random.IntN(150), []string{"-1.005", "0", "12.345", "92233720368547758.07", ""}
 	if w.tame {
-		count, amounts = w.random.IntN(pick(w.random, 150, 700)), pick(w.random, []string{"0", "0.01", "1.5", "2.55"}, []string{"0.5", "3", "19.99", "700"}, []string{"1", "70000"}, []string{"-1", "4"})
+		count, amounts = w.random.IntN(pick(w.random, 150, 700)), pick(w.random, []string{"0", "0.01", "1.5", "2.55"}, []string{"0.5", "3", "19.99", "700"}, []string{"1", "70000"}, []string{"-1", "4"},
+			// around what is small enough to add up many: 2^52 either side of 0, and 2^32 below that; and 2^56, which is not
+			[]string{"720575940379279.36", "720575940379279.3"}, []string{"-720575940379279.36", "-720575940379279.3"},
+			[]string{"-45035996273704.95", "-45035996273704.94"}, []string{"-45035996273704.96", "-45035996273704.97"},
+			[]string{"45035953324031.99", "45035996273704.94"}, []string{"45035953324032", "45035996273704.96", "45035996273704.97"})
+	}
+	if w.heavy {
+		count = 1500 + w.random.IntN(2500)
+	}
+	user := func() string {
+		n := int(float64(w.users) * w.random.Float64() * w.random.Float64())
+		if ends := []string{"least", "most"}; n < len(ends) && w.ends {
+			return ends[n]
+		}
+		return fmt.Sprint("u", n)
 	}
 	for range count {
 		day, err := time.Parse(time.DateOnly, pick(w.random, w.days...))
@@ -464,11 +508,20 @@ func (w *world) load(t *testing.T) {
 			t.Fatal(err)
 		}
 		at := day.UnixMilli() + pick[int64](w.random, -1, 0, 3_600_000, -3_600_001, 7_200_000, 9_900_000, 39_600_000)
-		fmt.Fprintf(&text, "u%d,%d,%s,%s,%s,%s,%s\n", int(float64(w.users)*w.random.Float64()*w.random.Float64()), at, optional("a", "b", "x"), optional("0", "7", "12", "-1", "99"),
+		if w.heavy {
+			at += w.random.Int64N(1000)
+		}
+		fmt.Fprintf(&text, "%s,%d,%s,%s,%s,%s,%s\n", user(), at, optional("a", "b", "x"), optional("0", "7", "12", "-1", "99"),
 			optional(w.cities...), pick(w.random, amounts...), optional("3", "-4", "50"))
 	}
 	report := mustLoad(t, w.store, p, days(fmt.Sprint(w.loads), "2009-10-01", "2026-04-30"), text.String())
-	r, err := load.NewReader(&p.Policy, strings.NewReader(text.String()), load.Source{Format: load.CSV, Load: report.Load.ID}, secrets{})
+	w.rows = append(w.rows, rowsOf(t, &p.Policy, text.String(), report.Load.ID)...)
+}
+
+// rowsOf gives the rows of a CSV text.
+func rowsOf(t *testing.T, p *dp.Policy, text string, number uint64) (all []rows.Row) {
+	t.Helper()
+	r, err := load.NewReader(p, strings.NewReader(text), load.Source{Format: load.CSV, Load: number}, secrets{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -482,9 +535,10 @@ func (w *world) load(t *testing.T) {
 			}
 			row := record.Row
 			row.Dimensions, row.Measures = slices.Clone(row.Dimensions), slices.Clone(row.Measures)
-			w.rows = append(w.rows, row)
+			all = append(all, row)
 		}
 	}
+	return all
 }
 
 // grown gives rows the columns that the policy gained after they were loaded.
@@ -506,6 +560,9 @@ func (w *world) plan() *plan.Plan {
 	}
 	p := perBlock(w.policy, blocks...)
 	p.Tree.Input.Partitions, p.Tree.Input.Rows = 1+random.Int64N(4), 1+random.Int64N(4)
+	if random.IntN(4) == 0 {
+		p.Tree.Input.Partitions, p.Tree.Input.Rows = pick[int64](random, 5, 13, 63, 64, 65, 300), pick[int64](random, 1, 40, 1030, math.MaxInt64)
+	}
 	for i, d := range w.policy.Dimensions {
 		if random.IntN(2) == 0 {
 			p.Tree.Input.Input.Keys = append(p.Tree.Input.Input.Keys, plan.Key{Name: d.Name, Field: plan.Field{Index: i}, Domain: d.Values})

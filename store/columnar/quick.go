@@ -128,6 +128,7 @@ func (k *quick) take(c *cursor) (rows int) {
 		k.manyPartitions(c, runs)
 	}
 	c.run, c.end = first+runs, c.row+rows
+	c.numbers = nil // what was decoded earlier may be gone
 	c.stand()
 	return rows
 }
@@ -136,9 +137,12 @@ func (k *quick) take(c *cursor) (rows int) {
 // and takes that back where bounding does not keep all of a customer as it is, which is seldom: so most customers
 // cost next to nothing beside their rows, and rows cost no branch.
 func (k *quick) fewPartitions(c *cursor, runs, rows int) {
-	k.findSlots(c, rows)
+	decoded := k.findSlots(c, rows)
 	values := k.zeros[:rows]
-	if k.total >= 0 {
+	switch {
+	case k.total >= 0 && decoded:
+		values = c.measures[0][:rows]
+	case k.total >= 0:
 		values = k.buffers.measures[0][:rows]
 		c.segment.measures[k.question.measures[0]].decode(values, c.row)
 	}
@@ -175,15 +179,15 @@ func (k *quick) fewPartitions(c *cursor, runs, rows int) {
 	}
 }
 
-// findSlots gives rows from c.row on the slots of their partitions.
-func (k *quick) findSlots(c *cursor, rows int) {
+// findSlots gives rows from c.row on the slots of their partitions, and tells whether it had to decode them.
+func (k *quick) findSlots(c *cursor, rows int) (decoded bool) {
 	slots := k.slots[:rows]
 	if c.slots == nil {
 		c.decode(rows)
 		for i, number := range c.numbers {
 			slots[i] = slotOf(number)
 		}
-		return
+		return true
 	}
 	for i, t := range c.slots {
 		codes := t.codes[c.row : c.row+rows]
@@ -197,6 +201,7 @@ func (k *quick) findSlots(c *cursor, rows int) {
 			slots[i] = addedSlot(slots[i], t.slots[code])
 		}
 	}
+	return false
 }
 
 // isPlain tells whether no sum of some rows of a segment is below the lower bound, and more rows have no smaller sum.
