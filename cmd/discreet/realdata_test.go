@@ -371,7 +371,7 @@ func reference(t testing.TB, h *harness, policy, path string, q dp.Query) map[st
 	// Empty public groups are zeros.
 	for _, key := range made.Groups() {
 		if name := strings.Join(key, " "); want[name] == nil {
-			want[name] = make([]float64, len(made.Tree.Columns))
+			want[name] = make([]float64, made.Tree.Width())
 		}
 	}
 	return want
