@@ -99,7 +99,7 @@ func (b *bounder) makeRoom() (err error) {
 		return nil
 	}
 	if b.spill == nil {
-		if b.spill, err = newSpill(b.aggregation.store.spillDir(), b.aggregation.store.room); err != nil {
+		if b.spill, err = newSpill(b.aggregation.store.spillDir()); err != nil {
 			return err
 		}
 	}

@@ -8,42 +8,32 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 
 	"github.com/discreet-analytics/discreet/dp/bounding"
+	"github.com/discreet-analytics/discreet/store/durable"
 )
 
-// spill keeps totals on disk that do not fit into memory: runs of partitions, each sorted by number, in one file
-// that has no name, so that nothing of it is left when the scan ends, however it ends.
+// spill keeps totals on disk that do not fit into memory: runs of partitions, each sorted by number, in one file of
+// which nothing is left when the scan ends.
 type spill struct {
-	file *os.File
+	file *durable.Scratch
 	runs []int64 // where each ends
-	room func() error
 }
 
-// newSpill makes a file in dir, which is for such files alone.
-func newSpill(dir string, room func() error) (*spill, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making room for many partitions: %w", err)
-	}
-	file, err := os.CreateTemp(dir, "partitions-*")
+// newSpill makes a file in dir.
+func newSpill(dir string) (*spill, error) {
+	file, err := durable.NewScratch(dir, "partitions-*")
 	if err != nil {
 		return nil, fmt.Errorf("making room for many partitions: %w", err)
 	}
-	if err := os.Remove(file.Name()); err != nil {
-		return nil, errors.Join(fmt.Errorf("making room for many partitions: %w", err), file.Close())
-	}
-	return &spill{file: file, room: room}, nil
+	return &spill{file: file}, nil
 }
 
 func (s *spill) close() error { return s.file.Close() }
 
 // write writes a run: of each partition its number (8) and its sums (16 each).
 func (s *spill) write(t *totals) error {
-	if err := s.room(); err != nil {
-		return err
-	}
 	out := bufio.NewWriterSize(s.file, 1<<16)
 	record := make([]byte, 0, t.recordBytes())
 	for _, slot := range t.order() {

@@ -23,6 +23,7 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/store/durable"
 	"github.com/discreet-analytics/discreet/store/engine"
 	"github.com/discreet-analytics/discreet/store/load"
 )
@@ -153,6 +154,9 @@ func Open(dir string, catalog Catalog, secrets Secrets, o Options) (*Store, erro
 		return nil, fmt.Errorf("opening rows: %w", err)
 	}
 	db := &database{DB: opened}
+	if err := durable.Empty(filepath.Join(dir, spillName)); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening rows: %w", err), db.Close())
+	}
 	columns, err := newColumns(o.CacheBytes)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -233,8 +237,10 @@ func (s *Store) room() error {
 	return s.options.Room()
 }
 
-// spillDir is where scans keep what does not fit into memory, in files without names.
-func (s *Store) spillDir() string { return filepath.Join(s.dir, "spill") }
+// spillDir is where scans and loads keep what does not fit into memory, in scratch files.
+func (s *Store) spillDir() string { return filepath.Join(s.dir, spillName) }
+
+const spillName = "spill"
 
 // readLayout fixes the number of shards when the store is made, and keeps it ever after.
 func (s *Store) readLayout() error {

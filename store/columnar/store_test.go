@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"hash"
 	"hash/fnv"
+	"io/fs"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -260,6 +263,22 @@ func days(name, from, to string) LoadSpec {
 	s.From, _ = rows.ParseDate(from)
 	s.To, _ = rows.ParseDate(to)
 	return s
+}
+
+// A process died while it kept identifiers in a scratch file.
+func TestOpeningRemovesScratchFiles(t *testing.T) {
+	dir := t.TempDir()
+	left := filepath.Join(dir, "spill", "spool-1")
+	if err := os.MkdirAll(filepath.Dir(left), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(left, []byte("ann"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir, newCatalog(), small())
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
 }
 
 func noError() error { return nil }

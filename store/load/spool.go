@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/discreet-analytics/discreet/store/durable"
 )
 
 // Spool says where an input is kept while it is read whose index stands at its end, as Parquet's does.
 type Spool struct {
-	Dir string // of a temporary file that has no name once it is open; made where it is missing; empty: the system's
+	Dir string // of a scratch file; made where it is missing; empty: the system's
 	// Room is asked before the file is made and every 16 MiB. Its error ends the load. Nil: there is always room.
 	Room func() error
 }
@@ -21,8 +23,7 @@ const spoolStep = 16 << 20
 type spooled struct {
 	file   *os.File
 	size   int64
-	name   string // to remove; empty: it has none any more, or is not ours
-	own    bool
+	own    *durable.Scratch // the file, where it is not somebody else's
 	failed error
 }
 
@@ -40,19 +41,11 @@ func spoolOf(from io.Reader, in *input, s Source) (*spooled, error) {
 	if err := s.Spool.room(); err != nil {
 		return nil, err
 	}
-	if s.Spool.Dir != "" {
-		if err := os.MkdirAll(s.Spool.Dir, 0o700); err != nil {
-			return nil, fmt.Errorf("making a file for rows: %w", err)
-		}
-	}
-	file, err := os.CreateTemp(s.Spool.Dir, "spool-*")
+	file, err := durable.NewScratch(s.Spool.Dir, "spool-*")
 	if err != nil {
 		return nil, fmt.Errorf("making a file for rows: %w", err)
 	}
-	kept := &spooled{file: file, own: true}
-	if os.Remove(file.Name()) != nil {
-		kept.name = file.Name() // some systems remove a file only once it is closed
-	}
+	kept := &spooled{file: file.File, own: file}
 	if err := kept.copy(in, s.Spool); err != nil {
 		kept.close()
 		return nil, err
@@ -95,11 +88,7 @@ func (s *spooled) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (s *spooled) close() {
-	if !s.own {
-		return
-	}
-	_ = s.file.Close() // nothing of it is needed any more
-	if s.name != "" {
-		_ = os.Remove(s.name)
+	if s.own != nil {
+		_ = s.own.Close() // nothing of it is needed any more
 	}
 }
