@@ -174,9 +174,46 @@ func TestPartitionsThatDoNotFitIntoMemoryGoToDisk(t *testing.T) {
 	if left, err := os.ReadDir(s.spillDir()); err != nil || len(left) > 0 {
 		t.Errorf("left on disk: %v, %v", left, err)
 	}
+	asked, room := 0, 1
+	s.options.Room = func() error {
+		if asked++; asked > room {
+			return errors.New("no room")
+		}
+		return nil
+	}
+	if onDisk := aggregate(t, s, c, p); !reflect.DeepEqual(onDisk, inMemory) {
+		t.Error("where room ends meanwhile, the answer is another")
+	}
+	if asked != 1 {
+		t.Errorf("room was asked for %d times", asked)
+	}
+}
+
+// Whether a question with private keys is refused for want of room does not depend on whether its partitions need any.
+func TestRoomIsAskedForWhateverTheRowsAre(t *testing.T) {
+	c := newCatalog()
+	s := open(t, t.TempDir(), c, small())
+	mustLoad(t, s, clicks(), spec("one"), clicksHeader+"ann,2026-01-05,home,1.5,x\n")
 	s.options.Room = func() error { return errors.New("no room") }
-	if _, err := aggregateAt(context.Background(), s, p, c.now("clicks", p.Blocks)); err == nil || !strings.Contains(err.Error(), "no room") {
-		t.Errorf("without room: %v", err)
+	for _, block := range []string{"2026-01", "2026-02", "2026-03"} { // with rows, without rows, never loaded
+		p := perBlock(clicks(), block)
+		if _, err := aggregateAt(t.Context(), s, p, c.now("clicks", p.Blocks)); err != nil {
+			t.Errorf("block %s without keys: %v", block, err)
+		}
+		p.Tree.Input.Input.Keys = []plan.Key{{Name: "page"}}
+		if _, err := aggregateAt(t.Context(), s, p, c.now("clicks", p.Blocks)); err == nil || !strings.Contains(err.Error(), "no room") {
+			t.Errorf("block %s by a private key: %v", block, err)
+		}
+		p.Tree.Input.Input.Keys[0].Domain = []string{"home"}
+		if _, err := aggregateAt(t.Context(), s, p, c.now("clicks", p.Blocks)); err != nil {
+			t.Errorf("block %s by a public key: %v", block, err)
+		}
+		for i := range 300_000 {
+			p.Tree.Input.Input.Keys[0].Domain = append(p.Tree.Input.Input.Keys[0].Domain, fmt.Sprint(i))
+		}
+		if _, err := aggregateAt(t.Context(), s, p, c.now("clicks", p.Blocks)); err == nil || !strings.Contains(err.Error(), "no room") {
+			t.Errorf("block %s by more public labels than fit: %v", block, err)
+		}
 	}
 }
 

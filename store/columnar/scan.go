@@ -117,10 +117,18 @@ func (a *aggregation) run(ctx context.Context) ([]*bounder, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	bounders := make([]*bounder, max(1, min(a.store.options.Workers, a.store.shards)))
+	for w := range bounders {
+		bounders[w] = newBounder(a, a.store.options.GroupBytes/len(bounders))
+	}
+	// Whether partitions go to disk depends on rows, and so must not whether the disk's room is asked for.
+	if a.question.private() || !bounders[0].totals.dense {
+		if err := a.store.room(); err != nil {
+			return bounders, err
+		}
+	}
 	var next atomic.Int64
 	var workers sync.WaitGroup
 	for w := range bounders {
-		bounders[w] = newBounder(a, a.store.options.GroupBytes/len(bounders))
 		workers.Go(func() {
 			for shard := int(next.Add(1)) - 1; shard < a.store.shards && ctx.Err() == nil; shard = int(next.Add(1)) - 1 {
 				if err := guarded(func() error { return a.inTurn(ctx, shard, bounders[w]) }); err != nil {

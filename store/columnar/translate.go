@@ -94,6 +94,11 @@ func translate(p *plan.Plan, dictionaries [][]string) (*question, error) {
 
 func (q *question) keys() []plan.Key { return q.plan.Tree.Input.Input.Keys }
 
+// private tells whether the labels of a key are those that rows have.
+func (q *question) private() bool {
+	return slices.ContainsFunc(q.keys(), func(key plan.Key) bool { return key.Domain == nil })
+}
+
 func (q *question) allTests() []*plan.Test {
 	tests := q.plan.Tree.Input.Input.Input.Tests
 	all := make([]*plan.Test, len(tests))
