@@ -29,7 +29,20 @@ type Definition struct {
 	Numerator   string // of a ratio: names of metrics
 	Denominator string
 	Of          string // of a share: the name of a metric
+	// Per customer reads, in place of rows, one number of each (customer, block) in a group: what its rows add up to in the
+	// measure, without one how many rows there are, or how many combinations of Distinct.
+	Per      Per
+	Distinct []string
 }
+
+// Per says whose numbers an aggregate of values reads.
+type Per string
+
+// The choices of Per.
+const (
+	PerRow      Per = ""
+	PerCustomer Per = "customer"
+)
 
 // Clamp is a pair of decimal texts in the measure's unit.
 type Clamp struct {

@@ -22,6 +22,7 @@ type Evaluator struct {
 	bound    plan.Bound // with the bounds that apply
 	measured bool       // a column depends on which rows are kept, not only on how many
 	timed    bool       // a column reads event times
+	distinct [][]field  // by column
 }
 
 // Compile prepares a plan's tree. A tree that names a field, measure or bound that cannot be is an error:
@@ -64,8 +65,18 @@ func Compile(p *plan.Plan) (*Evaluator, error) {
 		if err := check(c, len(policy.Measures)); err != nil {
 			return nil, fmt.Errorf("column %d: %w", i, err)
 		}
-		e.measured = e.measured || c.Count.ReadsRows() || c.Last
+		e.measured = e.measured || c.ReadsRows() || c.Last
 		e.timed = e.timed || c.Count.ReadsTimes()
+		var distinct []field
+		for _, of := range c.Distinct {
+			f, err := newField(policy, of, zone)
+			if err != nil || of.Kind == plan.MeasureField {
+				return nil, fmt.Errorf("column %d: no such field", i)
+			}
+			distinct = append(distinct, f)
+			e.timed = e.timed || of.Kind == plan.TimeField
+		}
+		e.distinct = append(e.distinct, distinct)
 	}
 	return e, nil
 }
@@ -75,15 +86,17 @@ const mostSpread = 1 << 26
 
 // check refuses a column that cannot be computed.
 func check(c plan.Column, measures int) error {
-	clamped := c.Count.ReadsMeasure() && c.Count != plan.CountMeasured
+	clamped := (c.ReadsMeasure() || c.Of != plan.ValueRow) && c.Count != plan.CountMeasured
 	switch {
-	case c.Count.ReadsMeasure() && (c.Measure < 0 || c.Measure >= measures):
+	case c.Of != plan.ValueRow && (c.Last || c.Count <= plan.Total || c.Count.ReadsTimes()) || (c.Of == plan.ValueDistinct) != (len(c.Distinct) > 0):
+		return errors.New("no such value")
+	case c.ReadsMeasure() && (c.Measure < 0 || c.Measure >= measures):
 		return errors.New("no such measure")
 	case clamped && c.Lower > c.Upper:
 		return errors.New("no such bounds")
 	case c.Count == plan.Squared && (c.Lower <= -1<<61 || c.Upper >= 1<<61 || c.Upper-c.Lower >= mostSpread):
 		return errors.New("the bounds are too far apart for squares")
-	case c.Last && !c.Count.ReadsMeasure():
+	case c.Last && !c.ReadsMeasure():
 		return errors.New("only a measure has a last value")
 	case c.Count.ReadsTimes() && c.Upper < 1:
 		return errors.New("no such bound")
@@ -106,6 +119,18 @@ func (e *Evaluator) Zone() *time.Location { return e.zone }
 
 // Measured tells whether a column depends on which rows are kept, not only on how many.
 func (e *Evaluator) Measured() bool { return e.measured }
+
+// Distinct appends the labels that ValueDistinct counts, of one row; ok is false where it has none.
+func (e *Evaluator) Distinct(buf []byte, column int, r *rows.Row) (labels []byte, ok bool) {
+	for i := range e.distinct[column] {
+		label, ok := e.distinct[column][i].label(r)
+		if !ok {
+			return buf, false
+		}
+		buf = appendNetstring(buf, label)
+	}
+	return buf, true
+}
 
 // Timed tells whether a column reads event times.
 func (e *Evaluator) Timed() bool { return e.timed }
@@ -151,8 +176,11 @@ func (e *Evaluator) Needs() Needs {
 		mark(k.field.field)
 	}
 	for _, c := range e.columns {
-		if c.Count == plan.Total { // others need everything
+		if c.Count == plan.Total || c.Of == plan.ValueTotal { // those that read rows need everything
 			n.Measures[c.Measure] = true
+		}
+		for _, f := range c.Distinct {
+			mark(f)
 		}
 	}
 	return n

@@ -20,7 +20,7 @@ import (
 // Partitions of the result change, each column of them by at most 1 (CountCustomers), Rows (CountRows,
 // CountMeasured), max(|Lower|, |Upper|) (Total), Rows*(Upper-Lower) (Centred) or Rows*(Upper-Lower)^2 (Squared), and
 // the bins of a Histogram by at most Rows together, Upper (CountDays, CountSessions), each with 1 for Rows where Last is
-// set, as long as no column reaches the ends of 64 bits.
+// set or Of is not rows, as long as no column reaches the ends of 64 bits.
 func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 	e, err := Compile(p)
 	if err != nil {
@@ -61,8 +61,8 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 			customers[key][of.customer] = true
 			kept := keptRows(partitions[key], e.bound.Rows, e.policy, salt, of.customer, of.block)
 			at := 0
-			for _, c := range e.columns {
-				e.contribute(sums[key][at:at+c.Width()], c, partitions[key], kept)
+			for i, c := range e.columns {
+				e.contribute(sums[key][at:at+c.Width()], i, partitions[key], kept)
 				at += c.Width()
 			}
 		}
@@ -109,7 +109,8 @@ func keptRows(all []rows.Row, most int64, p *dp.Policy, salt []byte, customer ui
 
 // contribute adds what one (customer, block) adds to a column of one partition: all are its rows there, kept
 // those that row-level columns read.
-func (e *Evaluator) contribute(into []Total, c plan.Column, all, kept []rows.Row) {
+func (e *Evaluator) contribute(into []Total, column int, all, kept []rows.Row) {
+	c := e.columns[column]
 	if c.Last {
 		all = last(all, c.Measure, e.policy)
 		kept = all
@@ -135,7 +136,29 @@ func (e *Evaluator) contribute(into []Total, c plan.Column, all, kept []rows.Row
 			times[i] = row.Time
 		}
 		into[0].Add(e.CountTimes(c, times))
-	case c.Count.ReadsRows():
+	case c.Of == plan.ValueTotal:
+		var sum Total
+		measured := false
+		for _, row := range all {
+			if x := row.Measures[c.Measure]; x.Valid {
+				sum.Add(x.Value)
+				measured = true
+			}
+		}
+		if measured {
+			AddRow(into, c, sum.Clamped(c.Lower, c.Upper))
+		}
+	case c.Of == plan.ValueRows:
+		AddRow(into, c, int64(len(all)))
+	case c.Of == plan.ValueDistinct:
+		labels := make(map[string]bool)
+		for _, row := range all {
+			if text, ok := e.Distinct(nil, column, &row); ok {
+				labels[string(text)] = true
+			}
+		}
+		AddRow(into, c, int64(len(labels)))
+	case c.ReadsRows() || c.Last:
 		for _, row := range kept {
 			if x := row.Measures[c.Measure]; x.Valid {
 				AddRow(into, c, x.Value)
@@ -177,7 +200,7 @@ func (e *Evaluator) CountTimes(c plan.Column, times []int64) int64 {
 	return min(count, c.Upper)
 }
 
-// AddRow adds the value of a kept row to a column that reads rows.
+// AddRow adds a value to a column that reads values: of a kept row, or of a (customer, block, partition).
 func AddRow(into []Total, c plan.Column, value int64) {
 	switch c.Count {
 	case plan.Centred:

@@ -28,6 +28,8 @@ type canonicalMetric struct {
 	Upper     string       `json:"upper,omitempty"`
 	Rank      string       `json:"rank,omitempty"`
 	PerDay    bool         `json:"per_day,omitempty"`
+	Per       dp.Per       `json:"per,omitempty"`
+	Distinct  []string     `json:"distinct,omitempty"`
 	Of        []string     `json:"of,omitempty"` // metrics: a ratio's numerator and denominator, what a share is of
 }
 
@@ -60,10 +62,15 @@ func (q question) canonical(p *dp.Policy) canonicalQuestion {
 func (q question) drawn(p *dp.Policy) canonicalQuestion {
 	c := canonicalQuestion{Dataset: q.dataset}
 	for _, m := range q.metrics {
-		metric := canonicalMetric{Name: m.name, Aggregate: m.aggregate, Rank: m.rank, Of: m.parts, PerDay: m.perDay}
+		metric := canonicalMetric{Name: m.name, Aggregate: m.aggregate, Rank: m.rank, Of: m.parts, PerDay: m.perDay, Distinct: m.distinctNames}
+		if m.of != ValueRow {
+			metric.Per = dp.PerCustomer
+		}
 		if m.measure >= 0 {
 			metric.Measure = p.Measures[m.measure].Name
 			metric.Lower, metric.Upper = rows.FormatDecimal(m.lower, m.scale), rows.FormatDecimal(m.upper, m.scale)
+		} else if m.of != ValueRow {
+			metric.Lower, metric.Upper = rows.FormatDecimal(m.lower, 0), rows.FormatDecimal(m.upper, 0)
 		}
 		c.Metrics = append(c.Metrics, metric)
 	}

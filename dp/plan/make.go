@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 	"time"
@@ -84,12 +85,12 @@ func tree(q question, s shape, location *time.Location) Aggregate {
 // addMetrics gives every metric its columns, sharing those that several metrics need.
 func (p *Plan) addMetrics(q question) {
 	for i, asked := range q.metrics {
-		m := Metric{Name: asked.name, Aggregate: asked.aggregate, Measure: asked.measure, Scale: asked.scale, Lower: asked.lower, Upper: asked.upper, Drawn: i, Last: asked.last, PerDay: asked.perDay}
+		m := Metric{Name: asked.name, Aggregate: asked.aggregate, Measure: asked.measure, Scale: asked.scale, Lower: asked.lower, Upper: asked.upper, Drawn: i, Last: asked.last, PerDay: asked.perDay, Of: asked.of}
 		of := func(count Count) int {
-			return p.column(Column{Count: count, Measure: asked.measure, Lower: asked.lower, Upper: asked.upper, Last: asked.last})
+			return p.column(Column{Count: count, Measure: max(asked.measure, 0), Lower: asked.lower, Upper: asked.upper, Last: asked.last, Of: asked.of, Distinct: asked.distinct})
 		}
 		measured := func() int {
-			return p.column(Column{Count: CountMeasured, Measure: asked.measure, Last: asked.last})
+			return p.column(Column{Count: CountMeasured, Measure: max(asked.measure, 0), Last: asked.last, Of: asked.of, Distinct: asked.distinct})
 		}
 		switch asked.aggregate {
 		case dp.Customers:
@@ -145,7 +146,7 @@ func (p *Plan) histogram(m askedMetric) Column {
 	}
 	values := uint64(m.upper) - uint64(m.lower) // less 1, which may not fit
 	wide := values/most + 1
-	return Column{Count: Histogram, Measure: m.measure, Lower: m.lower, Upper: m.upper, Last: m.last, Bins: int(values/wide) + 1, BinWidth: int64(wide)}
+	return Column{Count: Histogram, Measure: max(m.measure, 0), Lower: m.lower, Upper: m.upper, Last: m.last, Of: m.of, Distinct: m.distinct, Bins: int(values/wide) + 1, BinWidth: int64(wide)}
 }
 
 // draws is how many integers of each group are noised.
@@ -161,7 +162,7 @@ func (p *Plan) draws() (n int64) {
 // column returns the position of a column, adding it where no metric asked for it before.
 func (p *Plan) column(c Column) int {
 	for i, have := range p.Tree.Columns {
-		if have == c {
+		if reflect.DeepEqual(have, c) {
 			return i
 		}
 	}
@@ -173,7 +174,7 @@ func (p *Plan) column(c Column) int {
 // them in one partition (dp/PRIVACY.md, bounding lemma).
 func (p *Plan) bounds(m Metric) mechanism.Vector {
 	partitions, linf := p.Tree.Input.Partitions, p.Tree.Input.Rows
-	if m.Last {
+	if m.Last || m.Of != ValueRow {
 		linf = 1
 	}
 	switch m.Aggregate {
@@ -277,6 +278,9 @@ func notes(p *Plan) []string {
 		}
 	}
 	for _, m := range p.Metrics {
+		if m.Of != ValueRow {
+			lines = append(lines, fmt.Sprintf("%s reads one number of each %s in a group.", m.Name, per))
+		}
 		if m.Last {
 			lines = append(lines, fmt.Sprintf("%s reads the last known value of each %s in a group.", m.Name, per))
 		}

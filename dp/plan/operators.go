@@ -121,6 +121,11 @@ type Column struct {
 	// Last reads, of each (customer, block, partition), only the last row that has the measure: of those with the latest
 	// event time the one with the largest canonical bytes (rows.AppendRow). It is how levels are read.
 	Last bool
+	// Of is whose value a column reads that reads the values of rows. Other than rows, there is one in each (customer,
+	// block, partition), and Last does not apply.
+	Of Value
+	// Distinct are the fields of which ValueDistinct counts the combinations of labels.
+	Distinct []Field
 	// Bins are equal parts of Lower..Upper, each of BinWidth values but the last, which may be narrower.
 	Bins     int
 	BinWidth int64
@@ -137,6 +142,21 @@ func (c Column) Bin(value int64) int {
 	value = max(c.Lower, min(value, c.Upper))
 	return int((uint64(value) - uint64(c.Lower)) / uint64(c.BinWidth))
 }
+
+// Value is a number that a column reads.
+type Value int
+
+// What values are read of.
+const (
+	// ValueRow is the measure of a kept row.
+	ValueRow Value = iota
+	// ValueTotal is what all rows of the (customer, block, partition) add up to in the measure; none where none has it.
+	ValueTotal
+	// ValueRows is how many rows these are.
+	ValueRows
+	// ValueDistinct is how many combinations of labels these have; rows without a label have none.
+	ValueDistinct
+)
 
 // Count says what a column adds up.
 type Count int
@@ -171,10 +191,14 @@ const (
 const SessionGap = 30 * 60 * 1000
 
 // ReadsRows tells whether a column depends on which rows are kept, not only on how many.
-func (c Count) ReadsRows() bool { return c >= Centred && c <= Histogram }
+func (c Column) ReadsRows() bool { return c.Count.readsValues() && c.Of == ValueRow && !c.Last }
 
 // ReadsMeasure tells whether a column reads a measure.
-func (c Count) ReadsMeasure() bool { return c >= Total && c <= Histogram }
+func (c Column) ReadsMeasure() bool {
+	return c.Count == Total || c.Count.readsValues() && c.Of != ValueRows && c.Of != ValueDistinct
+}
+
+func (c Count) readsValues() bool { return c >= Centred && c <= Histogram }
 
 // ReadsTimes tells whether a column reads the event times of all rows.
 func (c Count) ReadsTimes() bool { return c == CountDays || c == CountSessions }

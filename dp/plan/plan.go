@@ -61,7 +61,8 @@ type Metric struct {
 	Parts []int
 	// PerDay divides a ratio by the days of its group (Plan.Days).
 	PerDay bool
-	Last   bool // the measure is a level: of each (customer, block, partition) its last known value counts
+	Of     Value // whose values are read
+	Last   bool  // the measure is a level: of each (customer, block, partition) its last known value counts
 	// Columns are the positions in Tree.Columns of what is noised: one for customers, rows, sum and the quantiles; the
 	// centred sum and the count for mean; count, centred sum and sum of squares for variance and stddev.
 	Columns []int

@@ -38,15 +38,18 @@ type question struct {
 
 // askedMetric is a metric with its clamp resolved.
 type askedMetric struct {
-	name         string
-	aggregate    dp.Aggregate
-	measure      int // -1 for those that read none
-	scale        int
-	lower, upper int64
-	last         bool     // the measure is a level, of which the last known value counts
-	perDay       bool     // of a ratio
-	rank         string   // canonical decimal text, of a quantile
-	parts        []string // names: numerator and denominator of a ratio, or what a share is of
+	name          string
+	aggregate     dp.Aggregate
+	measure       int // -1 for those that read none
+	scale         int
+	lower, upper  int64
+	last          bool    // the measure is a level, of which the last known value counts
+	perDay        bool    // of a ratio
+	of            Value   // whose values are read
+	distinct      []Field // of ValueDistinct, sorted by name
+	distinctNames []string
+	rank          string   // canonical decimal text, of a quantile
+	parts         []string // names: numerator and denominator of a ratio, or what a share is of
 }
 
 // private says whether a key must pass selection; a key with one private component is private as a whole.
@@ -156,6 +159,7 @@ func (r *reader) readRange(q *question) {
 // readMetrics resolves what is asked against the policy's metrics, those of its kind and the query's own.
 func (r *reader) readMetrics() []askedMetric {
 	offered, defined := make(map[string]dp.Metric), make(map[string]string) // defined: name -> where
+	definitions := make(map[string]dp.Definition)
 	for _, m := range metrics.Of(r.policy) {
 		offered[m.Name] = m
 	}
@@ -177,7 +181,7 @@ func (r *reader) readMetrics() []askedMetric {
 			r.refuse(path+".name", "is not asked for: list it in metrics or leave the definition out")
 			continue
 		}
-		defined[d.Name] = path
+		defined[d.Name], definitions[d.Name] = path, d
 		offered[d.Name] = dp.Metric{
 			Name: d.Name, Aggregate: d.Aggregate, Measure: d.Measure, Rank: d.Rank, Numerator: d.Numerator, Denominator: d.Denominator, Of: d.Of,
 		}
@@ -200,7 +204,7 @@ func (r *reader) readMetrics() []askedMetric {
 		if at, own := defined[name]; own {
 			path = at
 		}
-		resolved, ok := r.resolve(path, m)
+		resolved, ok := r.resolve(path, m, definitions[name])
 		if ok {
 			asked[name] = resolved
 		}
@@ -237,10 +241,13 @@ func (r *reader) readMetrics() []askedMetric {
 
 // resolve finds a metric's measure and the clamp in force: the metric's, else the measure's, else what the
 // query tightens.
-func (r *reader) resolve(path string, m dp.Metric) (askedMetric, bool) {
+func (r *reader) resolve(path string, m dp.Metric, d dp.Definition) (askedMetric, bool) {
 	a := askedMetric{name: m.Name, aggregate: m.Aggregate, measure: -1}
-	if !r.readParameters(path, m, &a) {
+	if !r.readParameters(path, m, &a) || !r.readPer(path, d, &a) {
 		return a, false
+	}
+	if a.of == ValueRows || a.of == ValueDistinct {
+		return a, r.tighten(&a)
 	}
 	switch m.Aggregate {
 	case dp.Customers, dp.Rows, dp.Days, dp.Sessions, dp.Ratio, dp.Share:
@@ -279,6 +286,14 @@ func (r *reader) resolve(path string, m dp.Metric) (askedMetric, bool) {
 	}
 	if m.Upper != nil {
 		a.upper = *m.Upper
+	}
+	if a.of == ValueTotal {
+		if a.last {
+			r.refuse(path+".per", "does not go with a level, of which every customer has one value in a group: leave it out")
+			return a, false
+		}
+		// As far as the rows that count elsewhere could add up.
+		a.lower, a.upper = min(a.lower, -product(r.policy.Bounds.MaxRows, -a.lower)), max(a.upper, product(r.policy.Bounds.MaxRows, a.upper))
 	}
 	return a, r.tighten(&a)
 }
@@ -324,6 +339,53 @@ func (r *reader) readParameters(path string, m dp.Metric, a *askedMetric) bool {
 		a.parts, a.perDay = []string{m.Numerator, m.Denominator}, m.PerDay
 	case dp.Share:
 		a.parts = []string{m.Of}
+	}
+	return true
+}
+
+// mostOfCustomer is up to how many rows or combinations of one customer are told apart: the bins of a tree.
+const mostOfCustomer = MostBins - 1
+
+// readPer reads whose values a definition is about.
+func (r *reader) readPer(path string, d dp.Definition, a *askedMetric) bool {
+	switch {
+	case d.Per == dp.PerRow && len(d.Distinct) == 0:
+		return true
+	case d.Per == dp.PerRow:
+		r.refuse(path+".distinct", "goes with per: customer")
+		return false
+	case d.Per != dp.PerCustomer:
+		r.refuse(path+".per", "must be customer, or left out")
+		return false
+	case !slices.Contains([]dp.Aggregate{dp.Mean, dp.Variance, dp.StdDev, dp.Quantile, dp.Min, dp.Max}, d.Aggregate):
+		r.refuse(path+".per", "goes with mean, variance, stddev, quantile, min and max: leave it out")
+		return false
+	case d.Measure != "" && len(d.Distinct) > 0:
+		r.refuse(path+".distinct", "counts combinations of labels and takes no measure: leave one of them out")
+		return false
+	case d.Measure != "":
+		a.of = ValueTotal
+		return true
+	}
+	a.of, a.lower, a.upper = ValueRows, 0, mostOfCustomer
+	if len(d.Distinct) == 0 {
+		return true
+	}
+	if len(d.Distinct) > r.limits.Keys {
+		r.refuse(path+".distinct", "has more than %d fields: use fewer", r.limits.Keys)
+		return false
+	}
+	a.of = ValueDistinct
+	a.distinctNames = slices.Compact(slices.Sorted(slices.Values(d.Distinct)))
+	for _, name := range a.distinctNames {
+		f, ok := r.field(path+".distinct", name)
+		if ok && f.Kind == MeasureField {
+			r.refuse(path+".distinct", "has a measure: count the labels of dimensions and time keys")
+		}
+		if !ok || f.Kind == MeasureField {
+			return false
+		}
+		a.distinct = append(a.distinct, f)
 	}
 	return true
 }

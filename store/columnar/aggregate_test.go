@@ -79,7 +79,10 @@ func TestEqualHashesAreChosenByKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := newBounder(&aggregation{question: q, blocks: []scannedBlock{{name: "2026-01", units: bounding.HashUnits(nil, "2026-01")}}}, 1<<20)
+		b, err := newBounder(&aggregation{question: q, plan: p, blocks: []scannedBlock{{name: "2026-01", units: bounding.HashUnits(nil, "2026-01")}}}, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for i := range b.keys {
 			b.keys[i] = bounding.HashKey([]byte("the same"))
 		}
@@ -644,14 +647,25 @@ func (w *world) plan() *plan.Plan {
 		{Count: plan.Squared, Measure: random.IntN(2), Lower: -50, Upper: 2000, Last: true},
 		{Count: plan.Histogram, Measure: random.IntN(2), Lower: -50, Upper: 2000, Bins: 21, BinWidth: 100, Last: true},
 	}
+	p.Tree.Columns = append(p.Tree.Columns,
+		plan.Column{Count: plan.Squared, Measure: random.IntN(2), Lower: -500, Upper: 5000, Of: plan.ValueTotal},
+		plan.Column{Count: plan.Histogram, Measure: random.IntN(2), Lower: -500, Upper: 5000, Bins: 6, BinWidth: 1000, Of: plan.ValueTotal},
+		plan.Column{Count: plan.Histogram, Upper: 9, Bins: 10, BinWidth: 1, Of: plan.ValueRows},
+		plan.Column{Count: plan.Centred, Upper: 9, Of: plan.ValueDistinct, Distinct: []plan.Field{{Index: random.IntN(3)}}},
+	)
 	if w.policy.Time != nil {
+		unit := pick(random, rows.TimeUnits()...)
+		p.Tree.Columns = append(p.Tree.Columns, plan.Column{Count: plan.CountMeasured, Of: plan.ValueDistinct, Distinct: []plan.Field{{Index: 0}}},
+			plan.Column{Count: plan.Histogram, Upper: 9, Bins: 10, BinWidth: 1, Of: plan.ValueDistinct, Distinct: []plan.Field{{Index: 1}, {Kind: plan.TimeField, Unit: unit}}})
 		p.Tree.Columns = append(p.Tree.Columns, plan.Column{Count: plan.CountDays, Upper: 1 + random.Int64N(31)}, plan.Column{Count: plan.CountSessions, Upper: 1 + random.Int64N(9)})
 	}
 	random.Shuffle(len(p.Tree.Columns), func(i, j int) {
 		p.Tree.Columns[i], p.Tree.Columns[j] = p.Tree.Columns[j], p.Tree.Columns[i]
 	})
 	if random.IntN(2) == 0 { // what is asked most
-		p.Tree.Columns = slices.DeleteFunc(p.Tree.Columns, func(c plan.Column) bool { return c.Count.ReadsRows() || c.Count.ReadsTimes() || c.Last })
+		p.Tree.Columns = slices.DeleteFunc(p.Tree.Columns, func(c plan.Column) bool {
+			return c.ReadsRows() || c.Count.ReadsTimes() || c.Last || c.Of != plan.ValueRow
+		})
 	}
 	p.Tree.Columns = p.Tree.Columns[:1+random.IntN(len(p.Tree.Columns))]
 	return p

@@ -15,11 +15,13 @@ import (
 type bounder struct {
 	aggregation *aggregation
 	question    *question
-	partitions  int64 // L0
-	most        int64 // Linf
-	valued      []int // the columns of which sums are kept by group
-	ranked      bool  // it matters which rows are kept
-	timed       bool  // times of rows matter
+	partitions  int64               // L0
+	most        int64               // Linf
+	valued      []int               // the columns of which sums are kept by group
+	ranked      bool                // it matters which rows are kept
+	timed       bool                // times of rows matter
+	distinct    bool                // labels of rows matter
+	evaluator   *bounding.Evaluator // one's own, which labels rows; nil: none has to be
 	quick       *quick
 
 	totals  *totals
@@ -42,7 +44,9 @@ type bounder struct {
 	hashed   bool             // it is known
 	barred   bool             // what does not come before the bar is dropped
 	bar      groupRank
-	ranks    []groupRank       // scratch
+	ranks    []groupRank // scratch
+	row      rows.Row    // scratch
+	scratch  []byte
 	keys     []bounding.Prefix // by number, as far as they were needed; nil: partitions are too many
 }
 
@@ -57,6 +61,8 @@ type detail struct {
 	rows  []place // where it matters which of them are kept; no more than a multiple of Linf
 	times []int64 // of all rows, where a column reads them
 	lasts []place // by position in question.levels: the last row with that measure
+	// labels are what all rows have that columns count the combinations of, each after the number of its column.
+	labels map[string]struct{}
 }
 
 // groupRank is the rank of a group among those of its (customer, block).
@@ -76,7 +82,7 @@ type rowRank struct {
 // mostKeys is of up to how many partitions a worker keeps the hashes of their keys.
 const mostKeys = 1 << 18
 
-func newBounder(a *aggregation, bytes int) *bounder {
+func newBounder(a *aggregation, bytes int) (*bounder, error) {
 	q := a.question
 	b := &bounder{aggregation: a, question: q, bytes: bytes, timed: q.evaluator.Timed(), totals: newTotals(q, bytes)}
 	b.partitions, b.most = q.evaluator.Bound()
@@ -84,13 +90,20 @@ func newBounder(a *aggregation, bytes int) *bounder {
 		if c.isSummed() {
 			b.valued = append(b.valued, i)
 		}
-		b.ranked = b.ranked || c.Count.ReadsRows() && !c.Last
+		b.ranked = b.ranked || c.ReadsRows()
+		b.distinct = b.distinct || c.Of == plan.ValueDistinct
 	}
 	if q.size <= mostKeys {
 		b.keys = make([]bounding.Prefix, q.size)
 	}
 	b.quick = newQuick(b)
-	return b
+	if b.distinct {
+		var err error
+		if b.evaluator, err = bounding.Compile(a.plan); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
 }
 
 // makeRoom moves totals to disk where they take too much memory. Of no customer are more blocks to come.
@@ -155,7 +168,7 @@ func (b *bounder) add(c *cursor, from, to int) {
 				continue
 			}
 			v, sum := c.measures[column.measure][i], &b.sums[g*width+j]
-			if column.Count == plan.Total {
+			if column.Count == plan.Total || column.Of == plan.ValueTotal {
 				sum.Add(v)
 			} else {
 				bounding.AddRow(b.sums[g*width+j:], column.Column, v)
@@ -199,6 +212,7 @@ func (b *bounder) group(number int64) int {
 			b.details = b.details[:g+1]
 			d := &b.details[g]
 			d.rows, d.times, d.lasts = d.rows[:0], d.times[:0], d.lasts[:0]
+			clear(d.labels)
 		} else {
 			b.details = append(b.details, detail{})
 		}
@@ -338,6 +352,8 @@ func (b *bounder) addGroup(g int) {
 			into[c.at].Add(min(b.counts[g], b.most))
 		case c.Count.ReadsTimes():
 			into[c.at].Add(b.question.evaluator.CountTimes(c.Column, b.details[g].times))
+		case c.Of != plan.ValueRow:
+			b.addValue(into[c.at:c.at+c.Width()], j, g)
 		case c.Last:
 			b.addLast(into[c.at:c.at+c.Width()], c, g)
 		case c.Count == plan.Total:
@@ -349,6 +365,25 @@ func (b *bounder) addGroup(g int) {
 		default:
 			into[c.at].AddTotal(b.sums[g*width+j])
 		}
+	}
+}
+
+// addValue adds the number that a column reads of a group as a whole.
+func (b *bounder) addValue(into []bounding.Total, j, g int) {
+	c, at := &b.question.columns[j], g*len(b.question.columns)+j
+	switch {
+	case c.Of == plan.ValueRows:
+		bounding.AddRow(into, c.Column, b.counts[g])
+	case c.Of == plan.ValueDistinct:
+		count := int64(0)
+		for label := range b.details[g].labels {
+			if int(label[0]) == j {
+				count++
+			}
+		}
+		bounding.AddRow(into, c.Column, count)
+	case b.present[at]:
+		bounding.AddRow(into, c.Column, b.sums[at].Clamped(c.Lower, c.Upper))
 	}
 }
 
@@ -378,7 +413,9 @@ func (b *bounder) addRows(into []bounding.Total, c plan.Column, g int) {
 }
 
 // detailed tells whether a column needs more of rows than sums.
-func (b *bounder) detailed() bool { return b.ranked || b.timed || len(b.question.levels) > 0 }
+func (b *bounder) detailed() bool {
+	return b.ranked || b.timed || b.distinct || len(b.question.levels) > 0
+}
 
 // note remembers what columns need of a row of a group.
 func (b *bounder) note(g int, p place) {
@@ -393,9 +430,34 @@ func (b *bounder) note(g int, p place) {
 		ms, _ := p.segment.time.at(p.row)
 		d.times = append(d.times, ms)
 	}
+	if b.distinct {
+		b.noteLabels(d, p)
+	}
 	for i, measure := range b.question.levels {
 		if n := p.segment.measures[measure]; n != nil && n.has(p.row) && b.comesAfter(p, d.lasts[i]) {
 			d.lasts[i] = p
+		}
+	}
+}
+
+// noteLabels remembers which combinations of labels a row has.
+func (b *bounder) noteLabels(d *detail, p place) {
+	if d.labels == nil {
+		d.labels = make(map[string]struct{})
+	}
+	policy := b.question.policy
+	if b.row.Dimensions == nil {
+		b.row = rows.Row{Dimensions: make([]rows.Text, len(policy.Dimensions)), Measures: make([]rows.Number, len(policy.Measures))}
+	}
+	p.segment.fill(&b.row, p.row, b.aggregation.dictionaries)
+	for j := range b.question.columns {
+		if b.question.columns[j].Of != plan.ValueDistinct {
+			continue
+		}
+		text, ok := b.evaluator.Distinct(append(b.scratch[:0], byte(j)), j, &b.row)
+		b.scratch = text
+		if _, known := d.labels[string(text)]; ok && !known {
+			d.labels[string(text)] = struct{}{}
 		}
 	}
 }
@@ -446,7 +508,7 @@ func (b *bounder) smallest(all []place) []place {
 func (b *bounder) recount(g int) {
 	width := len(b.question.columns)
 	for j := range b.question.columns {
-		if c := &b.question.columns[j]; c.Count.ReadsRows() && c.isSummed() {
+		if c := &b.question.columns[j]; c.ReadsRows() && c.isSummed() {
 			b.sums[g*width+j] = bounding.Total{}
 			b.addRows(b.sums[g*width+j:], c.Column, g)
 		}

@@ -116,9 +116,14 @@ func (a *aggregation) translate() (err error) {
 func (a *aggregation) run(ctx context.Context) ([]*bounder, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	bounders := make([]*bounder, max(1, min(a.store.options.Workers, a.store.shards)))
-	for w := range bounders {
-		bounders[w] = newBounder(a, a.store.options.GroupBytes/len(bounders))
+	count := max(1, min(a.store.options.Workers, a.store.shards))
+	var bounders []*bounder
+	for range count {
+		b, err := newBounder(a, a.store.options.GroupBytes/count)
+		if err != nil {
+			return bounders, err
+		}
+		bounders = append(bounders, b)
 	}
 	// Whether partitions go to disk depends on rows, and so must not whether the disk's room is asked for.
 	if a.question.private() || !bounders[0].totals.dense {
@@ -128,10 +133,10 @@ func (a *aggregation) run(ctx context.Context) ([]*bounder, error) {
 	}
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for w := range bounders {
+	for _, b := range bounders {
 		workers.Go(func() {
 			for shard := int(next.Add(1)) - 1; shard < a.store.shards && ctx.Err() == nil; shard = int(next.Add(1)) - 1 {
-				if err := guarded(func() error { return a.inTurn(ctx, shard, bounders[w]) }); err != nil {
+				if err := guarded(func() error { return a.inTurn(ctx, shard, b) }); err != nil {
 					cancel(err)
 				}
 			}

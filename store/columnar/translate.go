@@ -45,12 +45,13 @@ type column struct {
 	plan.Column
 	measure int // in question.measures
 	level   int // in question.levels, where the last known value counts
+	index   int // in the plan's columns
 	at      int // in the totals of a partition
 }
 
 // isSummed tells whether a sum is kept of each group: others are read from its rows.
 func (c *column) isSummed() bool {
-	return c.Count.ReadsMeasure() && c.Count != plan.Histogram && !c.Last
+	return c.ReadsMeasure() && (c.Count != plan.Histogram || c.Of == plan.ValueTotal) && !c.Last
 }
 
 // timeField is a key of the calendar, or tests on one.
@@ -264,7 +265,7 @@ func (q *question) addColumns() {
 	slot := map[int]int{}
 	for i, c := range q.plan.Tree.Columns {
 		measure := 0
-		if c.Count.ReadsMeasure() {
+		if c.ReadsMeasure() {
 			known := false
 			if measure, known = slot[c.Measure]; !known {
 				measure = len(q.measures)
@@ -279,7 +280,7 @@ func (q *question) addColumns() {
 				q.levels = append(q.levels, c.Measure)
 			}
 		}
-		q.columns = append(q.columns, column{c, measure, level, q.plan.Tree.At(i)})
+		q.columns = append(q.columns, column{c, measure, level, i, q.plan.Tree.At(i)})
 	}
 }
 
