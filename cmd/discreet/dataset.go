@@ -22,6 +22,8 @@ type datasetGroup struct {
 	List  datasetList  `cmd:"" help:"List the datasets."`
 	Show  datasetShow  `cmd:"" help:"Show what can be asked of a dataset, and under which policy."`
 	Draft datasetDraft `cmd:"" help:"Propose a policy for a CSV file, from its header line alone."`
+
+	Suggest datasetSuggest `cmd:"" help:"Propose clamps and bounds from the rows, privately: it spends a small budget."`
 }
 
 type datasetApply struct {

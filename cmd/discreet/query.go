@@ -23,7 +23,7 @@ type queryCommand struct {
 	To      string   `help:"Last date, included." placeholder:"DATE"`
 	By      []string `help:"Group by dimensions and time.hour, time.day, time.week, time.month, time.quarter, time.year." placeholder:"KEY"`
 	Where   []string `help:"Keep rows: 'country=DE,FR' 'platform!=web' 'amount>=10' 'amount<=500'. Values with commas go in double quotes." sep:"none" placeholder:"COND"`
-	Define  []string `help:"A metric of your own, to list among the metrics: NAME=AGGREGATE:MEASURE with sum, mean, variance, stddev, min or max (ticket=mean:amount), NAME=quantile:MEASURE:RANK (p90=quantile:amount:0.9), NAME=ratio:METRIC/METRIC (per_head=ratio:spend/customers), NAME=share:METRIC (part=share:spend), or NAME=customers, rows, days or sessions." sep:"none" placeholder:"METRIC"`
+	Define  []string `help:"A metric of your own, to list among the metrics: NAME=AGGREGATE:MEASURE with sum, mean, variance, stddev, min or max (ticket=mean:amount), NAME=quantile:MEASURE:RANK (p90=quantile:amount:0.9), NAME=ratio:METRIC/METRIC (per_head=ratio:spend/customers), NAME=share:METRIC (part=share:spend), or NAME=customers, rows, days or sessions. @customer behind it reads one number of each customer (big=quantile:amount:0.99@customer, kinds=mean@customer:merchant_category)." sep:"none" placeholder:"METRIC"`
 
 	Within     map[string]string `help:"Half-width of the interval to reach: customers=35." mapsep:"," placeholder:"METRIC=N"`
 	Epsilon    string            `help:"What to spend, for each touched block." placeholder:"N"`
@@ -161,18 +161,29 @@ func parseClamp(metric, text string) ([2]wire.Decimal, error) {
 }
 
 // parseDefinition reads NAME=AGGREGATE:WHAT, where WHAT is a measure, for a quantile a measure and a rank, for a ratio
-// two metrics, for a share one.
+// two metrics, for a share one. @customer behind it reads one number of each customer, @customer:FIELD+FIELD the
+// combinations that each has.
 func parseDefinition(text string) (wire.Definition, error) {
 	name, how, ok := strings.Cut(text, "=")
 	if !ok || name == "" || how == "" {
 		return wire.Definition{}, usagef("write --define NAME=AGGREGATE:MEASURE, such as ticket=mean:amount or p90=quantile:amount:0.9")
 	}
+	how, per, perCustomer := strings.Cut(how, "@")
 	aggregate, what, _ := strings.Cut(how, ":")
 	d := wire.Definition{Name: name, Aggregate: aggregate}
+	if perCustomer {
+		var fields string
+		if d.Per, fields, _ = strings.Cut(per, ":"); d.Per != "customer" {
+			return wire.Definition{}, usagef("write --define %s=%s@customer, or @customer:FIELD+FIELD", name, how)
+		}
+		if fields != "" {
+			d.Distinct = strings.Split(fields, "+")
+		}
+	}
 	switch aggregate {
 	case "quantile":
 		var rank string
-		if d.Measure, rank, ok = strings.Cut(what, ":"); !ok || d.Measure == "" || rank == "" {
+		if d.Measure, rank, ok = strings.Cut(what, ":"); !ok || d.Measure == "" && !perCustomer || rank == "" {
 			return wire.Definition{}, usagef("write --define %s=quantile:MEASURE:RANK, such as %s=quantile:amount:0.9", name, name)
 		}
 		var err error

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -70,24 +71,27 @@ func TestFlagsBecomeTheQuestion(t *testing.T) {
 
 func TestDefinitionsAreReadFromOneText(t *testing.T) {
 	for text, want := range map[string]wire.Definition{
-		"ticket=mean:amount":              {Name: "ticket", Aggregate: "mean", Measure: "amount"},
-		"low=min:amount":                  {Name: "low", Aggregate: "min", Measure: "amount"},
-		"heads=customers":                 {Name: "heads", Aggregate: "customers"},
-		"p90=quantile:amount:0.9":         {Name: "p90", Aggregate: "quantile", Measure: "amount", Rank: "0.9"},
-		"per_head=ratio:spend/customers":  {Name: "per_head", Aggregate: "ratio", Numerator: "spend", Denominator: "customers"},
-		"part=share:spend":                {Name: "part", Aggregate: "share", Of: "spend"},
-		"odd=median:amount":               {Name: "odd", Aggregate: "median", Measure: "amount"}, // the server says what there is
-		"unequal=variance:duration":       {Name: "unequal", Aggregate: "variance", Measure: "duration"},
-		"per_row=ratio:active_users/rows": {Name: "per_row", Aggregate: "ratio", Numerator: "active_users", Denominator: "rows"},
+		"ticket=mean:amount":                 {Name: "ticket", Aggregate: "mean", Measure: "amount"},
+		"low=min:amount":                     {Name: "low", Aggregate: "min", Measure: "amount"},
+		"heads=customers":                    {Name: "heads", Aggregate: "customers"},
+		"p90=quantile:amount:0.9":            {Name: "p90", Aggregate: "quantile", Measure: "amount", Rank: "0.9"},
+		"per_head=ratio:spend/customers":     {Name: "per_head", Aggregate: "ratio", Numerator: "spend", Denominator: "customers"},
+		"part=share:spend":                   {Name: "part", Aggregate: "share", Of: "spend"},
+		"odd=median:amount":                  {Name: "odd", Aggregate: "median", Measure: "amount"}, // the server says what there is
+		"unequal=variance:duration":          {Name: "unequal", Aggregate: "variance", Measure: "duration"},
+		"big=quantile:amount:0.99@customer":  {Name: "big", Aggregate: "quantile", Measure: "amount", Rank: "0.99", Per: "customer"},
+		"many=quantile::0.9@customer":        {Name: "many", Aggregate: "quantile", Rank: "0.9", Per: "customer"},
+		"kinds=mean@customer:event+time.day": {Name: "kinds", Aggregate: "mean", Per: "customer", Distinct: []string{"event", "time.day"}},
+		"per_row=ratio:active_users/rows":    {Name: "per_row", Aggregate: "ratio", Numerator: "active_users", Denominator: "rows"},
 	} {
 		got, err := parseDefinition(text)
-		if err != nil || got != want {
+		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s is %+v, %v", text, got, err)
 		}
 	}
 	for _, text := range []string{
 		"p90", "=mean:amount", "p90=", "p90=quantile", "p90=quantile:amount", "p90=quantile:amount:", "p90=quantile::0.9", "p90=quantile:amount:much",
-		"r=ratio", "r=ratio:spend", "r=ratio:/customers", "r=ratio:spend/", "s=share", "s=share:",
+		"m=mean:amount@", "m=mean:amount@household", "r=ratio", "r=ratio:spend", "r=ratio:/customers", "r=ratio:spend/", "s=share", "s=share:",
 	} {
 		_, err := parseDefinition(text)
 		if exitCode(err) != exitUsage || strings.Contains(err.Error(), "\n") {
