@@ -11,4 +11,5 @@ type Entry struct {
 	Source        string   // the release of another consumer that was handed out; empty for a new draw
 	Failure       Code     // how it ended without a release; empty otherwise
 	Attempts      int      // how many times it was tried to answer, at most three
+	Report        string   // whose question it was; empty for a question by itself
 }

@@ -58,6 +58,7 @@ type Quote struct {
 	Plan         *plan.Plan
 	Left         dp.Left
 	FreeFrom     string // id of the release that would answer without a charge
+	Other        string // otherwise, id of another consumer's that would be handed out: the cap would pay nothing
 	Alternatives []dp.Alternative
 }
 
@@ -84,7 +85,7 @@ func (s *Service) ask(ctx context.Context, asker dp.Consumer, q dp.Query, key st
 	}
 
 	// One key stands for one question: what it led to is replayed, whatever has changed since.
-	body, err := digest(q)
+	body, err := Digest(q)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -324,7 +325,9 @@ func (s *Service) Plan(ctx context.Context, asker dp.Consumer, q dp.Query) (Quot
 		if err != nil {
 			return Quote{}, fmt.Errorf("looking for an earlier release: %w", err)
 		}
-		quote.FreeFrom, _ = held(found)
+		if quote.FreeFrom, _ = held(found); quote.FreeFrom == "" {
+			quote.Other = found.Other
+		}
 	}
 	if quote.FreeFrom == "" {
 		if quote.Left.SimilarQueries == 0 {
@@ -416,8 +419,8 @@ func held(f Found) (id string, stale bool) {
 	return f.Stale, f.Stale != ""
 }
 
-// digest covers all that a caller asked, so that one idempotency key stands for one request body.
-func digest(q dp.Query) ([32]byte, error) {
+// Digest covers all that a caller asked, so that one idempotency key stands for one request body.
+func Digest(q dp.Query) ([32]byte, error) {
 	text, err := json.Marshal(q)
 	if err != nil {
 		return [32]byte{}, fmt.Errorf("digesting the query: %w", err)

@@ -46,6 +46,9 @@ const (
 	entryWriteOff   entryKind = "write-off"
 	entryErasure    entryKind = "erasure"
 	entryErasureEnd entryKind = "erasure-end"
+	entryReport     entryKind = "report"
+	entryRun        entryKind = "run"
+	entryReportEnd  entryKind = "report-end"
 )
 
 const (

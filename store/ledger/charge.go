@@ -27,7 +27,8 @@ func (l *Ledger) Charge(ctx context.Context, r answer.ChargeRequest) (answer.Cha
 	}
 	var d decision
 	err := l.write(ctx, func(t *tx) (err error) {
-		d, err = l.decideCharge(t, r)
+		t.kind = entryCharge
+		d, err = l.decideCharge(t, r, "")
 		return err
 	})
 	var short *shortage
@@ -60,9 +61,8 @@ type decision struct {
 	accounts []account
 }
 
-// decideCharge admits a charge or refuses it.
-func (l *Ledger) decideCharge(t *tx, r answer.ChargeRequest) (decision, error) {
-	t.kind = entryCharge
+// decideCharge admits a charge or refuses it. It may be that of a report's question.
+func (l *Ledger) decideCharge(t *tx, r answer.ChargeRequest, report string) (decision, error) {
 	if r.Key != "" {
 		earlier, found, err := load[idempotencyRecord](t, idempotencyKey(r.Consumer, r.Key))
 		if err != nil {
@@ -96,7 +96,10 @@ func (l *Ledger) decideCharge(t *tx, r answer.ChargeRequest) (decision, error) {
 			ID: newID("chg_"), Consumer: r.Consumer, Dataset: r.Dataset, Blocks: r.Blocks,
 			Loss: r.Loss, CapLoss: r.Loss, At: t.now,
 		},
-		Purpose: r.Purpose, Plan: r.Plan, Attempts: 1, Lease: t.now.Add(l.lease), Opening: l.opening,
+		Purpose: r.Purpose, Plan: r.Plan, Report: report, Attempts: 1, Lease: t.now.Add(l.lease), Opening: l.opening,
+	}
+	if report != "" && r.Source == "" { // its first attempt begins when it is its turn
+		c.Attempts, c.Lease = 0, time.Time{}
 	}
 	if r.Source == "" {
 		versions, err := blockVersions(t, r.Dataset, r.Blocks)
@@ -300,7 +303,7 @@ func saveCharge(t *tx, c *chargeRecord) error {
 
 // putCharge asserts that a charge ended at most once.
 func putCharge(t *tx, c *chargeRecord) error {
-	if c.Release != "" && c.Failure != nil || c.Attempts < 1 || c.Attempts > maxAttempts || len(c.Charge.Blocks) != len(c.Snapshot.Blocks) {
+	if c.Release != "" && c.Failure != nil || c.Attempts < 1 && c.Report == "" || c.Attempts > maxAttempts || len(c.Charge.Blocks) != len(c.Snapshot.Blocks) {
 		return errors.New("a charge contradicts itself and is not written")
 	}
 	return save(t, chargeKey(c.Charge.ID), *c)

@@ -45,6 +45,11 @@ const (
 	kindWriteOff     = 'O'
 	kindErasure      = 'G'
 	kindErasureEnd   = 'g'
+	kindReport       = 'T'
+	kindReportOf     = 't'
+	kindReportEnd    = 'j'
+	kindRun          = 'r'
+	kindScheduled    = 's'
 )
 
 const (
@@ -169,7 +174,16 @@ func allotmentKey(consumer, dataset string) []byte {
 func changeKey(number uint64) []byte          { return numbered(makeKey(kindChange), number) }
 func erasureKey(dataset, id string) []byte    { return makeKey(kindErasure, dataset, id) }
 func erasureEndKey(dataset, id string) []byte { return makeKey(kindErasureEnd, dataset, id) }
-func writeOffKey(number uint64) []byte        { return numbered(makeKey(kindWriteOff), number) }
+func reportKey(id string) []byte              { return makeKey(kindReport, id) }
+func reportEndKey(id string) []byte           { return makeKey(kindReportEnd, id) }
+func reportOfKey(consumer string, number uint64) []byte {
+	return numbered(makeKey(kindReportOf, consumer), number)
+}
+func runKey(report string, run uint64) []byte { return numbered(makeKey(kindRun, report), run) }
+
+// scheduledKey lists the reports that have runs until they are cancelled.
+func scheduledKey(number uint64) []byte { return numbered(makeKey(kindScheduled), number) }
+func writeOffKey(number uint64) []byte  { return numbered(makeKey(kindWriteOff), number) }
 
 // digestVersions identifies the rows of a set of blocks as they stood.
 func digestVersions(versions []dp.BlockVersion) [digestBytes]byte {

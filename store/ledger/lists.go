@@ -129,7 +129,7 @@ func (l *Ledger) Entries(ctx context.Context, consumer, dataset, cursor string, 
 func entry(c chargeRecord) dp.Entry {
 	e := dp.Entry{
 		Charge: c.Charge, Purpose: c.Purpose, PolicyVersion: c.Snapshot.PolicyVersion, Plan: c.Plan,
-		Metrics: c.Metrics, Release: c.Release, Source: c.Source, Attempts: c.Attempts,
+		Metrics: c.Metrics, Release: c.Release, Source: c.Source, Attempts: c.Attempts, Report: c.Report,
 	}
 	if c.Failure != nil {
 		e.Failure = c.Failure.Code

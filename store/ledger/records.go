@@ -64,6 +64,7 @@ type chargeRecord struct {
 	Plan     string
 	Snapshot dp.Snapshot
 	Source   string // release of another consumer that was handed out
+	Report   string `json:",omitempty"` // whose question it is
 
 	Attempts int       // started so far; the newest is this one
 	Lease    time.Time // until when the newest may run undisturbed

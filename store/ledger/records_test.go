@@ -49,6 +49,12 @@ func TestRecordsKeepTheirBytes(t *testing.T) {
 		}, `{"Number":1,"Charge":{"ID":"c","Consumer":"u","Dataset":"d","Blocks":["b"],"Loss":{"Epsilon":1,"Delta":2,"Rho":3,"DeltaZ":4},"CapLoss":{"Epsilon":0,"Delta":0,"Rho":0,"DeltaZ":0},"At":"2026-01-02T03:04:05.000000006Z"},` +
 			`"Purpose":"p","Plan":"l","Snapshot":{"Dataset":"d","PolicyVersion":2,"Blocks":[{"Block":"b","Version":3}]},"Source":"","Attempts":1,"Lease":"2026-01-02T03:04:05.000000006Z","Opening":4,"Release":"","Metrics":null,` +
 			`"Failure":{"Code":"internal","Message":"m","Locations":null,"Required":null,"Left":null,"Alternatives":null,"Best":null,"RetryAfter":0,"Err":null}}`},
+		"report": {func() ([]byte, error) { return encode(reportRecord{1, "c", "n", []byte{1}, []byte{2}, true, at}) },
+			`{"Number":1,"Consumer":"c","Name":"n","Spec":"AQ==","Body":"Ag==","Scheduled":true,"Created":"2026-01-02T03:04:05.000000006Z"}`},
+		"report end": {func() ([]byte, error) { return encode(reportEndRecord{at}) }, `{"At":"2026-01-02T03:04:05.000000006Z"}`},
+		"charge of a report": {func() ([]byte, error) { return encode(chargeRecord{Report: "r"}) },
+			`{"Number":0,"Charge":{"ID":"","Consumer":"","Dataset":"","Blocks":null,"Loss":{"Epsilon":0,"Delta":0,"Rho":0,"DeltaZ":0},"CapLoss":{"Epsilon":0,"Delta":0,"Rho":0,"DeltaZ":0},"At":"0001-01-01T00:00:00Z"},` +
+				`"Purpose":"","Plan":"","Snapshot":{"Dataset":"","PolicyVersion":0,"Blocks":null},"Source":"","Report":"r","Attempts":0,"Lease":"0001-01-01T00:00:00Z","Opening":0,"Release":"","Metrics":null,"Failure":null}`},
 		"idempotency": {func() ([]byte, error) { return encode(idempotencyRecord{"c", []byte{1}}) }, `{"Charge":"c","Body":"AQ=="}`},
 		"release": {func() ([]byte, error) {
 			return encode(releaseRecord{1, "c", "b", 2, []byte{3}, dp.Release{ID: "r", AsOf: at, Charge: charge, Privacy: dp.Privacy{Loss: loss}}})

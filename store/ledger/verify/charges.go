@@ -12,7 +12,7 @@ const (
 	blink = time.Microsecond
 )
 
-// charges replays what happens to charges: at most one of them in an entry.
+// charges replays what happens to charges: at most one of them in an entry, but for those of a report.
 func (s *step) charges() error {
 	for _, w := range s.of(kindCharge) {
 		if w.deleted {
@@ -31,6 +31,9 @@ func (s *step) charges() error {
 			return err
 		}
 	}
+	if err := s.settleAccounts(); err != nil {
+		return err
+	}
 	return s.idempotencyKeys()
 }
 
@@ -42,7 +45,7 @@ func (s *step) newCharge(w *write, id string) error {
 	if err != nil {
 		return err
 	}
-	w.claimed, s.charge = true, c
+	w.claimed, s.made[id] = true, c
 	d := s.datasets[c.Charge.Dataset]
 	if d == nil {
 		return misfitf("it charges a dataset that does not exist")
@@ -65,9 +68,7 @@ func (s *step) newCharge(w *write, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.spend(&c, d, allotment); err != nil {
-		return err
-	}
+	s.spend(&c, d, allotment)
 
 	s.numbers = append(s.numbers, c.Number)
 	if err := s.want(numberedKey(c.Number, kindChargeOf, c.Charge.Consumer), []byte(id)); err != nil {
@@ -86,7 +87,7 @@ func (s *step) newCharge(w *write, id string) error {
 	o := &openCharge{identity: identity, digest: w.digest}
 	if seen {
 		o.last = &c
-		if lease := c.Lease.Sub(c.Charge.At); !slices.Contains(s.leases, lease) {
+		if lease := c.Lease.Sub(c.Charge.At); !c.waits() && !slices.Contains(s.leases, lease) {
 			s.leases = append(s.leases, lease)
 		}
 	}
@@ -117,6 +118,15 @@ func (s *step) begun(w *write) (c chargeRecord, seen bool, err error) {
 	c = c.unended()
 	now := c.Lease
 	c.Attempts, c.Opening = 1, s.meta.Openings
+	if c.waits() {
+		c.Attempts, c.Lease = 0, time.Time{}
+		text, err := encodeRecord(c)
+		if err == nil && sha256.Sum256(text) == w.digest {
+			return c, true, nil
+		}
+		s.count.Unseen++
+		return c, false, err
+	}
 	for _, lease := range append(s.leases, now.Sub(c.Charge.At)) {
 		c.Lease = c.Charge.At.Add(lease)
 		text, err := encodeRecord(c)
@@ -143,7 +153,7 @@ func (s *step) wellFormed(c *chargeRecord, id string) error {
 		return misfitf("charge %s has a snapshot of another dataset", id)
 	case l.Epsilon <= 0 || l.Delta < 0 || l.Rho <= 0 || l.DeltaZ < 0:
 		return misfitf("charge %s has no loss, or a negative one", id)
-	case c.Attempts != 1 || c.Opening != s.meta.Openings || c.failed():
+	case !c.begins() || c.Opening != s.meta.Openings || c.failed():
 		return misfitf("charge %s does not begin with its first attempt", id)
 	case len(c.Charge.Blocks) == 0 || len(c.Snapshot.Blocks) != len(c.Charge.Blocks):
 		return misfitf("charge %s has no blocks, or a snapshot of others", id)
@@ -229,45 +239,63 @@ func (s *step) handOut(c *chargeRecord) error {
 	return s.hold(c)
 }
 
-// spend holds that exactly the accounts of the charge's blocks take exactly its loss, and that each had room.
-func (s *step) spend(c *chargeRecord, d *dataset, a allotmentRecord) error {
-	for _, block := range c.Charge.Blocks {
-		if err := s.spendOn(accountID{c.Charge.Dataset, block, c.Charge.Consumer}, c.Charge.Loss, a.Budget, c); err != nil {
-			return err
-		}
-		if c.Source != "" {
-			continue
-		}
-		if err := s.spendOn(accountID{c.Charge.Dataset, block, ""}, c.Charge.CapLoss, d.record.Cap, c); err != nil {
-			return err
-		}
-	}
-	return nil
+// spending is what the charges of an entry cost an account.
+type spending struct {
+	loss    loss
+	charges uint64
+	budget  budget
+	by      string // one of the charges
 }
 
-func (s *step) spendOn(id accountID, l loss, b budget, c *chargeRecord) error {
-	before, charged := s.accounts[id]
-	k := key(kindAccount, id.dataset, id.block, id.consumer)
-	w := s.writes[string(k)]
-	if w == nil || w.deleted || w.value == nil {
-		return misfitf("charge %s does not charge %s", c.Charge.ID, id)
+// spend takes down what a charge costs exactly the accounts of its blocks.
+func (s *step) spend(c *chargeRecord, d *dataset, a allotmentRecord) {
+	for _, block := range c.Charge.Blocks {
+		s.spendOn(accountID{c.Charge.Dataset, block, c.Charge.Consumer}, c.Charge.Loss, a.Budget, c)
+		if c.Source == "" {
+			s.spendOn(accountID{c.Charge.Dataset, block, ""}, c.Charge.CapLoss, d.record.Cap, c)
+		}
 	}
-	w.claimed = true
-	after, err := decodeAccount(w.value)
-	if err != nil {
-		return err
+}
+
+func (s *step) spendOn(id accountID, l loss, b budget, c *chargeRecord) {
+	sum := s.spends[id]
+	if sum == nil {
+		sum = &spending{budget: b, by: c.Charge.ID}
+		s.spends[id], s.spenders = sum, append(s.spenders, id)
 	}
-	if want := (accountRecord{add(before.spent, l), before.charges + 1}); after != want {
-		return misfitf("%s does not go up by exactly what charge %s costs", id, c.Charge.ID)
-	}
-	s.accounts[id] = after
-	if !s.certificates.hold(b, s.spent(id)) {
-		return misfitf("charge %s was admitted though neither certificate holds for %s after it", c.Charge.ID, id)
-	}
-	if !charged {
+	sum.loss, sum.charges = add(sum.loss, l), sum.charges+1
+}
+
+// settleAccounts holds that exactly the accounts of the charges' blocks take exactly their losses, and that each had
+// room. A certificate that holds after all of them held after each, for losses are never negative.
+func (s *step) settleAccounts() error {
+	for _, id := range s.spenders {
+		sum := s.spends[id]
+		before, charged := s.accounts[id]
+		w := s.writes[string(key(kindAccount, id.dataset, id.block, id.consumer))]
+		if w == nil || w.deleted || w.value == nil {
+			return misfitf("charge %s does not charge %s", sum.by, id)
+		}
+		w.claimed = true
+		after, err := decodeAccount(w.value)
+		if err != nil {
+			return err
+		}
+		if want := (accountRecord{add(before.spent, sum.loss), before.charges + sum.charges}); after != want {
+			return misfitf("%s does not go up by exactly what charge %s costs", id, sum.by)
+		}
+		s.accounts[id] = after
+		if !s.certificates.hold(sum.budget, s.spent(id)) {
+			return misfitf("charge %s was admitted though neither certificate holds for %s after it", sum.by, id)
+		}
+		if charged {
+			continue
+		}
 		s.count.Accounts++
 		if id.consumer != "" {
-			return s.want(key(kindAccountOf, id.consumer, id.dataset, id.block), mark)
+			if err := s.want(key(kindAccountOf, id.consumer, id.dataset, id.block), mark); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -300,8 +328,8 @@ func (s *step) idempotencyKeys() error {
 
 // payer is the consumer of a charge that this entry or one before it made.
 func (s *step) payer(id string) (consumer string, known bool, err error) {
-	if id == s.charge.Charge.ID {
-		return s.charge.Charge.Consumer, true, nil
+	if c, ok := s.made[id]; ok {
+		return c.Charge.Consumer, true, nil
 	}
 	if o := s.open[id]; o != nil {
 		if o.last == nil {
@@ -346,7 +374,7 @@ func (s *step) continueCharge(w *write, id string) error {
 	if identity != o.identity {
 		return misfitf("charge %s changes in what never changes about a charge: its loss, its blocks, its plan or its consumer", id)
 	}
-	if after.Attempts < 1 || after.Attempts > maxAttempts {
+	if after.Attempts < 1 && !(after.waits() && after.failed()) || after.Attempts > maxAttempts {
 		return misfitf("charge %s has %d attempts; there are at most %d", id, after.Attempts, maxAttempts)
 	}
 	if o.lost && (after.Release != "" || before != nil && after.Attempts > before.Attempts) {

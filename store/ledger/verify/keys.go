@@ -40,6 +40,11 @@ const (
 	kindWriteOff     = 'O'
 	kindErasure      = 'G'
 	kindErasureEnd   = 'g'
+	kindReport       = 'T'
+	kindReportOf     = 't'
+	kindReportEnd    = 'j'
+	kindRun          = 'r'
+	kindScheduled    = 's'
 )
 
 const numberBytes = 8
@@ -49,6 +54,7 @@ var suffixes = map[byte]int{
 	kindEntry: numberBytes, kindPolicy: numberBytes, kindPending: numberBytes, kindLoad: numberBytes, kindBlockVersion: numberBytes,
 	kindChargeOf: numberBytes, kindOpen: numberBytes, kindIdempotency: 32, kindBlob: numberBytes, kindHeld: numberBytes,
 	kindDraw: 32 + numberBytes, kindDrawOf: numberBytes, kindKeyHash: 32, kindChange: numberBytes, kindWriteOff: numberBytes,
+	kindReportOf: numberBytes, kindRun: numberBytes, kindScheduled: numberBytes,
 }
 
 // partCounts are how many parts the keys of a kind have.
@@ -57,7 +63,7 @@ var partCounts = map[byte]int{
 	kindBlockVersion: 2, kindAccount: 3, kindAccountOf: 3, kindCharge: 1, kindChargeOf: 1, kindOpen: 0, kindIdempotency: 1,
 	kindRelease: 1, kindBlob: 1, kindUnfinished: 1, kindHolder: 2, kindHeld: 1, kindDraw: 1, kindDrawOf: 2, kindConsumer: 1,
 	kindAllotment: 2, kindKey: 1, kindKeyOf: 2, kindKeyHash: 0, kindChange: 0, kindWriteOff: 0,
-	kindErasure: 2, kindErasureEnd: 2,
+	kindErasure: 2, kindErasureEnd: 2, kindReport: 1, kindReportOf: 1, kindReportEnd: 1, kindRun: 1, kindScheduled: 0,
 }
 
 // words name the kinds of key for people.
@@ -71,6 +77,7 @@ var words = map[byte]string{
 	kindDrawOf: "a consumer's draws of a plan", kindConsumer: "a consumer", kindAllotment: "an allotment", kindKey: "a key",
 	kindKeyOf: "the list of a consumer's keys", kindKeyHash: "the secret of a key", kindChange: "a change", kindWriteOff: "a write-off",
 	kindErasure: "an erasure", kindErasureEnd: "the end of an erasure",
+	kindReport: "a report", kindReportEnd: "the end of a report", kindReportOf: "the list of a consumer's reports", kindRun: "a run of a report", kindScheduled: "the list of scheduled reports",
 }
 
 // word names a key's kind.

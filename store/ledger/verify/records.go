@@ -105,6 +105,7 @@ type chargeRecord struct {
 	Plan     string
 	Snapshot snapshot
 	Source   string
+	Report   string `json:",omitempty"`
 
 	Attempts int
 	Lease    time.Time
@@ -133,6 +134,49 @@ func (c chargeRecord) identity() ([sha256.Size]byte, error) {
 	c.Attempts, c.Lease, c.Opening = 0, time.Time{}, 0
 	text, err := encodeRecord(c)
 	return sha256.Sum256(text), err
+}
+
+// begins tells whether a charge is as it is first written: with its first attempt or, as a report's question that
+// waits for its turn, before it.
+func (c chargeRecord) begins() bool {
+	if c.waits() {
+		return c.Attempts == 0 && c.Lease.IsZero()
+	}
+	return c.Attempts == 1
+}
+
+// waits tells whether a charge is made before its first attempt.
+func (c chargeRecord) waits() bool { return c.Report != "" && c.Source == "" }
+
+// reportRecord is a batch of questions. Spec and Body mean nothing to an account.
+type reportRecord struct {
+	Number    uint64
+	Consumer  string
+	Name      string
+	Spec      []byte
+	Body      []byte
+	Scheduled bool
+	Created   time.Time
+}
+
+type reportEndRecord struct {
+	At time.Time
+}
+
+// runRecord is one time that a report's questions were asked.
+type runRecord struct {
+	Block   string
+	At      time.Time
+	Refused json.RawMessage
+	Parts   []partRecord
+}
+
+// partRecord is one question: Charge pays for it, or Release was held already.
+type partRecord struct {
+	Name    string
+	Query   json.RawMessage
+	Charge  string
+	Release string
 }
 
 type idempotencyRecord struct {

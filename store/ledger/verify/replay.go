@@ -97,26 +97,28 @@ func (r *replay) digest(of []byte) digest {
 // step is one entry while it is replayed.
 type step struct {
 	*replay
-	entry   *entry
-	writes  map[string]*write
-	numbers []uint64 // given in this entry
-	changed []changedObject
-	done    []string     // what its writes amount to, as names of entries
-	answers *Mark        // the witness that a write-off was made over
-	charge  chargeRecord // that it makes
+	entry    *entry
+	writes   map[string]*write
+	numbers  []uint64 // given in this entry
+	changed  []changedObject
+	done     []string                // what its writes amount to, as names of entries
+	answers  *Mark                   // the witness that a write-off was made over
+	made     map[string]chargeRecord // charges that it makes
+	spends   map[accountID]*spending // by these, of each account
+	spenders []accountID             // in order
 }
 
 // apply replays one entry. Every rule claims the writes that it calls for; what nobody claims does not fit.
 // A write-off gives the witness that it was made over.
 func (r *replay) apply(e *entry) (answers *Mark, err error) {
-	s := &step{replay: r, entry: e, writes: make(map[string]*write, len(e.writes))}
+	s := &step{replay: r, entry: e, writes: make(map[string]*write, len(e.writes)), made: map[string]chargeRecord{}, spends: map[accountID]*spending{}}
 	for _, w := range e.writes {
 		if _, _, err := split(w.key); err != nil {
 			return nil, err
 		}
 		s.writes[string(w.key)] = w
 	}
-	for _, rule := range []func() error{s.ownRecord, s.writeOff, s.policies, s.people, s.loads, s.erasures, s.charges, s.pieces, s.change, s.counter} {
+	for _, rule := range []func() error{s.ownRecord, s.writeOff, s.policies, s.people, s.loads, s.erasures, s.charges, s.reports, s.pieces, s.change, s.counter} {
 		if err := rule(); err != nil {
 			return nil, err
 		}
@@ -173,6 +175,7 @@ var meanings = map[string][]string{
 	"piece": {"piece"}, "clear": {"clear", "outcome"},
 	"change": {"change"}, "write-off": {"write-off"}, "erasure": {"erasure"}, "erasure-end": {"erasure-end"},
 	"load-begin": {"load-begin"}, "load-commit": {"load-commit"}, "load-repeat": {"load-repeat"}, "load-end": {"load-end"},
+	"report": {"report"}, "run": {"run"}, "report-end": {"report-end"},
 }
 
 // named holds that an entry is called what it is, and is one thing.
