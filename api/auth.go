@@ -18,6 +18,7 @@ type rule struct {
 // rules is the table of which role may call what. An operation without a rule cannot be registered.
 func rules() map[string]rule {
 	asks := rule{roles: []dp.Role{dp.Product, dp.Analyst}}
+	reports := rule{roles: []dp.Role{dp.Analyst}}
 	officer := rule{roles: []dp.Role{dp.Officer}}
 	custodian := rule{roles: []dp.Role{dp.Custodian}}
 	oversees := rule{roles: []dp.Role{dp.Officer, dp.Auditor}}
@@ -29,6 +30,12 @@ func rules() map[string]rule {
 		"plan":            asks,
 		"list-releases":   anyRole, // who holds it
 		"get-release":     anyRole, // who holds it
+		"make-report":     reports,
+		"plan-report":     reports,
+		"list-reports":    reports,
+		"get-report":      reports,
+		"cancel-report":   reports,
+		"watch-report":    reports,
 		"list-datasets":   anyRole,
 		"get-dataset":     anyRole,
 		"put-dataset":     officer,

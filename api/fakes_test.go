@@ -24,6 +24,7 @@ import (
 	"github.com/discreet-analytics/discreet/dp/answer"
 	"github.com/discreet-analytics/discreet/dp/office"
 	"github.com/discreet-analytics/discreet/dp/plan"
+	"github.com/discreet-analytics/discreet/dp/report"
 )
 
 // fakes are the services as the tests see them: each keeps what it was called with, and answers from what the
@@ -54,6 +55,11 @@ type fakes struct {
 	erased   []erased
 	erasures []dp.Erasure
 	runs     atomic.Int64
+
+	reports []dp.Report // newest first
+	specs   []report.Spec
+	submit  error
+	changed chan struct{}
 
 	log bytes.Buffer
 }
@@ -117,6 +123,7 @@ func newFakes(t testing.TB) *fakes {
 		policies: []dp.VersionedPolicy{{Policy: testPolicy(t), Version: 3}},
 		releases: map[string]dp.Release{},
 		holders:  map[string]string{},
+		changed:  make(chan struct{}),
 		report:   LoadReport{Load: dp.Load{ID: 12, Name: "january", Blocks: []string{"2026-01"}, Committed: day(5)}, Accepted: 2},
 	}
 	for _, r := range roles() {
@@ -158,7 +165,7 @@ func (f *fakes) keep(r dp.Release, holder string) {
 }
 
 func (f *fakes) services() Services {
-	return Services{Directory: f, Asker: f, Releases: f, Catalog: f, Rows: f, Accounts: f, Consumers: f, Office: f, Ledger: f,
+	return Services{Directory: f, Asker: f, Releases: f, Reports: reporter{f}, Catalog: f, Rows: f, Accounts: f, Consumers: f, Office: f, Ledger: f,
 		Ready: func(context.Context) error { return f.ready }}
 }
 
@@ -200,6 +207,103 @@ func (f *fakes) logged() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.log.String()
+}
+
+func (f *fakes) Submit(_ context.Context, who dp.Consumer, spec report.Spec, key string) (dp.Report, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.submit != nil {
+		return dp.Report{}, f.submit
+	}
+	f.specs = append(f.specs, spec)
+	r := testReport(who.Name, "rep_"+key, len(spec.Questions))
+	r.Scheduled = spec.Schedule != ""
+	f.reports = append([]dp.Report{r}, f.reports...)
+	return r, nil
+}
+
+// testReport is a report of so many questions, of which none is answered.
+func testReport(consumer, id string, questions int) dp.Report {
+	r := dp.Report{ID: id, Consumer: consumer, Name: "a report", Created: day(8), Runs: []dp.ReportRun{{Number: 1, At: day(8)}}}
+	for i := range questions {
+		charge := dp.Charge{ID: fmt.Sprint("chg_", i), Consumer: consumer, Dataset: "transactions", Blocks: []string{"2026-01"}, Loss: testLoss(), At: day(8)}
+		r.Runs[0].Parts = append(r.Runs[0].Parts, dp.ReportPart{Name: fmt.Sprint("q", i+1), Query: dp.Query{Dataset: "transactions"}, Charge: charge})
+	}
+	return r
+}
+
+func (f *fakes) planReport(ctx context.Context, who dp.Consumer, spec report.Spec) (report.Plan, error) {
+	if f.submit != nil {
+		return report.Plan{}, f.submit
+	}
+	var p report.Plan
+	for _, q := range spec.Questions {
+		quote, err := f.Plan(ctx, who, q.Query)
+		if err != nil {
+			return p, err
+		}
+		p.Parts = append(p.Parts, report.PlannedPart{Name: q.Name, Query: q.Query, Quote: quote})
+		p.Blocks = []report.BlockCost{{Dataset: q.Query.Dataset, Block: quote.Plan.Blocks[0], Loss: testLoss()}}
+	}
+	p.Left = []dp.Left{testLeft()}
+	return p, nil
+}
+
+func (f *fakes) Report(_ context.Context, consumer, id string) (dp.Report, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.reports {
+		if r.ID == id && r.Consumer == consumer {
+			return r, nil
+		}
+	}
+	return dp.Report{}, notFound()
+}
+
+func (f *fakes) Reports(_ context.Context, consumer, cursor string, limit int) (list []dp.Report, next string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.reports {
+		if r.Consumer == consumer {
+			list = append(list, r)
+		}
+	}
+	return list[:min(limit, len(list))], "after-" + cursor, nil
+}
+
+func (f *fakes) Cancel(ctx context.Context, consumer, id string) (dp.Report, error) {
+	f.changeReport(id, func(r *dp.Report) {
+		if r.Consumer == consumer {
+			r.Cancelled = day(9)
+		}
+	})
+	return f.Report(ctx, consumer, id)
+}
+
+func (f *fakes) Changed() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
+
+// changeReport changes a report and tells who watches.
+func (f *fakes) changeReport(id string, change func(*dp.Report)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.reports {
+		if f.reports[i].ID == id {
+			change(&f.reports[i])
+		}
+	}
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// reporter is the fakes as Reports: two services price something.
+type reporter struct{ *fakes }
+
+func (r reporter) Plan(ctx context.Context, who dp.Consumer, spec report.Spec) (report.Plan, error) {
+	return r.planReport(ctx, who, spec)
 }
 
 func notFound() error { return &dp.Error{Code: dp.CodeNotFound, Message: "There is none."} }

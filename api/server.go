@@ -25,8 +25,9 @@ type Server struct {
 	// rereading holds the releases that were read lately.
 	rereading *rereading
 
-	mu       sync.Mutex // of the next two
+	mu       sync.Mutex // of the next three
 	stopped  bool
+	stopping chan struct{} // closed once it is
 	listener net.Listener
 
 	// base ends when the server has shut down; every request's context descends from it.
@@ -36,11 +37,11 @@ type Server struct {
 
 // New wires a server. It fails where a service is missing.
 func New(s Services, o Options) (*Server, error) {
-	if s.Directory == nil || s.Asker == nil || s.Releases == nil || s.Catalog == nil || s.Rows == nil ||
+	if s.Directory == nil || s.Asker == nil || s.Releases == nil || s.Reports == nil || s.Catalog == nil || s.Rows == nil ||
 		s.Accounts == nil || s.Consumers == nil || s.Office == nil || s.Ledger == nil || s.Ready == nil {
 		return nil, errors.New("the API needs all of its services")
 	}
-	v := &Server{services: s, options: o.withDefaults(), rules: rules()}
+	v := &Server{services: s, options: o.withDefaults(), rules: rules(), stopping: make(chan struct{})}
 	v.rereading = newRereading(v.options.Rereading)
 	v.base, v.stop = context.WithCancel(context.Background())
 	v.app = fiber.New(v.fiberConfig())
@@ -52,6 +53,7 @@ func New(s Services, o Options) (*Server, error) {
 	v.huma = v.newHuma()
 	v.registerAsk()
 	v.registerReleases()
+	v.registerReports()
 	v.registerDatasets()
 	v.registerRows()
 	v.registerErasures()
@@ -107,7 +109,10 @@ func (v *Server) Serve(l net.Listener) error {
 func (v *Server) Shutdown(ctx context.Context) error {
 	defer v.stop()
 	v.mu.Lock()
-	v.stopped = true
+	if !v.stopped {
+		v.stopped = true
+		close(v.stopping)
+	}
 	l := v.listener
 	v.mu.Unlock()
 	err := v.app.ShutdownWithContext(ctx)

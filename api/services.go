@@ -8,6 +8,7 @@ import (
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/answer"
 	"github.com/discreet-analytics/discreet/dp/office"
+	"github.com/discreet-analytics/discreet/dp/report"
 )
 
 // Services are what the API needs of the rest of Discreet. All are required. Every method may return a
@@ -16,6 +17,7 @@ type Services struct {
 	Directory Directory
 	Asker     Asker
 	Releases  Releases
+	Reports   Reports
 	Catalog   Catalog
 	Rows      Rows
 	Accounts  Accounts
@@ -55,6 +57,21 @@ type Releases interface {
 	// Held lists the releases that the consumer holds, newest first, of one dataset or (empty) of all. Their
 	// Groups and NoisedCoordinates may be left out. The returned cursor is empty after the last page.
 	Held(ctx context.Context, consumer, dataset string, p Page) (list []dp.Release, next string, err error)
+}
+
+// Reports are batches of questions (dp/report.Service). Each consumer sees its own alone.
+type Reports interface {
+	// Plan prices a report, without reading a row and without a charge.
+	Plan(ctx context.Context, asker dp.Consumer, spec report.Spec) (report.Plan, error)
+	// Submit charges a report, or schedules it, and has it made in the background.
+	Submit(ctx context.Context, asker dp.Consumer, spec report.Spec, idempotencyKey string) (dp.Report, error)
+	// Report returns a report, or a dp.Error with CodeNotFound.
+	Report(ctx context.Context, consumer, id string) (dp.Report, error)
+	// Reports lists reports, newest first. The returned cursor is empty after the last page.
+	Reports(ctx context.Context, consumer, cursor string, limit int) (list []dp.Report, next string, err error)
+	Cancel(ctx context.Context, consumer, id string) (dp.Report, error)
+	// Changed is closed as soon as any report has changed.
+	Changed() <-chan struct{}
 }
 
 // Catalog knows the datasets.

@@ -40,6 +40,7 @@ type ChargeRecord struct {
 	Purpose string    `json:"purpose,omitempty" example:"product-analytics"`
 	Metrics []string  `json:"metrics,omitzero" doc:"What it asked for" example:"[\"customers\"]"`
 	Release string    `json:"release,omitempty" doc:"What it bought" example:"rel_01k3x8"`
+	Report  string    `json:"report,omitempty" doc:"The report whose question it was" example:"rep_01k3x8"`
 	Failure string    `json:"failure,omitempty" doc:"Why it bought nothing" example:"internal"`
 }
 

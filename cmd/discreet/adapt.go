@@ -77,6 +77,7 @@ func (c consumers) All(ctx context.Context) ([]dp.Consumer, error) { return c.Co
 type rowsDesk struct {
 	rows   *columnar.Store
 	ledger *ledger.Ledger
+	loaded func() // is called after a load
 }
 
 // Load takes rows in.
@@ -93,6 +94,9 @@ func (d rowsDesk) Load(ctx context.Context, p dp.VersionedPolicy, s api.LoadSpec
 		return api.LoadReport{}, err
 	}
 	report, err := d.rows.Load(ctx, p, spec, body, verify)
+	if err == nil && !s.DryRun {
+		d.loaded()
+	}
 	out := api.LoadReport{Load: report.Load, Repeat: report.Repeated, Accepted: report.Accepted, Rejected: report.Rejected}
 	for _, r := range report.Rejects {
 		out.Rejects = append(out.Rejects, api.Reject(r))

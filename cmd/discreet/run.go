@@ -24,6 +24,7 @@ type commands struct {
 	Erase   eraseCommand   `cmd:"" help:"Take customers out of a dataset, for good."`
 	Query   queryCommand   `cmd:"" help:"Ask a question, or price it with --plan."`
 	Release releaseGroup   `cmd:"" help:"Answers that you hold: free to read again."`
+	Report  reportGroup    `cmd:"" help:"Batches of questions, priced and charged as one."`
 	Budget  budgetGroup    `cmd:"" help:"What you may spend, what is left, what spent it, and what to do where the ledger refuses."`
 	Who     consumerGroup  `cmd:"" name:"consumer" help:"Persons, teams and programs that may call."`
 	Key     keyGroup       `cmd:"" help:"Keys of consumers."`

@@ -17,6 +17,7 @@ import (
 	"github.com/discreet-analytics/discreet/dp/mechanism"
 	"github.com/discreet-analytics/discreet/dp/office"
 	"github.com/discreet-analytics/discreet/dp/plan"
+	"github.com/discreet-analytics/discreet/dp/report"
 	"github.com/discreet-analytics/discreet/store/columnar"
 	"github.com/discreet-analytics/discreet/store/disk"
 	"github.com/discreet-analytics/discreet/store/durable"
@@ -29,9 +30,10 @@ type service struct {
 	office *office.Office
 	server *api.Server
 
-	disk   *disk.Watch
-	ledger *ledger.Ledger
-	rows   *columnar.Store
+	disk    *disk.Watch
+	ledger  *ledger.Ledger
+	rows    *columnar.Store
+	reports func() // ends the making of reports
 }
 
 // storage is where a service keeps everything, and how much room it leaves there.
@@ -64,6 +66,8 @@ const (
 	// answerDeadline, how long it takes at most.
 	attemptLease   = 30 * time.Second
 	answerDeadline = time.Minute
+	// reportsEvery is how often scheduled reports are looked at beside every load.
+	reportsEvery = 30 * time.Second
 )
 
 // openService opens a data directory, and makes it where there is none:
@@ -127,13 +131,16 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 
 	asker := answer.New(s.ledger, s.ledger, s.ledger, s.rows, from.noise,
 		answer.Options{Limits: plan.DefaultLimits(), Deadline: answerDeadline, Renew: attemptLease / 3, Clock: from.clock, Log: log})
+	reports := report.New(asker, s.ledger, s.ledger, s.ledger, s.ledger, report.Options{Workers: 2, Every: reportsEvery, Retry: time.Second, Clock: from.clock, Log: log})
+	s.reports = inBackground(reports.Run)
 	s.office = office.New(s.ledger, from.clock)
 	s.server, err = api.New(api.Services{
 		Directory: directory{s.ledger},
 		Asker:     asker,
 		Releases:  releases{s.ledger},
+		Reports:   reports,
 		Catalog:   s.ledger,
-		Rows:      rowsDesk{s.rows, s.ledger},
+		Rows:      rowsDesk{s.rows, s.ledger, reports.Kick},
 		Accounts:  accounts{s.ledger},
 		Consumers: consumers{s.ledger},
 		Office:    s.office,
@@ -144,6 +151,24 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 		return s, fmt.Errorf("wiring the API: %w", err)
 	}
 	return s, nil
+}
+
+// inBackground runs something until the returned function is called, which returns once it has ended, or after the
+// time that a drain may take: what is under way then goes on where it was after the next start.
+func inBackground(run func(context.Context)) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		run(ctx)
+	}()
+	return func() {
+		cancel()
+		select {
+		case <-ended:
+		case <-time.After(drainTime):
+		}
+	}
 }
 
 // wasUsed tells whether a data directory holds what is only made once its ledger is durable: the secrets, and rows.
@@ -204,6 +229,9 @@ func (s *service) serve(ctx context.Context, l net.Listener) error {
 // close closes what was opened, in reverse.
 func (s *service) close() error {
 	var errs []error
+	if s.reports != nil {
+		s.reports()
+	}
 	if s.rows != nil {
 		errs = append(errs, s.rows.Close())
 	}
