@@ -8,6 +8,7 @@ require (
 	github.com/discreet-analytics/discreet v0.0.0
 	github.com/duckdb/duckdb-go/v2 v2.10500.0
 	github.com/gofiber/fiber/v2 v2.52.15
+	github.com/google/differential-privacy/go/v3 v3.0.0
 	github.com/hanwen/go-fuse/v2 v2.12.1
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/valyala/fasthttp v1.71.0
@@ -35,7 +36,6 @@ require (
 	github.com/goccy/go-json v0.10.5 // indirect
 	github.com/goccy/go-yaml v1.19.2 // indirect
 	github.com/golang/glog v1.2.0 // indirect
-	github.com/google/differential-privacy/go/v3 v3.0.0 // indirect
 	github.com/google/flatbuffers v25.12.19+incompatible // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
