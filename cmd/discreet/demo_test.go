@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -81,8 +82,8 @@ func TestReadmeRunsAgainstTheDemo(t *testing.T) {
 	if answer := shell(t, curl); !strings.Contains(answer, `"grocery"`) || !strings.Contains(answer, `"low"`) {
 		t.Errorf("the printed curl answers\n%s", answer)
 	}
-	answers := shell(t, exports+readmeCommands(t))
-	for _, part := range []string{"merchant_category", "± 60", "would cost", "allotment", `"active_users"`, "purposes", "contactless", "rel_", "pricing", "dk_", "(cap)", "no file holds", "era_"} {
+	answers := shell(t, exports+readmeCommands(t)+readmeTables(t))
+	for _, part := range []string{"median_ticket", "spend_share", "per_head", "quantile of rank 0.995", "is the customer's column", "merchant_category", "± 60", "would cost", "allotment", `"active_users"`, "purposes", "contactless", "rel_", "pricing", "dk_", "(cap)", "no file holds", "era_"} {
 		if !strings.Contains(answers, part) {
 			t.Errorf("the README's commands print no %q:\n%s", part, answers)
 		}
@@ -146,6 +147,31 @@ func readmeCommands(t *testing.T) string {
 	}
 	if commands.Len() == 0 {
 		t.Fatal("the README has no commands")
+	}
+	return commands.String()
+}
+
+// readmeTables are the questions in the README's tables: those of the first column have to be answered, those that are
+// followed by a reason to be refused.
+func readmeTables(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var commands strings.Builder
+	answered, refused := 0, 0
+	for _, row := range regexp.MustCompile("(?m)^\\|[^|]*\\| `(\\$ASK [^`]*)` \\|(.*)$").FindAllStringSubmatch(string(text), -1) {
+		if row[2] == "" {
+			answered++
+			fmt.Fprintln(&commands, row[1])
+			continue
+		}
+		refused++
+		fmt.Fprintf(&commands, "if %s; then echo answered: '%s'; exit 1; fi\n", row[1], row[1])
+	}
+	if answered < 10 || refused < 5 {
+		t.Fatalf("the README's tables have %d questions that are answered and %d that are refused", answered, refused)
 	}
 	return commands.String()
 }
