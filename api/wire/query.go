@@ -24,8 +24,8 @@ type Query struct {
 // Definition is a metric that a query brings itself.
 type Definition struct {
 	Name        string   `json:"name" doc:"What metrics calls it" example:"mean_amount"`
-	Aggregate   string   `json:"aggregate" doc:"What is computed in each group: customers, rows, sum, mean, variance, stddev, quantile, min, max, ratio or share. Min and max are the quantiles of ranks 0.005 and 0.995" example:"mean"`
-	Measure     string   `json:"measure,omitempty" doc:"Of which measure; absent for customers, rows, ratio and share" example:"amount"`
+	Aggregate   string   `json:"aggregate" doc:"What is computed in each group: customers, rows, days, sessions, sum, mean, variance, stddev, quantile, min, max, ratio or share. Min and max are the quantiles of ranks 0.005 and 0.995" example:"mean"`
+	Measure     string   `json:"measure,omitempty" doc:"Of which measure; absent for customers, rows, days, sessions, ratio and share" example:"amount"`
 	Rank        Decimal  `json:"rank,omitempty" doc:"Of a quantile, between 0 and 1"`
 	Numerator   string   `json:"numerator,omitempty" doc:"Of a ratio: a metric that counts or adds up. It is answered beside the ratio"`
 	Denominator string   `json:"denominator,omitempty" doc:"Of a ratio: likewise"`
