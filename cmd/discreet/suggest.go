@@ -65,14 +65,19 @@ func (c *datasetSuggest) Run(ctx context.Context, t terminal) error {
 		return fmt.Errorf("the server answered with %d groups instead of one", len(release.Groups))
 	}
 	v := view{columns: []string{"bound", "now", "suggested", "low", "high"}}
-	suggested := map[string]float64{}
+	suggested, unclear := map[string]float64{}, false
 	var body []map[string]any
 	for _, p := range proposals {
 		figure := release.Groups[0].Values[p.name]
 		value := roundedUp(figure.Value, p.lowest)
-		suggested[p.what] = value
-		v.rows = append(v.rows, []any{p.what, plain(p.now), plain(value), approximate{figure.Low, figure.High - figure.Low}, approximate{figure.High, figure.High - figure.Low}})
-		body = append(body, map[string]any{"bound": p.what, "now": p.now, "suggested": value, "low": figure.Low, "high": figure.High})
+		shown := plain(value)
+		if width := figure.High - figure.Low; width > math.Abs(figure.Value) && width > 2 {
+			shown, unclear = "unclear", true // wider than what it is about
+		} else {
+			suggested[p.what] = value
+		}
+		v.rows = append(v.rows, []any{p.what, plain(p.now), shown, approximate{figure.Low, figure.High - figure.Low}, approximate{figure.High, figure.High - figure.Low}})
+		body = append(body, map[string]any{"bound": p.what, "now": p.now, "suggested": value, "clear": shown != "unclear", "low": figure.Low, "high": figure.High})
 	}
 	noise, err := c.noise(ctx, server, dataset, suggested)
 	if err != nil {
@@ -83,6 +88,9 @@ func (c *datasetSuggest) Run(ctx context.Context, t terminal) error {
 		v.lines = append(v.lines, fmt.Sprintf("noise       %s within %s now, within %s with the suggested bounds, at the default price", n.Metric, rounded(n.Now, n.Now), rounded(n.Then, n.Then)))
 	}
 	share, _ := strconv.ParseFloat(c.Cover, 64) // the server took it as a rank
+	if unclear {
+		v.lines = append(v.lines, "unclear     the noise hides some bounds: ask with more --epsilon, a longer time, or without --by")
+	}
 	v.lines = append(v.lines,
 		fmt.Sprintf("clipping    about %s %% of rows or customers lie beyond each suggested bound, give or take its interval", strconv.FormatFloat(100*(1-share), 'g', 3, 64)),
 		priceLine("cost", release.Charge),

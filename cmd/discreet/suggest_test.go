@@ -6,19 +6,19 @@ import (
 	"testing"
 )
 
-// Of a hundred customers one has twelve rows of 20 in all three categories, the others one or two rows of up to 7 in one:
-// bounds that cover 98 % need no more than the others have.
+// Of 10,000 customers one in a hundred has twelve rows of 20 in all three categories, the others one or two rows of up to 7
+// in one: bounds that cover 90 % need no more than the others have.
 func TestSuggestedBoundsCoverWhatTheyShould(t *testing.T) {
 	h, team, custodian := newShop(t, exact{})
 	var text strings.Builder
 	text.WriteString("customer,at,category,city,amount\n")
-	for i := range 99 {
+	for i := range 9900 {
 		for n := range 1 + i%2 {
 			fmt.Fprintf(&text, "c%d,2026-01-%02d,grocery,Ulm,%d\n", i, 1+n, 1+i%7)
 		}
 	}
-	for n := range 12 {
-		fmt.Fprintf(&text, "heavy,2026-01-%02d,%s,Ulm,20\n", 1+n, []string{"grocery", "travel", "pets"}[n%3])
+	for n := range 1200 {
+		fmt.Fprintf(&text, "heavy%d,2026-01-%02d,%s,Ulm,20\n", n/12, 1+n%12, []string{"grocery", "travel", "pets"}[n%3])
 	}
 	h.must(custodian, "load", "shop", h.file("suggest.csv", text.String()), "--from", "2026-01-01", "--to", "2026-01-31")
 	var got struct {
@@ -32,14 +32,14 @@ func TestSuggestedBoundsCoverWhatTheyShould(t *testing.T) {
 			WithinThen float64 `json:"within_then"`
 		}
 	}
-	arguments := []string{"dataset", "suggest", "shop", "--by", "category", "--from", "2026-01-01", "--to", "2026-01-31", "--purpose", "product-analytics", "--cover", "0.98"}
+	arguments := []string{"dataset", "suggest", "shop", "--by", "category", "--from", "2026-01-01", "--to", "2026-01-31", "--purpose", "product-analytics", "--epsilon", "1.4", "--cover", "0.9"}
 	h.mustJSON(&got, team, arguments...)
 	suggested := map[string]float64{}
 	for _, b := range got.Bounds {
 		suggested[b.Bound] = b.Suggested
 	}
 	// A tree's bin is what it can tell apart: 0.1 of an amount, 0.49 of a sum of five.
-	for bound, want := range map[string][2]float64{"max_partitions": {1, 1}, "max_rows": {2, 2}, "amount upper": {7, 21}, "sum of amount upper": {13, 15}} {
+	for bound, want := range map[string][2]float64{"max_partitions": {1, 1}, "max_rows": {2, 2}, "amount upper": {6, 8}, "sum of amount upper": {10, 15}} {
 		if v := suggested[bound]; v < want[0] || v > want[1] {
 			t.Errorf("%s is suggested as %v, want %v", bound, v, want)
 		}

@@ -94,7 +94,7 @@ func (r *reader) read() question {
 		q.maxPartitions = asked
 	}
 	r.readRange(&q)
-	q.metrics = r.readMetrics()
+	q.metrics = r.readMetrics(q)
 	q.tests = r.readTests()
 	q.keys = r.readKeys(q)
 	r.checkLevels(q)
@@ -157,7 +157,7 @@ func (r *reader) readRange(q *question) {
 }
 
 // readMetrics resolves what is asked against the policy's metrics, those of its kind and the query's own.
-func (r *reader) readMetrics() []askedMetric {
+func (r *reader) readMetrics(q question) []askedMetric {
 	offered, defined := make(map[string]dp.Metric), make(map[string]string) // defined: name -> where
 	definitions := make(map[string]dp.Definition)
 	for _, m := range metrics.Of(r.policy) {
@@ -204,7 +204,7 @@ func (r *reader) readMetrics() []askedMetric {
 		if at, own := defined[name]; own {
 			path = at
 		}
-		resolved, ok := r.resolve(path, m, definitions[name])
+		resolved, ok := r.resolve(path, m, definitions[name], q)
 		if ok {
 			asked[name] = resolved
 		}
@@ -241,9 +241,9 @@ func (r *reader) readMetrics() []askedMetric {
 
 // resolve finds a metric's measure and the clamp in force: the metric's, else the measure's, else what the
 // query tightens.
-func (r *reader) resolve(path string, m dp.Metric, d dp.Definition) (askedMetric, bool) {
+func (r *reader) resolve(path string, m dp.Metric, d dp.Definition, q question) (askedMetric, bool) {
 	a := askedMetric{name: m.Name, aggregate: m.Aggregate, measure: -1}
-	if !r.readParameters(path, m, &a) || !r.readPer(path, d, &a) {
+	if !r.readParameters(path, m, &a) || !r.readPer(path, d, q, &a) {
 		return a, false
 	}
 	if a.of == ValueRows || a.of == ValueDistinct {
@@ -347,7 +347,7 @@ func (r *reader) readParameters(path string, m dp.Metric, a *askedMetric) bool {
 const mostOfCustomer = MostBins - 1
 
 // readPer reads whose values a definition is about.
-func (r *reader) readPer(path string, d dp.Definition, a *askedMetric) bool {
+func (r *reader) readPer(path string, d dp.Definition, q question, a *askedMetric) bool {
 	switch {
 	case d.Per == dp.PerRow && len(d.Distinct) == 0:
 		return true
@@ -367,7 +367,8 @@ func (r *reader) readPer(path string, d dp.Definition, a *askedMetric) bool {
 		a.of = ValueTotal
 		return true
 	}
-	a.of, a.lower, a.upper = ValueRows, 0, mostOfCustomer
+	// Eight times what counts elsewhere leaves room to find that too little counts.
+	a.of, a.lower, a.upper = ValueRows, 0, min(mostOfCustomer, times(8, r.policy.Bounds.MaxRows))
 	if len(d.Distinct) == 0 {
 		return true
 	}
@@ -376,6 +377,7 @@ func (r *reader) readPer(path string, d dp.Definition, a *askedMetric) bool {
 		return false
 	}
 	a.of = ValueDistinct
+	combinations := int64(1)
 	a.distinctNames = slices.Compact(slices.Sorted(slices.Values(d.Distinct)))
 	for _, name := range a.distinctNames {
 		f, ok := r.field(path+".distinct", name)
@@ -386,8 +388,21 @@ func (r *reader) readPer(path string, d dp.Definition, a *askedMetric) bool {
 			return false
 		}
 		a.distinct = append(a.distinct, f)
+		combinations = times(combinations, r.labels(f, q))
 	}
+	a.upper = min(mostOfCustomer, combinations)
 	return true
+}
+
+// labels is how many labels a field has by declaration alone.
+func (r *reader) labels(f Field, q question) int64 {
+	switch {
+	case f.Kind == DimensionField && !r.policy.Dimensions[f.Index].Private:
+		return int64(len(r.policy.Dimensions[f.Index].Values))
+	case f.Kind == TimeField && (q.ranged || f.Unit == rows.Hour):
+		return int64(len(rows.TimeKeys(q.from, q.to, f.Unit)))
+	}
+	return unlimited
 }
 
 // addsUp tells whether a ratio or a share can be read from the metric.
