@@ -134,6 +134,17 @@ func TestFiguresShowTheDigitsThatTheIntervalDeserves(t *testing.T) {
 	}
 }
 
+// What is shown as the best can be asked for.
+func TestTheBestHalfWidthIsShownShortAndNeverTooSmall(t *testing.T) {
+	for best, want := range map[wire.Decimal]string{
+		"25.080084942937653": "25.09", "25.08": "25.08", "25.0899999": "25.09", "0.00123449": "0.001235", "9.99901": "10", "7": "7", "123456789": "1.235e+08", "300": "300",
+	} {
+		if got := attainable(best); got != want {
+			t.Errorf("%s is shown as %s, want %s", best, got, want)
+		}
+	}
+}
+
 func TestSharesAndConfidencesKeepTheirDigits(t *testing.T) {
 	for share, want := range map[float64]string{1: "100", 0.637: "64", 0.0196: "2.0", 0.0027: "0.27", 0: "0"} {
 		if got := percent(share); got != want {

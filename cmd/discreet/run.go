@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/discreet-analytics/discreet/api/client"
+	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/dp"
 )
 
@@ -186,7 +189,7 @@ func explainProblem(p *client.Problem) string {
 		text += " (" + p.Instance + ")"
 	}
 	for metric, best := range sorted(p.Best) {
-		text += fmt.Sprintf("; the best for %s is within %s", metric, best)
+		text += fmt.Sprintf("; the best for %s is within %s", metric, attainable(best))
 	}
 	for i, a := range p.Alternatives {
 		lead := "; "
@@ -202,6 +205,16 @@ func explainProblem(p *client.Problem) string {
 		text += fmt.Sprintf("; try again in %d s", p.RetryAfter)
 	}
 	return text
+}
+
+// attainable is the best half-width with four digits, rounded up: what is shown can be asked for.
+func attainable(best wire.Decimal) string {
+	short := strconv.FormatFloat(best.Float(), 'g', 4, 64)
+	if shown, err := strconv.ParseFloat(short, 64); err == nil && shown < best.Float() {
+		unit := math.Pow10(int(math.Floor(math.Log10(best.Float()))) - 3)
+		short = strconv.FormatFloat(shown+unit, 'g', 4, 64)
+	}
+	return short
 }
 
 // said is what a problem says, as the caller of a verb sees it: there is no body where there are flags.

@@ -236,6 +236,19 @@ func TestRatiosByPrivateKeysReadTheDrawThatSelects(t *testing.T) {
 	}
 }
 
+// TestNamesOfOneNumberAreAnsweredAlike, where that number also selects the groups.
+func TestNamesOfOneNumberAreAnsweredAlike(t *testing.T) {
+	m := newMemory(shop(), shop().Cap)
+	s := newReader(m, reader{payments()}, mechanism.Secure(), plan.DefaultLimits())
+	q := dp.Query{Dataset: "shop", Purpose: "reporting", Epsilon: "1", Delta: "1e-6", By: []string{"city"}, Metrics: []string{"a", "customers", "spend", "z"},
+		Define: []dp.Definition{{Name: "a", Aggregate: dp.Customers}, {Name: "z", Aggregate: dp.Sum, Measure: "amount"}}}
+	for _, g := range ask(t, s, ann, q, "").Release.Groups {
+		if v := g.Values; v[0] != v[1] || v[2] != v[3] || v[0] == v[2] {
+			t.Errorf("%v: %+v", g.Key, v)
+		}
+	}
+}
+
 // TestMoreNumbersThanAreHeldAreTooLarge: of private groups nobody knows before how many are shown.
 func TestMoreNumbersThanAreHeldAreTooLarge(t *testing.T) {
 	all := payments()

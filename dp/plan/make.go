@@ -120,8 +120,9 @@ func (p *Plan) addMetrics(q question) {
 				m.Parts = append(m.Parts, slices.IndexFunc(q.metrics, func(a askedMetric) bool { return a.name == name }))
 			}
 		}
-		// Of one measure and clamp, quantiles are read from one tree, and variance and stddev from the same sums.
-		if m.Tree.Leaves > 0 || asked.aggregate == dp.Variance || asked.aggregate == dp.StdDev {
+		// What is read from the same exact numbers is drawn once: all quantiles of a measure, variance and stddev, and
+		// metrics that only have different names, as customers and active users.
+		if m.Drawn == i {
 			for earlier, have := range p.Metrics {
 				if have.Drawn == earlier && slices.Equal(have.Columns, m.Columns) {
 					m.Drawn = earlier

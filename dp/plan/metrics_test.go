@@ -114,15 +114,35 @@ func TestMetricsOfOneDrawCostOnce(t *testing.T) {
 		}
 	}
 
-	// Another clamp is another draw, and so is what only looks alike.
+	// Another clamp is another draw.
 	clamped := define(quantile("p50", "0.5"), quantile("p90", "0.9"))
 	clamped.Clamp = map[string]dp.Clamp{"p90": {Lower: "0", Upper: "100"}}
 	if p := mustMake(t, clamped); p.Metrics[0].Vector.Epsilon != dp.EpsilonOne/2 || p.Metrics[1].Drawn != 1 {
 		t.Errorf("quantiles of two clamps: %+v", p.Metrics)
 	}
-	sums := mustMake(t, define(dp.Definition{Name: "a", Aggregate: dp.Sum, Measure: "amount"}, dp.Definition{Name: "b", Aggregate: dp.Sum, Measure: "amount"}))
-	if sums.Metrics[1].Drawn != 1 || sums.Metrics[0].Vector.Epsilon != dp.EpsilonOne/2 {
-		t.Errorf("two sums are %+v", sums.Metrics)
+	means := mustMake(t, define(dp.Definition{Name: "a", Aggregate: dp.Mean, Measure: "amount"}, dp.Definition{Name: "b", Aggregate: dp.Sum, Measure: "amount"}))
+	if means.Metrics[1].Drawn != 1 || means.Metrics[0].Vector.Epsilon != dp.EpsilonOne/2 {
+		t.Errorf("a mean and a sum are %+v", means.Metrics)
+	}
+}
+
+// Names cost nothing: what is the same number is drawn once, and selection's is among them.
+func TestMetricsThatOnlyDifferInNameCostOnce(t *testing.T) {
+	for _, aggregate := range []dp.Aggregate{dp.Customers, dp.Rows, dp.Sum, dp.Mean} {
+		a := dp.Definition{Name: "a", Aggregate: aggregate}
+		if aggregate == dp.Sum || aggregate == dp.Mean {
+			a.Measure = "amount"
+		}
+		b := a
+		b.Name = "b"
+		for _, by := range []string{"category", "city"} {
+			one, two := define(a), define(a, b)
+			one.By, two.By = []string{by}, []string{by}
+			p, alone := mustMake(t, two), mustMake(t, one)
+			if p.Loss != alone.Loss || p.Metrics[1].Drawn != 0 || p.Metrics[1].Within != alone.Metrics[0].Within {
+				t.Errorf("%s by %s: one costs %+v, two cost %+v: %+v", aggregate, by, alone.Loss, p.Loss, p.Metrics)
+			}
+		}
 	}
 }
 

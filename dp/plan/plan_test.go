@@ -2,8 +2,11 @@ package plan_test
 
 import (
 	"errors"
+	"maps"
 	"math"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -349,6 +352,10 @@ func TestMoreFiguresThanOneAnswerHoldsAreRefused(t *testing.T) {
 		q.Metrics = append(q.Metrics, name)
 		q.Define = append(q.Define, dp.Definition{Name: name, Aggregate: dp.Mean, Measure: "amount"})
 	}
+	q.Clamp = make(map[string]dp.Clamp) // of one clamp all would be one draw
+	for i, name := range q.Metrics[1:] {
+		q.Clamp[name] = dp.Clamp{Lower: "0", Upper: strconv.Itoa(400 + i)}
+	}
 	q.Epsilon, q.Delta = "5", "0"
 	mustMake(t, withMetrics(q, 18)) // 28,488 groups of 35 figures
 	_, err := plan.Make(q, cards(), nil, plan.DefaultLimits())
@@ -380,7 +387,8 @@ func TestMorePrivateKeysThanCanBeToldApartAreRefused(t *testing.T) {
 
 // withMetrics keeps the first n metrics of a query.
 func withMetrics(q dp.Query, n int) dp.Query {
-	q.Metrics, q.Define = q.Metrics[:n], q.Define[:n-1]
+	q.Metrics, q.Define, q.Clamp = q.Metrics[:n], q.Define[:n-1], maps.Clone(q.Clamp)
+	maps.DeleteFunc(q.Clamp, func(name string, _ dp.Clamp) bool { return !slices.Contains(q.Metrics, name) })
 	return q
 }
 
