@@ -32,6 +32,7 @@ type settings struct {
 	rebuild         bool
 	questions       string
 	sizes           []int
+	into            string // file that keeps the figures
 }
 
 // section is one part of the comparison. None needs another one to have run.
@@ -68,6 +69,7 @@ func main() {
 	flag.StringVar(&s.dir, "dir", filepath.Join(os.TempDir(), "discreet-engine"), "work directory: data and databases stay there")
 	flag.BoolVar(&s.rebuild, "rebuild", false, "load the stores anew though those of the work directory fit")
 	flag.StringVar(&s.questions, "questions", "", "of scan and noise, ask only the questions whose name holds this")
+	flag.StringVar(&s.into, "into", "RESULTS.md", "file that keeps the figures of each section, in place of the last ones; empty: none")
 	sizes := flag.String("sizes", "", "rows of the section sizes, with commas, 20 of them for each customer; default: -rows and a tenth of it")
 	chosen := flag.String("sections", strings.Join(names, ","), "what to compare")
 	task := flag.String("child", "", "do one thing in a process of its own (used by sections that measure memory and starts)")
@@ -84,6 +86,18 @@ func exit(err error) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// report runs a section, prints what it measured, and keeps it.
+func (s settings) report(ctx context.Context, of section) error {
+	r, err := newReport(os.Stdout)
+	if err != nil {
+		return err
+	}
+	if err := of.run(ctx, s, r); err != nil || s.into == "" {
+		return err
+	}
+	return r.keep(s.into, of.name)
 }
 
 func run(ctx context.Context, s settings, chosen []string, sizes string) error {
@@ -107,10 +121,6 @@ func run(ctx context.Context, s settings, chosen []string, sizes string) error {
 			return fmt.Errorf("no section is called %q", name)
 		}
 	}
-	r, err := newReport(os.Stdout)
-	if err != nil {
-		return err
-	}
 	var failed error
 	for _, section := range all {
 		if !slices.Contains(chosen, section.name) {
@@ -118,7 +128,7 @@ func run(ctx context.Context, s settings, chosen []string, sizes string) error {
 		}
 		fmt.Fprintf(os.Stderr, "%s %s\n", time.Now().Format(time.TimeOnly), section.name)
 		// One section that fails does not take the others with it.
-		if err := section.run(ctx, s, r); err != nil {
+		if err := s.report(ctx, section); err != nil {
 			failed = fmt.Errorf("section %s: %w", section.name, err)
 			fmt.Fprintln(os.Stderr, "engine:", failed)
 		}

@@ -10,8 +10,11 @@ import (
 	"time"
 )
 
-// report is the Markdown that is printed.
-type report struct{ to io.Writer }
+// report is the Markdown of one section, which is printed as it comes.
+type report struct {
+	to   io.Writer
+	text strings.Builder
+}
 
 // newReport begins with what the figures depend on.
 func newReport(to io.Writer) (*report, error) {
@@ -19,11 +22,32 @@ func newReport(to io.Writer) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &report{to}
+	r := &report{}
+	r.to = io.MultiWriter(to, &r.text)
 	r.say("%s, %d cores, %s of memory, %s/%s, %s, DuckDB %s, commit %s, load average %s, %s.",
 		field("/proc/cpuinfo", "model name"), runtime.GOMAXPROCS(0), field("/proc/meminfo", "MemTotal"), runtime.GOOS, runtime.GOARCH,
 		runtime.Version(), version, commit(), loadAverage(), time.Now().Format(time.DateOnly))
 	return r, nil
+}
+
+// keep puts the report of a section into a file, in place of the last one, which stands between two comments; where
+// there is none, at the end.
+func (r *report) keep(path, section string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("reading what was measured before: %w", err)
+	}
+	first, last := "<!-- engine: "+section+" -->", "<!-- end of "+section+" -->"
+	block := first + "\n" + r.text.String() + "\n" + last
+	before, rest, found := strings.Cut(string(text), first)
+	_, after, ended := strings.Cut(rest, last)
+	if !found || !ended {
+		before, after = string(text)+"\n", "\n"
+	}
+	if err := os.WriteFile(path, []byte(before+block+after), 0o644); err != nil {
+		return fmt.Errorf("writing what was measured: %w", err)
+	}
+	return nil
 }
 
 func (r *report) say(format string, args ...any) { fmt.Fprintf(r.to, "\n"+format+"\n", args...) }
