@@ -83,6 +83,7 @@ func TestEqualHashesAreChosenByKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		b.keys = make([]bounding.Prefix, q.size)
 		for i := range b.keys {
 			b.keys[i] = bounding.HashKey([]byte("the same"))
 		}
@@ -372,6 +373,114 @@ func TestCancelledAggregationEnds(t *testing.T) {
 	cancel(why)
 	if _, err := aggregateAt(ctx, s, perBlock(clicks(), "2026-01"), c.now("clicks", []string{"2026-01"})); !errors.Is(err, why) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A customer may have any number of segments, and cancelling waits for none of them but the one at hand.
+func TestCancelledAggregationEndsWithinOneCustomer(t *testing.T) {
+	c := newCatalog()
+	o := small()
+	o.Shards, o.SegmentRows = 1, 1
+	s := open(t, t.TempDir(), c, o)
+	mustLoad(t, s, clicks(), spec("one"), clicksHeader+strings.Repeat("ann,2026-01-05,home,1.5,x\n", 50))
+	p, why := perBlock(clicks(), "2026-01"), errors.New("the caller went away")
+	a := &aggregation{store: s, plan: p, txn: s.db.NewTransaction(false)}
+	defer a.txn.Discard()
+	if err := a.find(t.Context(), c.now("clicks", p.Blocks)); err != nil {
+		t.Fatal(err)
+	}
+	from := &reader{txn: a.txn, cache: s.columns}
+	chains, err := a.chains(from, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	b, err := newBounder(a, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := a.stream(ctx, from, 0, chains, b, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel(why)
+	b.begin(one.open[0].customer, 0)
+	if _, err := one.open[0].take(ctx, one.open[0].customer, b); !errors.Is(err, why) {
+		t.Errorf("got %v", err)
+	}
+	if read := one.open[0].chain.first; read != 1 {
+		t.Errorf("%d segments were read", read)
+	}
+}
+
+// Of a question about many blocks no worker holds more than a few segments, or more partitions than it may; the memory of keys
+// is there once they are needed.
+func TestMemoryOfManyBlocksIsBounded(t *testing.T) {
+	c := newCatalog()
+	o := small()
+	o.Shards, o.Workers, o.CacheBytes = 1, 1, 64<<20
+	s := open(t, t.TempDir(), c, o)
+	policy := clicks()
+	var months []string
+	for i, month := range rows.TimeKeys(rows.Date{Year: 2020, Month: 1, Day: 1}, rows.Date{Year: 2025, Month: 12, Day: 31}, rows.Month) {
+		months = append(months, month)
+		var text strings.Builder
+		text.WriteString(clicksHeader)
+		for user := range 300 {
+			fmt.Fprintf(&text, "user-%d,%s-05,page-%d,1,x\n", user, month, i*300+user)
+		}
+		mustLoad(t, s, policy, days(month, month+"-01", month+"-28"), text.String())
+	}
+	p := perBlock(policy, months...)
+	p.Tree.Input.Input.Keys = []plan.Key{{Name: "page"}}
+	want := aggregate(t, s, c, p)
+	if len(want) != 300*len(months) {
+		t.Fatalf("%d partitions", len(want))
+	}
+	a := &aggregation{store: s, plan: p, txn: s.db.NewTransaction(false)}
+	defer a.txn.Discard()
+	if err := a.find(t.Context(), c.now("clicks", months)); err != nil || !a.apart {
+		t.Fatalf("apart: %v, %v", a.apart, err)
+	}
+	from := &reader{txn: a.txn, cache: s.columns}
+	b, err := newBounder(a, 10_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = b.close() }()
+	var streams []*stream
+	for block := range a.blocks {
+		chains, err := a.chains(from, 0, block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		one, err := a.stream(t.Context(), from, block, chains, b, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams = append(streams, one)
+	}
+	census := newCensus(b, streams)
+	for _, s := range streams {
+		for _, c := range s.open {
+			if c.segment != nil || c.buffers != nil {
+				t.Fatal("a cursor holds its segment")
+			}
+		}
+	}
+	if err := census.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if most := len(b.totals.numbers); most > 10_000/b.totals.slotBytes() {
+		t.Errorf("%d partitions are in memory", most)
+	}
+	if b.keys != nil {
+		t.Error("nobody needed keys")
+	}
+	// The same with segments that are let go of and with disk gives what memory gives.
+	s.options.GroupBytes = 10_000
+	if got := aggregate(t, s, c, p); !reflect.DeepEqual(got, want) {
+		t.Errorf("%d partitions, want %d", len(got), len(want))
 	}
 }
 

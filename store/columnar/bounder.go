@@ -47,7 +47,8 @@ type bounder struct {
 	ranks    []groupRank // scratch
 	row      rows.Row    // scratch
 	scratch  []byte
-	keys     []bounding.Prefix // by number, as far as they were needed; nil: partitions are too many
+	keys     []bounding.Prefix // by number, as far as they were needed; nil: none was
+	keyed    bool              // there is memory for keys
 }
 
 // place is where a row is.
@@ -79,12 +80,17 @@ type rowRank struct {
 	at    int
 }
 
-// mostKeys is of up to how many partitions a worker keeps the hashes of their keys.
-const mostKeys = 1 << 18
+// prefixBytes is what the prepared key of a partition takes.
+const prefixBytes = 48
 
+// newBounder makes one that may take so many bytes: a quarter of them for keys, if all fit, and the rest for totals.
 func newBounder(a *aggregation, bytes int) (*bounder, error) {
 	q := a.question
-	b := &bounder{aggregation: a, question: q, bytes: bytes, timed: q.evaluator.Timed(), totals: newTotals(q, bytes)}
+	b := &bounder{aggregation: a, question: q, bytes: bytes, timed: q.evaluator.Timed()}
+	if b.keyed = q.size <= int64(bytes/4/prefixBytes); b.keyed {
+		b.bytes -= bytes / 4
+	}
+	b.totals = newTotals(q, b.bytes)
 	b.partitions, b.most = q.evaluator.Bound()
 	for i, c := range q.columns {
 		if c.isSummed() {
@@ -92,9 +98,6 @@ func newBounder(a *aggregation, bytes int) (*bounder, error) {
 		}
 		b.ranked = b.ranked || c.ReadsRows()
 		b.distinct = b.distinct || c.Of == plan.ValueDistinct
-	}
-	if q.size <= mostKeys {
-		b.keys = make([]bounding.Prefix, q.size)
 	}
 	b.quick = newQuick(b)
 	if b.distinct {
@@ -249,10 +252,14 @@ func (b *bounder) keyOf(number int64) *bounding.Prefix {
 		return &b.keys[number]
 	}
 	key := bounding.HashKey(b.question.appendKey(nil, number))
-	if b.keys != nil {
-		b.keys[number] = key
+	if !b.keyed {
+		return &key
 	}
-	return &key
+	if b.keys == nil {
+		b.keys = make([]bounding.Prefix, b.question.size)
+	}
+	b.keys[number] = key
+	return &b.keys[number]
 }
 
 // compare orders groups by hash, and those that share one by the bytes of their keys.

@@ -28,9 +28,27 @@ func newCensus(b *bounder, streams []*stream) *census {
 }
 
 func (c *census) run(ctx context.Context) error {
+	if err := c.start(ctx); err != nil {
+		return err
+	}
+	switch {
+	case len(c.streams) > mostSideBySide:
+		return c.many(ctx)
+	case c.bounder.question.few():
+		return c.fewSideBySide(ctx)
+	default:
+		return c.sideBySide(ctx)
+	}
+}
+
+// start bounds the first customers of every stream.
+func (c *census) start(ctx context.Context) error {
 	open := c.streams[:0]
 	for _, s := range c.streams {
 		more, err := s.next(ctx)
+		if err == nil {
+			err = c.bounder.makeRoom() // no customer is half counted yet
+		}
 		if err != nil {
 			return err
 		}
@@ -39,16 +57,7 @@ func (c *census) run(ctx context.Context) error {
 		}
 	}
 	c.streams = open
-	var err error
-	switch {
-	case len(open) > mostSideBySide:
-		err = c.many(ctx)
-	case c.bounder.question.few():
-		err = c.fewSideBySide(ctx)
-	default:
-		err = c.sideBySide(ctx)
-	}
-	return err
+	return nil
 }
 
 // fewSideBySide is sideBySide where the partitions of a customer are a word.

@@ -1,6 +1,7 @@
 package columnar
 
 import (
+	"context"
 	"encoding/binary"
 	"slices"
 )
@@ -31,7 +32,7 @@ type cursor struct {
 	start    int
 	numbers  []int64
 	measures [][]int64
-	buffers  *buffers // that of the bounder, or one's own
+	buffers  *buffers // those of the bounder, or one's own
 }
 
 // buffers are memory for decoded rows.
@@ -52,11 +53,14 @@ func newBuffers(q *question) *buffers {
 const decodedAtOnce = 1024
 
 // nextCustomer goes to the next customer; false after the last.
-func (c *cursor) nextCustomer(b *bounder) (bool, error) {
+func (c *cursor) nextCustomer(ctx context.Context, b *bounder) (bool, error) {
 	c.run++
 	for c.segment == nil || c.run >= c.runs {
 		if c.chain.first == c.chain.last {
 			return false, nil
+		}
+		if ctx.Err() != nil { // a customer may have any number of segments
+			return false, context.Cause(ctx)
 		}
 		if err := c.open(b); err != nil {
 			return false, err
@@ -86,23 +90,35 @@ func (c *cursor) lengthOf(run int) int {
 }
 
 // open reads the chain's next segment.
-func (c *cursor) open(b *bounder) (err error) {
+func (c *cursor) open(b *bounder) error {
+	c.chain.first++
+	c.run, c.row, c.end = 0, 0, 0
+	return c.read(b)
+}
+
+// leave lets go of the segment and of everything that takes memory. read takes it up again, where the cursor stands.
+func (c *cursor) leave() {
+	c.segment, c.ids, c.lengths = nil, nil, nil
+	c.shorts, c.hidden, c.erased, c.slots = nil, nil, nil, nil
+	c.numbers, c.measures, c.buffers = nil, nil, nil
+}
+
+// read reads the columns of the segment that the cursor is in, the last before chain.first.
+func (c *cursor) read(b *bounder) (err error) {
 	q := c.aggregation.question
 	calendar := c.aggregation.blocks[c.block].calendar
 	want := wanted{Needs: q.needs, loads: c.chain.visible != nil}
 	want.Time = q.evaluator.Measured() || q.evaluator.Timed() || calendar != nil && calendar.same == nil
-	if c.segment, err = readSegment(c.reader, c.chain.prefix, c.chain.first, q.policy, want); err != nil {
+	if c.segment, err = readSegment(c.reader, c.chain.prefix, c.chain.first-1, q.policy, want); err != nil {
 		return err
 	}
-	c.chain.first++
-	c.run, c.row, c.end = 0, 0, 0
 	all := &c.segment.customers.lengths
 	c.runs, c.ids, c.length, c.lengths, c.wide = all.count, c.segment.customers.ids, int(all.base), nil, all.width > 1
 	if all.width == 1 {
 		c.lengths = all.offsets
 	}
 	c.quick = b.quick.fits(c.segment)
-	c.start, c.numbers = 0, c.numbers[:0]
+	c.start, c.numbers = c.row, c.numbers[:0]
 	for d, t := range c.segment.texts {
 		if t != nil && len(t.used) > 0 && int(t.used[len(t.used)-1]) > len(c.aggregation.dictionaries[d]) {
 			return errDamaged // a part of the dictionary is lost
@@ -132,8 +148,8 @@ func (c *cursor) open(b *bounder) (err error) {
 
 // take hands all rows of a customer to a bounder, also where they go on in the next segment, and goes to the next
 // customer; false after the last.
-func (c *cursor) take(customer uint64, b *bounder) (more bool, err error) {
-	for more = true; more && err == nil && c.customer == customer; more, err = c.nextCustomer(b) {
+func (c *cursor) take(ctx context.Context, customer uint64, b *bounder) (more bool, err error) {
+	for more = true; more && err == nil && c.customer == customer; more, err = c.nextCustomer(ctx, b) {
 		for c.row < c.end {
 			if c.row >= c.start+len(c.numbers) {
 				c.decode(min(decodedAtOnce, c.segment.header.Rows-c.row))

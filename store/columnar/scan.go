@@ -181,36 +181,51 @@ func (a *aggregation) inTurn(ctx context.Context, shard int, b *bounder) error {
 // shard bounds the customers of one shard.
 func (a *aggregation) shard(ctx context.Context, shard int, b *bounder) error {
 	from := &reader{txn: a.txn, cache: a.store.columns}
-	var streams []*stream
+	if a.apart {
+		return a.shardApart(ctx, from, shard, b)
+	}
 	for block := range a.blocks {
-		s, err := a.stream(from, shard, block, b)
+		chains, err := a.chains(from, shard, block)
+		if err == nil {
+			var s *stream
+			if s, err = a.stream(ctx, from, block, chains, b, false); err == nil {
+				_, err = s.next(ctx) // to the end, as it keeps nothing for later
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("block %s: %w", a.blocks[block].name, err)
 		}
-		if a.apart {
-			streams = append(streams, s)
-			continue
-		}
-		if _, err := s.next(ctx); err != nil { // to the end, as it keeps nothing for later
-			return fmt.Errorf("block %s: %w", a.blocks[block].name, err)
-		}
-	}
-	if a.apart {
-		return newCensus(b, streams).run(ctx)
 	}
 	return nil
 }
 
-func (a *aggregation) stream(from *reader, shard, block int, b *bounder) (*stream, error) {
-	chains, err := a.chains(from, shard, block)
-	if err != nil {
-		return nil, err
+// shardApart bounds the customers of all blocks side by side. Of how many blocks segments are in memory does not grow
+// with their number.
+func (a *aggregation) shardApart(ctx context.Context, from *reader, shard int, b *bounder) error {
+	chains, count := make([][]chain, len(a.blocks)), 0
+	for block := range a.blocks {
+		var err error
+		if chains[block], err = a.chains(from, shard, block); err != nil {
+			return fmt.Errorf("block %s: %w", a.blocks[block].name, err)
+		}
+		count += len(chains[block])
 	}
+	streams := make([]*stream, len(a.blocks))
+	for block := range a.blocks {
+		var err error
+		if streams[block], err = a.stream(ctx, from, block, chains[block], b, count > mostOpen); err != nil {
+			return fmt.Errorf("block %s: %w", a.blocks[block].name, err)
+		}
+	}
+	return newCensus(b, streams).run(ctx)
+}
+
+func (a *aggregation) stream(ctx context.Context, from *reader, block int, chains []chain, b *bounder, leaves bool) (*stream, error) {
 	cursors := make([]*cursor, len(chains))
 	for i, c := range chains {
 		cursors[i] = &cursor{aggregation: a, reader: from, chain: c, block: block}
 	}
-	return newStream(b, block, cursors)
+	return newStream(ctx, b, block, cursors, leaves)
 }
 
 // chains finds the segments of a block that are visible.

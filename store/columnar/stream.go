@@ -10,6 +10,8 @@ type stream struct {
 	bounder *bounder
 	block   int
 	open    []*cursor // in the order of their customers where they are many (see mostSideBySide)
+	shared  bool      // one cursor has the bounder's memory for decoded rows
+	leaves  bool      // segments are let go of between calls of next
 	kept    kept      // of the customers bounded last
 }
 
@@ -30,6 +32,8 @@ const (
 	mostFew = 64
 	// boundedAtOnce is how many rows a stream bounds at once, about.
 	boundedAtOnce = 4 * decodedAtOnce
+	// mostOpen is of how many chains a worker holds a segment between calls of next; where there are more, of none.
+	mostOpen = 64
 	// mostSideBySide is up to how many sources the smallest customer is found by looking at all of them.
 	mostSideBySide = 32
 )
@@ -73,18 +77,19 @@ func (k *kept) begin(i int) int {
 }
 
 // newStream stands at the first customer of every chain.
-func newStream(b *bounder, block int, cursors []*cursor) (*stream, error) {
-	s := &stream{bounder: b, block: block, kept: kept{few: b.question.few()}}
+func newStream(ctx context.Context, b *bounder, block int, cursors []*cursor, leaves bool) (*stream, error) {
+	s := &stream{bounder: b, block: block, kept: kept{few: b.question.few()}, shared: len(cursors) == 1, leaves: leaves}
 	for _, c := range cursors {
-		if c.buffers = b.quick.shared(); len(cursors) > 1 || c.buffers == nil {
-			c.buffers = newBuffers(b.question)
-		}
-		more, err := c.nextCustomer(b)
+		s.lend(c)
+		more, err := c.nextCustomer(ctx, b)
 		if err != nil {
 			return nil, err
 		}
 		if more {
 			s.open = append(s.open, c)
+		}
+		if leaves {
+			c.leave()
 		}
 	}
 	if len(s.open) > mostSideBySide {
@@ -93,12 +98,33 @@ func newStream(b *bounder, block int, cursors []*cursor) (*stream, error) {
 	return s, nil
 }
 
+// lend gives a cursor memory for decoded rows.
+func (s *stream) lend(c *cursor) {
+	if c.buffers = s.bounder.quick.shared(); !s.shared || c.buffers == nil {
+		c.buffers = newBuffers(s.bounder.question)
+	}
+}
+
 // next bounds more customers, at least one of whom is kept somewhere; false where there are no more.
 func (s *stream) next(ctx context.Context) (bool, error) {
 	b := s.bounder
 	b.kept, s.kept = s.kept, kept{} // their memory is lent
 	b.kept.empty()
 	defer func() { s.kept, b.kept = b.kept, kept{} }()
+	if s.leaves {
+		for _, c := range s.open {
+			s.lend(c)
+			if err := c.read(b); err != nil {
+				return false, err
+			}
+		}
+		defer func() {
+			for _, c := range s.open {
+				c.leave()
+			}
+			clear(b.details[:cap(b.details)]) // which remember segments
+		}()
+	}
 	for len(s.open) > 0 {
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)
@@ -106,11 +132,11 @@ func (s *stream) next(ctx context.Context) (bool, error) {
 		var err error
 		switch {
 		case len(s.open) == 1:
-			err = s.alone()
+			err = s.alone(ctx)
 		case len(s.open) <= mostSideBySide:
-			err = s.sideBySide()
+			err = s.sideBySide(ctx)
 		default:
-			err = s.many()
+			err = s.many(ctx)
 		}
 		if err != nil {
 			return false, err
@@ -128,7 +154,7 @@ func (s *stream) next(ctx context.Context) (bool, error) {
 }
 
 // alone bounds customers of the only chain there is.
-func (s *stream) alone() error {
+func (s *stream) alone(ctx context.Context) error {
 	b, c := s.bounder, s.open[0]
 	c.numbers = nil // others had the memory meanwhile
 	for rows := 0; rows < boundedAtOnce; {
@@ -138,7 +164,7 @@ func (s *stream) alone() error {
 		}
 		rows += c.end - c.row
 		b.begin(c.customer, s.block)
-		more, err := c.take(c.customer, b)
+		more, err := c.take(ctx, c.customer, b)
 		if err != nil {
 			return err
 		}
@@ -152,7 +178,7 @@ func (s *stream) alone() error {
 }
 
 // sideBySide bounds customers of some chains.
-func (s *stream) sideBySide() error {
+func (s *stream) sideBySide(ctx context.Context) error {
 	b := s.bounder
 	for rows := 0; rows < boundedAtOnce && len(s.open) > 1; {
 		customer := s.open[0].customer
@@ -166,7 +192,7 @@ func (s *stream) sideBySide() error {
 			if c.customer == customer {
 				var err error
 				rows += c.end - c.row
-				if more, err = c.take(customer, b); err != nil {
+				if more, err = c.take(ctx, customer, b); err != nil {
 					return err
 				}
 			}
@@ -181,14 +207,14 @@ func (s *stream) sideBySide() error {
 }
 
 // many bounds customers of more chains than can be looked at for every customer.
-func (s *stream) many() error {
+func (s *stream) many(ctx context.Context) error {
 	b := s.bounder
 	for rows := 0; rows < boundedAtOnce && len(s.open) > mostSideBySide; {
 		customer := s.open[0].customer
 		b.begin(customer, s.block)
 		for len(s.open) > 0 && s.open[0].customer == customer {
 			rows += s.open[0].end - s.open[0].row
-			more, err := s.open[0].take(customer, b)
+			more, err := s.open[0].take(ctx, customer, b)
 			if err != nil {
 				return err
 			}
