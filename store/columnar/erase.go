@@ -279,6 +279,13 @@ func (s *Store) eraseDataset(ctx context.Context, dataset string, p *pace) error
 	if err != nil || len(pending) == 0 {
 		return err
 	}
+	if s.hanging[dataset] { // what is written anew next would be for nothing again
+		leave, err := s.betweenLoads(ctx, dataset)
+		if err != nil {
+			return err
+		}
+		leave()
+	}
 	without := make(map[uint64]struct{})
 	shards := make([]bool, s.shards)
 	for _, customers := range pending {
@@ -290,11 +297,11 @@ func (s *Store) eraseDataset(ctx context.Context, dataset string, p *pace) error
 	if err := s.eraseRows(ctx, dataset, shards, without, false, p); err != nil {
 		return err
 	}
-	release, err := s.admit(ctx, dataset) // no load of it adds rows or uses a text from here on
+	leave, err := s.betweenLoads(ctx, dataset) // no load of it adds rows or uses a text from here on
 	if err != nil {
-		return fmt.Errorf("waiting for its loads: %w", err)
+		return err
 	}
-	defer release()
+	defer leave()
 	if err := s.eraseRows(ctx, dataset, shards, without, true, nil); err != nil {
 		return err
 	}
@@ -314,6 +321,18 @@ func (s *Store) eraseDataset(ctx context.Context, dataset string, p *pace) error
 	}
 	return nil
 }
+
+// betweenLoads waits until no load of a dataset is under way, and keeps others from it. It waits only so long, because
+// nothing is merged and nobody is erased from any dataset meanwhile, and takes no slot that other datasets' loads have.
+func (s *Store) betweenLoads(ctx context.Context, dataset string) (leave func(), err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.options.EraseWait, errLoading)
+	defer cancel()
+	leave, err = s.alone(ctx, dataset)
+	s.hanging[dataset] = err != nil
+	return leave, err
+}
+
+var errLoading = errors.New("a load of it has been under way all the time that a run waits: the run is tried again, and ends once no load is; cancel one that hangs")
 
 // recordedErasures gives the customers of a dataset that are to be erased, by erasure, each of which the catalog knows.
 func (s *Store) recordedErasures(ctx context.Context, dataset string) (map[string][]uint64, error) {

@@ -2,6 +2,7 @@ package columnar
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"sync/atomic"
@@ -57,6 +58,55 @@ func TestLoadThatCommitsDuringARunBringsNobodyBack(t *testing.T) {
 		}
 	}
 	checkNothingLeftOver(t, s)
+}
+
+// A load that hangs, with the only slot there is, keeps its dataset's erasures waiting and nobody else's.
+func TestLoadThatHangsKeepsOnlyItsDatasetWaiting(t *testing.T) {
+	c := newCatalog()
+	o := small()
+	o.Loads, o.BufferRows, o.EraseWait = 1, 2, 20*time.Millisecond
+	s := open(t, t.TempDir(), c, o)
+	other := clicks()
+	other.Name = "visits" // which comes after clicks
+	for _, p := range []dp.VersionedPolicy{clicks(), other} {
+		mustLoad(t, s, p, spec("one"), clicksHeader+"ann,2026-01-05,home,1,x\nbob,2026-01-05,home,1,x\n")
+	}
+	body, rest := io.Pipe()
+	loaded := make(chan error, 1)
+	go func() {
+		_, err := s.Load(context.Background(), clicks(), spec("two"), body, noError)
+		loaded <- err
+	}()
+	if _, err := io.WriteString(rest, clicksHeader+"ann,2026-01-06,home,1,x\n"); err != nil {
+		t.Fatal(err)
+	}
+	hanging, free := mustErase(t, s, clicks(), "ann"), mustErase(t, s, other, "ann")
+	ended := func(e dp.Erasure) bool { return !c.erasures[e.Dataset+"/"+e.ID].Ended.IsZero() }
+	generation := uint64(0)
+	for run := range 2 {
+		if err := s.RunErasures(t.Context()); !errors.Is(err, errLoading) {
+			t.Fatalf("run %d: %v", run, err)
+		}
+		if ended(hanging) || !ended(free) {
+			t.Errorf("run %d: ended are %v and %v, want the second", run, ended(hanging), ended(free))
+		}
+		before := generation
+		if generation = recordOf(t, s, shardOf{"clicks", "2026-01", int(secrets{}.Pseudonym("ann") % 3)}).Generation; run > 0 && generation != before {
+			t.Errorf("run %d wrote rows anew, and will again", run)
+		}
+	}
+	if err := s.Compact(t.Context()); err != nil {
+		t.Errorf("merging: %v", err)
+	}
+	if err := rest.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-loaded; err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RunErasures(t.Context()); err != nil || !ended(hanging) {
+		t.Errorf("once the load has ended: %v, ended %v", err, ended(hanging))
+	}
 }
 
 // Texts that a failed load left in memory do not get into the files with a later load.

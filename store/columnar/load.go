@@ -285,6 +285,21 @@ func (s *Store) tooManyBlocks() error {
 
 // admit waits until no other load of the dataset is under way and few enough of others are.
 func (s *Store) admit(ctx context.Context, dataset string) (release func(), err error) {
+	leave, err := s.alone(ctx, dataset)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case s.slots <- struct{}{}:
+		return func() { <-s.slots; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, context.Cause(ctx)
+	}
+}
+
+// alone waits until no load of the dataset is under way, and keeps others from it.
+func (s *Store) alone(ctx context.Context, dataset string) (leave func(), err error) {
 	s.mu.Lock()
 	own := s.loading[dataset]
 	if own == nil {
@@ -292,17 +307,12 @@ func (s *Store) admit(ctx context.Context, dataset string) (release func(), err 
 		s.loading[dataset] = own
 	}
 	s.mu.Unlock()
-	for i, token := range []chan struct{}{own, s.slots} {
-		select {
-		case token <- struct{}{}:
-		case <-ctx.Done():
-			if i > 0 {
-				<-own
-			}
-			return nil, context.Cause(ctx)
-		}
+	select {
+	case own <- struct{}{}:
+		return func() { <-own }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
-	return func() { <-s.slots; <-own }, nil
 }
 
 func refuse(code dp.Code, format string, args ...any) *dp.Error {

@@ -42,8 +42,10 @@ type Store struct {
 	workers      chan struct{} // tokens of the scans that run at once
 
 	tending chan struct{} // holds a token while segments are merged
-	untidy  int64         // bytes, about, that were merged and not dropped since; whoever tends has it
-	arrived chan struct{} // a load was committed
+	// Whoever tends has these.
+	untidy  int64           // bytes, about, that were merged and not dropped since
+	hanging map[string]bool // datasets of which a load was under way as long as a run waits
+	arrived chan struct{}   // a load was committed
 
 	erasures erasures
 	eraseNow chan struct{} // somebody asked for a run
@@ -116,6 +118,8 @@ type Options struct {
 	EraseAt time.Duration
 	// EraseRetry is after how long a run that failed is tried again. It begins anew: it is no shorter than a run takes.
 	EraseRetry time.Duration
+	// EraseWait is how long a run waits for a load of a dataset to end. Then it leaves the dataset to the next run.
+	EraseWait time.Duration
 	// Clock says when an erasure was asked for, and when one is due. Nil: time.Now.
 	Clock func() time.Time
 
@@ -140,7 +144,7 @@ func DefaultOptions() Options {
 		BufferRows: 1 << 18, SegmentRows: 1 << 16, DictionaryBytes: 64 << 20,
 		Limits:    load.DefaultLimits(),
 		MergeRuns: 8, MergeLoads: 4, MergeEvery: 10 * time.Minute, MergeBytes: 64 << 20,
-		EraseUnits: 500_000, PendingUnits: 2_000_000, EraseAt: 3 * time.Hour, EraseRetry: 10 * time.Minute,
+		EraseUnits: 500_000, PendingUnits: 2_000_000, EraseAt: 3 * time.Hour, EraseRetry: 10 * time.Minute, EraseWait: time.Minute,
 		CacheBytes: 512 << 20, GroupBytes: 128 << 20,
 		MemTable: 64 << 20, BlockCache: 8 << 20, IndexCache: 32 << 20,
 	}
@@ -165,6 +169,7 @@ func Open(dir string, catalog Catalog, secrets Secrets, o Options) (*Store, erro
 		dir: dir, columns: columns, db: db, catalog: catalog, secrets: secrets, options: o,
 		slots: make(chan struct{}, max(1, o.Loads)), loading: make(map[string]chan struct{}),
 		dictionaries: newDictionaries(db), workers: make(chan struct{}, max(1, o.Workers)),
+		hanging: make(map[string]bool),
 		tending: make(chan struct{}, 1), arrived: make(chan struct{}, 1), eraseNow: make(chan struct{}, 1),
 	}
 	if s.options.Log == nil {
