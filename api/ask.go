@@ -93,7 +93,7 @@ func queryOf(q wire.Query) dp.Query {
 	out := dp.Query{
 		Dataset: q.Dataset, Metrics: q.Metrics, By: q.By, From: q.From, To: q.To, Purpose: q.Purpose,
 		Epsilon: string(q.Epsilon), Delta: string(q.Delta), Confidence: string(q.Confidence),
-		MaxPartitions: q.MaxPartitions, Fresh: q.Fresh,
+		MaxPartitions: q.MaxPartitions, Fresh: q.Fresh, Reconcile: q.Reconcile, NonNegative: q.NonNegative,
 	}
 	for _, d := range q.Define {
 		out.Define = append(out.Define, dp.Definition{

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -152,6 +153,7 @@ func headOf(r dp.Release) wire.ReleaseHead {
 		By: listOf(r.By), Metrics: listOf(r.Metrics), GroupsMayBeHidden: r.GroupsMayBeHidden,
 		Privacy: privacyOf(r.Privacy), Charge: chargeOf(r.Charge, nil), Notes: r.Notes, PolicyVersion: r.PolicyVersion,
 	}
+	head.Levels = r.Levels
 	if r.CanonicalQuery != "" {
 		head.Query = json.RawMessage(r.CanonicalQuery)
 	}
@@ -159,9 +161,11 @@ func headOf(r dp.Release) wire.ReleaseHead {
 }
 
 func groupOf(r dp.Release, g dp.Group) wire.Group {
-	out := wire.Group{Key: make(map[string]string, len(r.By)), Values: make(map[string]wire.Value, len(r.Metrics))}
+	out := wire.Group{Key: make(map[string]string, len(r.By)), Values: make(map[string]wire.Value, len(r.Metrics)), Level: g.Level}
 	for i, name := range r.By {
-		out.Key[name] = g.Key[i]
+		if g.Level == 0 || slices.Contains(r.Levels[g.Level-1], name) {
+			out.Key[name] = g.Key[i]
+		}
 	}
 	for i, name := range r.Metrics {
 		value := g.Values[i]

@@ -18,6 +18,9 @@ type Query struct {
 	MaxPartitions int64            // 0: the policy's; otherwise only tighter
 	SpendAtMost   string           // epsilon as decimal text: refuse if the price is higher
 	Fresh         bool             // always pay for a new draw
+	// Reconcile are coarser levels, each a list of some of By: their figures are drawn, too, and all are made to add up.
+	Reconcile   [][]string `json:",omitempty"`
+	NonNegative bool       `json:",omitempty"` // of reconciled figures
 }
 
 // Definition is a metric that a query brings itself.

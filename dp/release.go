@@ -10,9 +10,10 @@ type Release struct {
 	Plan               string // identity of the plan whose draw this is (plan.Plan.ID)
 	AsOf               time.Time
 	Confidence         string
-	By                 []string // names of the key's parts, in canonical order
-	Metrics            []string // names in canonical order
-	Groups             []Group  // sorted by key
+	By                 []string   // names of the key's parts, in canonical order
+	Metrics            []string   // names in canonical order
+	Levels             [][]string `json:",omitempty"` // names of the key's parts at coarser levels that were reconciled
+	Groups             []Group    // sorted by level and key
 	GroupsMayBeHidden  bool
 	Privacy            Privacy
 	Charge             Charge
@@ -27,6 +28,7 @@ type Release struct {
 type Group struct {
 	Key    []string // values in the order of Release.By
 	Values []Value  // in the order of Release.Metrics
+	Level  int      `json:",omitempty"` // 0: the finest; n: Levels[n-1], whose other parts of the key are empty
 }
 
 // Value is one noised figure in the measure's own unit, with an interval that covers at the release's confidence.

@@ -19,6 +19,8 @@ type Query struct {
 	MaxPartitions int64                 `json:"max_partitions,omitempty" doc:"Groups that one customer may add to, only tighter than the dataset's"`
 	SpendAtMost   *SpendAtMost          `json:"spend_at_most,omitempty" doc:"Refuse if the price is higher"`
 	Fresh         bool                  `json:"fresh,omitempty" doc:"Always pay for a new draw"`
+	Reconcile     [][]string            `json:"reconcile,omitzero" doc:"Coarser levels, each a list of some of by ([]: everything together): their sums are drawn as well, of rows bounded once, and all figures are made to add up. For rows and sums over public keys" example:"[[\"merchant_category\"],[]]"`
+	NonNegative   bool                  `json:"non_negative,omitempty" doc:"Of reconciled figures: none below 0"`
 }
 
 // Definition is a metric that a query brings itself.

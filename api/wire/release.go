@@ -11,26 +11,28 @@ type Release struct {
 
 // ReleaseHead is a release without its groups, as lists show it.
 type ReleaseHead struct {
-	ID                string    `json:"id" example:"rel_01k3x8"`
-	Dataset           string    `json:"dataset" example:"transactions"`
-	Reused            *bool     `json:"reused,omitempty" doc:"An earlier draw was read again; only in the answer to a query" example:"false"`
-	Stale             *bool     `json:"stale,omitempty" doc:"Newer rows were loaded since; only in the answer to a query" example:"false"`
-	AsOf              time.Time `json:"as_of" doc:"When it was drawn"`
-	Confidence        Decimal   `json:"confidence" doc:"Of the intervals"`
-	By                []string  `json:"by" doc:"Names of the key's parts" example:"[\"merchant_category\"]"`
-	Metrics           []string  `json:"metrics" example:"[\"customers\"]"`
-	GroupsMayBeHidden bool      `json:"groups_may_be_hidden" doc:"True where small groups are left out"`
-	Privacy           Privacy   `json:"privacy"`
-	Charge            Charge    `json:"charge"`
-	Notes             []string  `json:"notes,omitzero" doc:"What a reader must know of the figures"`
-	Query             any       `json:"query,omitempty" doc:"The question in its canonical form"`
-	PolicyVersion     uint64    `json:"policy_version" example:"1"`
+	ID                string     `json:"id" example:"rel_01k3x8"`
+	Dataset           string     `json:"dataset" example:"transactions"`
+	Reused            *bool      `json:"reused,omitempty" doc:"An earlier draw was read again; only in the answer to a query" example:"false"`
+	Stale             *bool      `json:"stale,omitempty" doc:"Newer rows were loaded since; only in the answer to a query" example:"false"`
+	AsOf              time.Time  `json:"as_of" doc:"When it was drawn"`
+	Confidence        Decimal    `json:"confidence" doc:"Of the intervals"`
+	By                []string   `json:"by" doc:"Names of the key's parts" example:"[\"merchant_category\"]"`
+	Metrics           []string   `json:"metrics" example:"[\"customers\"]"`
+	Levels            [][]string `json:"levels,omitzero" doc:"Coarser levels that were reconciled with the finest, each by the names of its key's parts; their groups follow the finest ones, level by level"`
+	GroupsMayBeHidden bool       `json:"groups_may_be_hidden" doc:"True where small groups are left out"`
+	Privacy           Privacy    `json:"privacy"`
+	Charge            Charge     `json:"charge"`
+	Notes             []string   `json:"notes,omitzero" doc:"What a reader must know of the figures"`
+	Query             any        `json:"query,omitempty" doc:"The question in its canonical form"`
+	PolicyVersion     uint64     `json:"policy_version" example:"1"`
 }
 
 // Group is one partition of an answer.
 type Group struct {
 	Key    map[string]string `json:"key" doc:"Dimension or time key to label"`
 	Values map[string]Value  `json:"values" doc:"Metric to figure"`
+	Level  int               `json:"level,omitempty" doc:"Of reconciled figures: which of levels, from 1; absent for the finest. Parts that the level leaves out are not in the key"`
 }
 
 // Value is one noised figure in the measure's own unit.

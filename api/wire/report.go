@@ -43,6 +43,8 @@ type ReportQuestion struct {
 	MaxPartitions int64                 `json:"max_partitions,omitempty"`
 	SpendAtMost   *SpendAtMost          `json:"spend_at_most,omitempty"`
 	Fresh         bool                  `json:"fresh,omitempty"`
+	Reconcile     [][]string            `json:"reconcile,omitzero" doc:"Coarser levels, each a list of some of by, that are made to add up" example:"[[\"time.month\"],[]]"`
+	NonNegative   bool                  `json:"non_negative,omitempty" doc:"Of reconciled figures: none below 0"`
 }
 
 // Report is how a batch of questions stands.

@@ -44,6 +44,9 @@ func newFigures(p *plan.Plan) figures {
 
 // groups are the figures of all groups of an answer, in the measure's own unit.
 func (f figures) groups(keys [][]string, noised [][]int64) []dp.Group {
+	if len(f.plan.Levels) > 0 {
+		return f.reconciled(keys, noised)
+	}
 	groups := make([]dp.Group, len(noised))
 	sums := make([]int64, len(f.plan.Metrics)) // over all groups: for shares
 	for _, coordinates := range noised {

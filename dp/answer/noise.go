@@ -37,6 +37,7 @@ type noising struct {
 	noised    []noisedGroup
 	held      int // numbers in all of noised
 	most      int // that are held
+	levels    []levelSums
 }
 
 // manyTimes the numbers that dp/plan allows public groups are held of one answer until it is written, 256 MiB: how many
@@ -57,6 +58,7 @@ func newNoising(p *plan.Plan, noise mechanism.Noise, limits plan.Limits) *noisin
 	if !p.GroupsMayBeHidden {
 		n.public = make(map[string][]int64)
 	}
+	n.newLevels()
 	return n
 }
 
@@ -94,12 +96,16 @@ func (n *noising) end(ctx context.Context) ([]noisedGroup, error) {
 			totals = make([]int64, n.plan.Tree.Width())
 		}
 		delete(n.public, name)
+		n.addUp(key, totals)
 		if err := n.add(bounding.Partition{Key: key, Totals: totals}); err != nil {
 			return nil, err
 		}
 	}
 	if len(n.public) > 0 {
 		return nil, errors.New("the engine returned a partition outside the public domain")
+	}
+	if err := n.endLevels(ctx); err != nil {
+		return nil, err
 	}
 	return n.noised, nil
 }
@@ -183,6 +189,13 @@ func (s *Service) release(p *plan.Plan, c Charged, noised []noisedGroup) *dp.Rel
 	}
 	for _, m := range p.Metrics {
 		r.Metrics = append(r.Metrics, m.Name)
+	}
+	for _, l := range p.Levels {
+		names := []string{}
+		for _, at := range l.Keys {
+			names = append(names, r.By[at])
+		}
+		r.Levels = append(r.Levels, names)
 	}
 	keys := make([][]string, len(noised))
 	for i, n := range noised {

@@ -18,6 +18,8 @@ type canonicalQuestion struct {
 	Delta         string            `json:"delta,omitempty"`
 	Within        map[string]string `json:"within,omitempty"`
 	Confidence    string            `json:"confidence,omitempty"`
+	Reconcile     [][]string        `json:"reconcile,omitempty"`
+	NonNegative   bool              `json:"non_negative,omitempty"`
 }
 
 type canonicalMetric struct {
@@ -76,6 +78,14 @@ func (q question) drawn(p *dp.Policy) canonicalQuestion {
 	}
 	for _, k := range q.keys {
 		c.By = append(c.By, k.Name)
+	}
+	c.NonNegative = q.nonNegative // which is how the release is kept
+	for _, level := range q.levels {
+		names := []string{}
+		for _, at := range level {
+			names = append(names, q.keys[at].Name)
+		}
+		c.Reconcile = append(c.Reconcile, names)
 	}
 	for _, t := range q.tests {
 		c.Where = append(c.Where, t.canonical(p))

@@ -51,6 +51,13 @@ func Make(q dp.Query, policy dp.VersionedPolicy, ceilings []dp.Budget, limits Li
 		r.refuse("metrics", "give %d noised numbers in all groups (a mean takes two, a variance three, quantiles up to 1364), more than the %d of one answer: ask for fewer metrics or groups", draws, limits.Draws)
 		return nil, r.refusal()
 	}
+	if draws := times(times(shape.groups, p.draws()), int64(len(question.levels)+1)); draws > int64(limits.Draws) {
+		r.refuse("reconcile", "gives up to %d noised numbers at all levels, more than the %d of one answer: use fewer levels or groups", draws, limits.Draws)
+		return nil, r.refusal()
+	}
+	if err := p.addLevels(question); err != nil {
+		return nil, err
+	}
 	if err := p.price(question, ceilings); err != nil {
 		return nil, err
 	}
@@ -219,7 +226,8 @@ func (p *Plan) identify(q question) error {
 		Rows          int64
 		Metrics       []pricedMetric
 		Selection     *mechanism.Selection
-	}{p.Question, p.Policy.Version, p.Tree.Input.Partitions, p.Tree.Input.Rows, nil, p.Selection}
+		Levels        []Level `json:",omitempty"`
+	}{p.Question, p.Policy.Version, p.Tree.Input.Partitions, p.Tree.Input.Rows, nil, p.Selection, p.Levels}
 	for _, m := range p.Metrics {
 		draw.Metrics = append(draw.Metrics, pricedMetric{m.Name, m.Vector, m.Drawn})
 	}
@@ -242,6 +250,7 @@ func notes(p *Plan) []string {
 		per = "customer and " + string(p.Policy.Unit.Block)
 	}
 	var lines []string
+	lines = append(lines, p.levelNotes(per)...)
 	if len(bound.Input.Keys) > 0 && !p.Policy.Unit.Row {
 		lines = append(lines, fmt.Sprintf("Each %s counts in at most %d of the groups.", per, bound.Partitions))
 	}

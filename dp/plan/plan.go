@@ -35,6 +35,8 @@ type Plan struct {
 	// GroupsMayBeHidden is true where keys must pass selection.
 	GroupsMayBeHidden bool
 	Notes             []string // what bounding does to the figures, in words
+	Levels            []Level  // coarser ones, drawn as well and reconciled; nil: none
+	NonNegative       bool     // of reconciled figures
 
 	groups          shape
 	selectionColumn int

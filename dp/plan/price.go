@@ -24,6 +24,9 @@ func (p *Plan) price(q question, ceilings []dp.Budget) error {
 		return refuseAt("by", "has a private key, which needs a delta above 0 in the query, the policy's default and every budget: leave the key out, ask with a delta, or ask an officer for a budget with one")
 	}
 
+	if len(p.Levels) > 0 {
+		return p.priceLevels(q, pure)
+	}
 	parts := p.parts()
 	epsilons, deltas := p.shares(q, parts)
 	for i, part := range parts {

@@ -34,6 +34,8 @@ type question struct {
 	withinText    map[string]string  // the same in canonical decimal text
 	spendAtMost   *dp.Epsilon
 	purpose       string
+	levels        [][]int // coarser ones, as positions in keys
+	nonNegative   bool
 }
 
 // askedMetric is a metric with its clamp resolved.
@@ -97,6 +99,7 @@ func (r *reader) read() question {
 	q.metrics = r.readMetrics(q)
 	q.tests = r.readTests()
 	q.keys = r.readKeys(q)
+	r.readLevels(&q)
 	r.checkLevels(q)
 	r.readPrice(&q)
 	return q

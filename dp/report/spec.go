@@ -87,6 +87,9 @@ func (s Spec) questions() ([]Question, error) {
 		fill(&q.Query.Dataset, s.Dataset)
 		fill(&q.Query.Purpose, s.Purpose)
 		fill(&q.Query.Confidence, s.Confidence)
+		if s.NonNegative && len(q.Query.Reconcile) > 0 {
+			q.Query.NonNegative = true
+		}
 		if q.Query.From == "" && q.Query.To == "" {
 			q.Query.From, q.Query.To = s.From, s.To
 		} else if s.Schedule != "" {
