@@ -108,7 +108,7 @@ type Metric struct {
 	// Numerator and Denominator of a ratio, and Of of a share, are names of metrics that count or add up.
 	Numerator, Denominator, Of string
 	// PerDay divides a ratio by the number of days that its group is about.
-	PerDay bool
+	PerDay bool `json:",omitempty"`
 	// Lower and Upper clamp what one (customer, block, partition) adds for sum, or one row for the others,
 	// in 10^-Scale of the measure. Nil: the measure's own.
 	Lower, Upper *int64
