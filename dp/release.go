@@ -39,13 +39,22 @@ type Value struct {
 
 // Privacy states what an answer protects and how.
 type Privacy struct {
-	Unit          string // the customer's column, or "row"
-	Block         Block
-	Mechanism     map[string]string // metric -> laplace or gaussian; "selection" where keys are private
+	Unit      string // the customer's column, or "row"
+	Block     Block
+	Mechanism map[string]string // metric -> laplace or gaussian; "selection" where keys are private
+	// Noise is of the same, what each was drawn with; metrics that are read from one draw all have it. Releases of
+	// earlier versions have none.
+	Noise         map[string]Noise `json:",omitempty"`
 	Loss          Loss
 	MaxPartitions int64
 	MaxRows       int64
 	Clamp         map[string][2]string // metric -> lower, upper as decimal text in the measure's unit
+}
+
+// Noise is the price of one draw, which with its mechanism and its bounds gives the law of its noise.
+type Noise struct {
+	Epsilon Epsilon
+	Delta   Delta
 }
 
 // Charge is one durable ledger entry.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +39,24 @@ func (s *Service) withVariants(ctx context.Context, asker dp.Consumer, err error
 	with := *refused
 	with.Alternatives = s.cheaper(ctx, asker, q, policy, nil)
 	return &with
+}
+
+// free says how to ask so that a release which the asker holds answers, though less exactly than this question wants it.
+func free(f *following) dp.Alternative {
+	var within []string
+	for _, m := range f.plan.Metrics {
+		if m.Within >= 0 {
+			within = append(within, fmt.Sprintf("%s %s", m.Name, atLeast(m.Within)))
+		}
+	}
+	return dp.Alternative{Change: fmt.Sprintf("ask within %s: follows from release %s, which you hold", strings.Join(within, ", "), f.release)}
+}
+
+// atLeast writes a positive number, or one with four digits that is a little larger.
+func atLeast(x float64) string {
+	digits := int(math.Floor(math.Log10(x)))
+	step := math.Pow10(digits - 3)
+	return strconv.FormatFloat(math.Ceil(x/step)*step, 'f', max(0, 3-digits), 64)
 }
 
 // cheapest prices the same question for what the fullest account still admits: a pure epsilon, which is

@@ -26,6 +26,8 @@ type Aggregator interface {
 type Policies interface {
 	// Policy returns the policy in force, or a dp.Error with CodeNotFound.
 	Policy(ctx context.Context, dataset string) (dp.VersionedPolicy, error)
+	// PolicyAt returns the policy of a version that was in force once, or a dp.Error with CodeNotFound.
+	PolicyAt(ctx context.Context, dataset string, version uint64) (dp.VersionedPolicy, error)
 }
 
 // Ledger keeps the durable account of what was spent.
@@ -49,6 +51,10 @@ type Ledger interface {
 type Releases interface {
 	// Find returns the draws of a plan that matter to a consumer, over the current versions of the blocks.
 	Find(ctx context.Context, consumer, plan, dataset string, blocks []string) (Found, error)
+	// HeldOver lists the releases that a consumer holds on a dataset and that were drawn over the current versions of
+	// the blocks, among others perhaps, the last one first, without groups and coordinates. Of all that the consumer
+	// holds at most so many are looked at.
+	HeldOver(ctx context.Context, consumer, dataset string, blocks []string, most int) ([]dp.Release, error)
 	// Publish joins the outcome to its charge in one durable transaction and returns the outcome that stands:
 	// an earlier one if another attempt published first. A release that is larger than it keeps is CodeTooLarge.
 	Publish(ctx context.Context, charge string, attempt int, o Outcome) (Outcome, error)

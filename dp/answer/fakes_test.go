@@ -20,6 +20,7 @@ import (
 type memory struct {
 	mu       sync.Mutex
 	policy   dp.VersionedPolicy
+	earlier  map[uint64]dp.VersionedPolicy
 	budget   dp.Budget
 	version  uint64 // of every block
 	spent    map[string]dp.Loss
@@ -50,6 +51,14 @@ func (m *memory) Policy(_ context.Context, dataset string) (dp.VersionedPolicy, 
 		return dp.VersionedPolicy{}, &dp.Error{Code: dp.CodeNotFound, Message: "no such dataset here"}
 	}
 	return m.policy, nil
+}
+
+func (m *memory) PolicyAt(ctx context.Context, dataset string, version uint64) (dp.VersionedPolicy, error) {
+	p, err := m.Policy(ctx, dataset)
+	if err == nil && version != p.Version {
+		p = m.earlier[version]
+	}
+	return p, err
 }
 
 func (m *memory) Allotment(context.Context, string, string) (dp.Allotment, error) {
@@ -159,6 +168,21 @@ func (m *memory) Find(_ context.Context, consumer, plan, _ string, _ []string) (
 		}
 	}
 	return f, nil
+}
+
+func (m *memory) HeldOver(_ context.Context, consumer, dataset string, blocks []string, most int) (list []dp.Release, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range slices.Backward(m.releases) {
+		current := !slices.ContainsFunc(blocks, func(b string) bool {
+			return !slices.Contains(r.Blocks, dp.BlockVersion{Block: b, Version: m.version})
+		})
+		if r.Dataset == dataset && current && slices.Contains(m.holders[r.ID], consumer) && len(list) < most {
+			r.Groups, r.NoisedCoordinates = nil, nil
+			list = append(list, r)
+		}
+	}
+	return list, nil
 }
 
 func (m *memory) Publish(ctx context.Context, charge string, attempt int, o answer.Outcome) (answer.Outcome, error) {

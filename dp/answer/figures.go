@@ -2,6 +2,7 @@ package answer
 
 import (
 	"math"
+	"slices"
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/mechanism"
@@ -12,28 +13,22 @@ import (
 // once: a scale is found by bisection.
 type figures struct {
 	plan      *plan.Plan
-	at        []int   // per metric: where its coordinates begin among those of a group
-	half      []int64 // per metric, in the figure's integer units
-	sd        []float64
+	at        []int               // per metric: where its coordinates begin among those of a group
+	spreads   map[drawnSum]spread // of metrics that count or add up
 	quantiles []*mechanism.Quantile
 }
 
+// drawnSum is a metric of which so many numbers were added up.
+type drawnSum struct{ metric, draws int }
+
+// spread is how far noise reaches, in the figure's integer units.
+type spread struct{ half, sd float64 }
+
 // newFigures prepares figures for the answers to a plan.
 func newFigures(p *plan.Plan) figures {
-	n := len(p.Metrics)
-	f := figures{plan: p, at: make([]int, n), half: make([]int64, n), sd: make([]float64, n), quantiles: make([]*mechanism.Quantile, n)}
-	at := 0
+	f := figures{plan: p, at: offsets(p), spreads: make(map[drawnSum]spread), quantiles: make([]*mechanism.Quantile, len(p.Metrics))}
 	for i, m := range p.Metrics {
-		if m.Drawn == i {
-			f.at[i] = at
-			at += m.Draws()
-		} else if m.Drawn >= 0 {
-			f.at[i] = f.at[m.Drawn]
-		}
 		switch m.Aggregate {
-		case dp.Customers, dp.Rows, dp.Days, dp.Sessions, dp.Sum:
-			draw := m.Vector.Draw(0)
-			f.half[i], f.sd[i] = draw.HalfWidth(p.Confidence), draw.SD()/math.Pow10(m.Scale)
 		case dp.Quantile, dp.Min, dp.Max:
 			// A plan that was priced has a tree that can be read.
 			f.quantiles[i], _ = mechanism.NewQuantile(m.Tree, m.Vector, m.Lower, m.Upper, p.Tree.Columns[m.Columns[0]].BinWidth, m.Rank, p.Confidence)
@@ -42,10 +37,47 @@ func newFigures(p *plan.Plan) figures {
 	return f
 }
 
-// groups are the figures of all groups of an answer, in the measure's own unit.
-func (f figures) groups(keys [][]string, noised [][]int64) []dp.Group {
+// offsets says where the coordinates of each metric begin among those of a group.
+func offsets(p *plan.Plan) []int {
+	at, next := make([]int, len(p.Metrics)), 0
+	for i, m := range p.Metrics {
+		if m.Drawn == i {
+			at[i] = next
+			next += m.Draws()
+		} else if m.Drawn >= 0 {
+			at[i] = at[m.Drawn]
+		}
+	}
+	return at
+}
+
+// noise is that of a metric that counts or adds up, of which so many numbers were added up.
+func (f figures) noise(i, draws int) mechanism.Addend {
+	return mechanism.Addend{Draw: f.plan.Metrics[i].Vector.Draw(0), Weight: 1, Times: draws}
+}
+
+func (f figures) spread(i, draws int) spread {
+	known, ok := f.spreads[drawnSum{i, draws}]
+	if !ok {
+		noise := f.noise(i, draws)
+		known = spread{half: mechanism.SumHalfWidth(f.plan.Confidence, noise), sd: mechanism.SumSD(noise)}
+		f.spreads[drawnSum{i, draws}] = known
+	}
+	return known
+}
+
+// groups are the figures of all groups of an answer, in the measure's own unit. draws says of each group how many
+// numbers, each with noise of its own, its coordinates are sums of; nil where they were drawn themselves.
+func (f figures) groups(keys [][]string, noised [][]int64, draws []int) []dp.Group {
 	if len(f.plan.Levels) > 0 {
 		return f.reconciled(keys, noised)
+	}
+	whole := 0
+	if draws == nil {
+		draws = slices.Repeat([]int{1}, len(noised))
+	}
+	for _, n := range draws {
+		whole += n
 	}
 	groups := make([]dp.Group, len(noised))
 	sums := make([]int64, len(f.plan.Metrics)) // over all groups: for shares
@@ -60,11 +92,11 @@ func (f figures) groups(keys [][]string, noised [][]int64) []dp.Group {
 		groups[g] = dp.Group{Key: key, Values: make([]dp.Value, len(f.plan.Metrics))}
 		for i, m := range f.plan.Metrics {
 			if m.Aggregate != dp.Share {
-				groups[g].Values[i] = f.value(i, key, noised[g])
+				groups[g].Values[i] = f.value(i, key, noised[g], draws[g])
 				continue
 			}
 			of := m.Parts[0]
-			value, low, high, sd := mechanism.ShareInterval(noised[g][f.at[of]], sums[i], len(noised), f.plan.Metrics[of].Vector, f.plan.Confidence)
+			value, low, high, sd := mechanism.ShareInterval(noised[g][f.at[of]], sums[i], f.noise(of, draws[g]), whole, f.plan.Confidence)
 			groups[g].Values[i] = dp.Value{Value: value, Low: low, High: high, SD: sd}
 		}
 	}
@@ -72,7 +104,7 @@ func (f figures) groups(keys [][]string, noised [][]int64) []dp.Group {
 }
 
 // value is a figure of one group that no other group has a part in.
-func (f figures) value(i int, key []string, all []int64) dp.Value {
+func (f figures) value(i int, key []string, all []int64, draws int) dp.Value {
 	m, confidence := f.plan.Metrics[i], f.plan.Confidence
 	unit, own := math.Pow10(m.Scale), all[f.at[i]:]
 	in := func(unit, value, low, high, sd float64) dp.Value {
@@ -100,15 +132,15 @@ func (f figures) value(i int, key []string, all []int64) dp.Value {
 	case dp.Ratio:
 		of, by := m.Parts[0], m.Parts[1]
 		numerator, denominator := f.plan.Metrics[of], f.plan.Metrics[by]
-		value, low, high, sd := mechanism.RatioInterval(all[f.at[of]], all[f.at[by]], numerator.Vector, denominator.Vector, confidence)
+		value, low, high, sd := mechanism.RatioInterval(all[f.at[of]], all[f.at[by]], f.noise(of, draws), f.noise(by, draws), confidence)
 		unit := math.Pow10(numerator.Scale - denominator.Scale)
 		if m.PerDay {
 			unit *= float64(f.plan.Days(key))
 		}
 		return in(unit, value, low, high, sd)
 	}
-	noised, half := own[0], f.half[i]
-	return dp.Value{Value: float64(noised) / unit, Low: float64(noised-half) / unit, High: float64(noised+half) / unit, SD: f.sd[i]}
+	noised, reach := float64(own[0]), f.spread(i, draws)
+	return in(unit, noised, noised-reach.half, noised+reach.half, reach.sd)
 }
 
 // saturating is a sum that does not wrap.

@@ -201,7 +201,7 @@ func (s *Service) release(p *plan.Plan, c Charged, noised []noisedGroup) *dp.Rel
 	for i, n := range noised {
 		keys[i], r.NoisedCoordinates[i] = n.key, n.coordinates
 	}
-	r.Groups = newFigures(p).groups(keys, r.NoisedCoordinates)
+	r.Groups = newFigures(p).groups(keys, r.NoisedCoordinates, nil)
 	return r
 }
 
@@ -215,6 +215,7 @@ func Privacy(p *plan.Plan) dp.Privacy {
 		Unit:          unit,
 		Block:         p.Policy.Unit.Block,
 		Mechanism:     make(map[string]string),
+		Noise:         make(map[string]dp.Noise),
 		Loss:          p.Loss,
 		MaxPartitions: p.Tree.Input.Partitions,
 		MaxRows:       p.Tree.Input.Rows,
@@ -225,12 +226,14 @@ func Privacy(p *plan.Plan) dp.Privacy {
 			continue // it has no noise of its own
 		}
 		privacy.Mechanism[m.Name] = string(m.Vector.Kind)
+		privacy.Noise[m.Name] = dp.Noise{Epsilon: m.Vector.Epsilon, Delta: m.Vector.Delta}
 		if m.Measure >= 0 {
 			privacy.Clamp[m.Name] = [2]string{rows.FormatDecimal(m.Lower, m.Scale), rows.FormatDecimal(m.Upper, m.Scale)}
 		}
 	}
 	if p.Selection != nil {
-		privacy.Mechanism["selection"] = string(p.Selection.Kind)
+		privacy.Mechanism[plan.SelectionName] = string(p.Selection.Kind)
+		privacy.Noise[plan.SelectionName] = dp.Noise{Epsilon: p.Selection.Epsilon, Delta: p.Selection.Delta}
 	}
 	return privacy
 }

@@ -220,7 +220,7 @@ func compareCoverage(t *testing.T, c realCase, runs int) {
 		return keys, noised
 	}
 	keys, integers := draw(none{})
-	exact := read[0].groups(keys, integers)
+	exact := read[0].groups(keys, integers, nil)
 
 	covers := func(m int, v dp.Value, truth float64) bool {
 		if p.Metrics[m].Tree.Leaves > 0 { // the exact value is that of the bin, one unit wide, that the estimate lies in
@@ -235,7 +235,7 @@ func compareCoverage(t *testing.T, c realCase, runs int) {
 	for run := range runs {
 		_, noised := draw(mechanism.Secure())
 		for i := range confidences {
-			for g, group := range read[i].groups(keys, noised) {
+			for g, group := range read[i].groups(keys, noised, nil) {
 				for m, v := range group.Values {
 					of, off := &cells[g][m], v.Value-exact[g].Values[m].Value
 					if covers(m, v, exact[g].Values[m].Value) {
@@ -255,7 +255,7 @@ func compareCoverage(t *testing.T, c realCase, runs int) {
 				noised[g][j] = x + 3*(noised[g][j]-x)
 			}
 		}
-		for g, group := range read[1].groups(keys, noised) {
+		for g, group := range read[1].groups(keys, noised, nil) {
 			for m, v := range group.Values {
 				if covers(m, v, exact[g].Values[m].Value) {
 					cells[g][m].wrong++

@@ -25,6 +25,7 @@ type Service struct {
 	noise      mechanism.Noise
 	options    Options
 	flights    flights
+	drawn      drawnPlans
 }
 
 // Options are the service's limits and its surroundings.
@@ -49,16 +50,25 @@ type Answer struct {
 	Release dp.Release
 	Reused  bool // an earlier draw: this call paid nothing, or only its own allotment
 	Stale   bool // rows were loaded since the draw
-	Charge  dp.Charge
-	Left    dp.Left
+	// DerivedFrom are the ids of the releases that the figures were added up from. Release then has no id: it is not
+	// stored, and no release that could be read again.
+	DerivedFrom []string
+	Charge      dp.Charge
+	Left        dp.Left
 }
 
 // Quote is a plan as one call hands it out.
 type Quote struct {
-	Plan         *plan.Plan
-	Left         dp.Left
-	FreeFrom     string // id of the release that would answer without a charge
-	Other        string // otherwise, id of another consumer's that would be handed out: the cap would pay nothing
+	Plan     *plan.Plan
+	Left     dp.Left
+	FreeFrom string // id of the release that would answer without a charge
+	// Other is, where nothing that the asker holds is the answer, the id of another consumer's release that would be
+	// handed out for a charge: the cap would pay nothing.
+	Other string
+	// Reused is what would be answered from FreeFrom where its noise is not that of the plan: nil otherwise. Derived says
+	// that FreeFrom is not the answer itself: that would be added up from it.
+	Reused       *plan.Plan
+	Derived      bool
 	Alternatives []dp.Alternative
 }
 
@@ -112,14 +122,25 @@ func (s *Service) ask(ctx context.Context, asker dp.Consumer, q dp.Query, key st
 		defer leave()
 	}
 
-	// What was drawn already is not drawn again.
+	// What was drawn already is not drawn again, nor is what follows from it: of what the asker holds, the answer to
+	// this question comes first, then what its figures follow from, then its answer over older rows.
 	var found Found
 	if !q.Fresh && !known {
 		if found, err = s.releases.Find(ctx, asker.Name, p.ID, p.Policy.Name, p.Blocks); err != nil {
 			return Answer{}, fmt.Errorf("looking for an earlier release: %w", err)
 		}
-		if id, stale := held(found); id != "" {
-			return s.reread(ctx, asker, p, id, stale)
+		if found.Held != "" {
+			return s.reread(ctx, asker, p, found.Held, false)
+		}
+		f, err := s.follow(ctx, asker, p)
+		if err != nil {
+			return Answer{}, err
+		}
+		if f != nil && f.asExact {
+			return s.reuse(ctx, asker, p, f)
+		}
+		if found.Stale != "" {
+			return s.reread(ctx, asker, p, found.Stale, true)
 		}
 	}
 
@@ -320,18 +341,34 @@ func (s *Service) Plan(ctx context.Context, asker dp.Consumer, q dp.Query) (Quot
 	if quote.Left, err = s.ledger.Left(ctx, asker.Name, p.Policy.Name, p.Blocks, p.Loss); err != nil {
 		return Quote{}, fmt.Errorf("reading what is left: %w", err)
 	}
-	if !q.Fresh {
-		found, err := s.releases.Find(ctx, asker.Name, p.ID, p.Policy.Name, p.Blocks)
-		if err != nil {
-			return Quote{}, fmt.Errorf("looking for an earlier release: %w", err)
-		}
-		if quote.FreeFrom, _ = held(found); quote.FreeFrom == "" {
+	if q.Fresh {
+		return quote, nil
+	}
+	found, err := s.releases.Find(ctx, asker.Name, p.ID, p.Policy.Name, p.Blocks)
+	if err != nil {
+		return Quote{}, fmt.Errorf("looking for an earlier release: %w", err)
+	}
+	if quote.FreeFrom = found.Held; quote.FreeFrom != "" {
+		return quote, nil
+	}
+	f, err := s.follow(ctx, asker, p)
+	if err != nil {
+		return Quote{}, err
+	}
+	switch {
+	case f != nil && f.asExact:
+		quote.FreeFrom, quote.Reused, quote.Derived = f.release, f.plan, f.derivation != nil
+		if quote.Derived {
 			quote.Other = found.Other
 		}
+		return quote, nil
+	case f != nil:
+		quote.Alternatives = []dp.Alternative{free(f)}
 	}
-	if quote.FreeFrom == "" {
+	if quote.FreeFrom = found.Stale; quote.FreeFrom == "" {
+		quote.Other = found.Other
 		if quote.Left.SimilarQueries == 0 {
-			quote.Alternatives = cheapest(q, p, quote.Left)
+			quote.Alternatives = append(quote.Alternatives, cheapest(q, p, quote.Left)...)
 		}
 		quote.Alternatives = append(quote.Alternatives, s.cheaper(ctx, asker, q, policy, p)...)
 	}
@@ -407,16 +444,8 @@ func shown(p *plan.Plan, r dp.Release) dp.Release {
 	for i, g := range r.Groups {
 		keys[i] = g.Key
 	}
-	r.Groups = newFigures(p).groups(keys, r.NoisedCoordinates)
+	r.Groups = newFigures(p).groups(keys, r.NoisedCoordinates, nil)
 	return r
-}
-
-// held is the release that answers without any charge.
-func held(f Found) (id string, stale bool) {
-	if f.Held != "" {
-		return f.Held, false
-	}
-	return f.Stale, f.Stale != ""
 }
 
 // Digest covers all that a caller asked, so that one idempotency key stands for one request body.

@@ -32,7 +32,7 @@ func (n combination) sd(weights ...float64) float64 {
 	return math.Sqrt(variance)
 }
 
-// tail bounds P(|weighted sum| >= t) from above: that of the samples before rounding, at t less what rounding can add.
+// tail bounds P(|weighted sum| >= t) from above.
 func (n combination) tail(t float64, weights ...float64) float64 {
 	terms := make([]term, len(weights))
 	for i, w := range weights {
@@ -48,16 +48,20 @@ type term struct {
 	times  int
 }
 
-// tail bounds P(|sum of terms| >= t) from above.
+// tail bounds P(|sum of terms| >= t) from above: that of the samples before rounding, at t less what rounding can add.
+// That is at most half a weight for each; of many, whose roundings are independent and 0 on average, hardly ever more than
+// Hoeffding's inequality says ("Probability Inequalities for Sums of Bounded Random Variables", 1963).
 func tail(t float64, terms []term) float64 {
 	variance, count := 0.0, 0
+	rounding, squares := 0.0, 0.0
 	var scales []scale
 	for _, of := range terms {
 		if of.weight == 0 || of.times == 0 {
 			continue
 		}
 		w := math.Abs(of.weight)
-		t -= w * float64(of.times) / 2
+		rounding += w * float64(of.times) / 2
+		squares += w * w * float64(of.times)
 		switch l := of.law.(type) {
 		case gaussianLaw:
 			variance += float64(of.times) * w * w * l.sigma * l.sigma
@@ -66,15 +70,20 @@ func tail(t float64, terms []term) float64 {
 			count += of.times
 		}
 	}
+	more := 0.0 // of probability
+	if most := math.Sqrt(squares * math.Log(2/negligible) / 2); most < rounding {
+		rounding, more = most, negligible
+	}
+	t -= rounding
 	switch {
 	case t <= 0:
 		return 1
 	case variance > 0 && count == 0:
-		return math.Erfc(t / math.Sqrt(2*variance))
+		return min(1, math.Erfc(t/math.Sqrt(2*variance))+more)
 	case count == 0:
 		return 0
 	}
-	return laplaceTail(scales, variance, t)
+	return min(1, laplaceTail(scales, variance, t)+more)
 }
 
 // scale is that of a Laplace variable, of which a sum has some.

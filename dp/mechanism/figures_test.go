@@ -243,7 +243,7 @@ func TestIntervalsOfRatiosAndSharesCover(t *testing.T) {
 				covered := func(scale float64) rate {
 					r := rate{n: n, low: float64(c), high: 1}
 					for i := range n {
-						value, low, high, sd := RatioInterval(exact[0]+noised(numerators, scale, i), exact[1]+noised(denominators, scale, i), of, by, c)
+						value, low, high, sd := RatioInterval(exact[0]+noised(numerators, scale, i), exact[1]+noised(denominators, scale, i), Addend{of.Draw(0), 1, 1}, Addend{by.Draw(0), 1, 1}, c)
 						if !(low <= value && value <= high) || math.IsNaN(sd) || math.IsInf(high-low, 0) {
 							t.Fatalf("%s: value %v in [%v, %v], sd %v", kind, value, low, high, sd)
 						}
@@ -275,7 +275,7 @@ func TestIntervalsOfRatiosAndSharesCover(t *testing.T) {
 							one = v
 						}
 					}
-					value, low, high, _ := ShareInterval(one, sum, len(groups), by, c)
+					value, low, high, _ := ShareInterval(one, sum, Addend{by.Draw(0), 1, 1}, len(groups), c)
 					if !(0 <= low && low <= value && value <= high && high <= 1) {
 						t.Fatalf("%s: value %v in [%v, %v]", kind, value, low, high)
 					}

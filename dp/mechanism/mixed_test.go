@@ -31,7 +31,7 @@ func TestIntervalsOfRatiosOfTwoKindsOfNoiseCover(t *testing.T) {
 				covered := func(scale float64) rate {
 					r := rate{n: n, low: float64(c), high: 1}
 					for i := range n {
-						_, low, high, _ := RatioInterval(ratio*rows+noised(numerators, scale, i), rows+noised(denominators, scale, i), of, by, c)
+						_, low, high, _ := RatioInterval(ratio*rows+noised(numerators, scale, i), rows+noised(denominators, scale, i), Addend{of.Draw(0), 1, 1}, Addend{by.Draw(0), 1, 1}, c)
 						if low <= ratio && ratio <= high {
 							r.happened++
 						}

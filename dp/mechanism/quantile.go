@@ -132,18 +132,7 @@ func (q *Quantile) criticalOf(terms [3]int, c Confidence, known map[[3]int]float
 		return v
 	}
 	of := []term{{q.noise, 1 - q.rank, terms[0]}, {q.noise, q.rank, terms[1]}, {q.noise, 1, terms[2]}}
-	beyond := 1.0
-	for tail(beyond, of) > c.Miss() {
-		beyond *= 2
-	}
-	within := 0.0
-	for range 40 {
-		if middle := (within + beyond) / 2; tail(middle, of) > c.Miss() {
-			within = middle
-		} else {
-			beyond = middle
-		}
-	}
+	beyond := quantile(of, c.Miss())
 	known[terms] = beyond
 	return beyond
 }

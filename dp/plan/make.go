@@ -44,6 +44,7 @@ func Make(q dp.Query, policy dp.VersionedPolicy, ceilings []dp.Budget, limits Li
 		Confidence:        question.confidence,
 		GroupsMayBeHidden: question.private(),
 		groups:            shape,
+		asked:             question,
 	}
 	p.Tree = tree(question, shape, location)
 	p.addMetrics(question)

@@ -40,7 +40,11 @@ type Plan struct {
 
 	groups          shape
 	selectionColumn int
+	asked           question
 }
+
+// SelectionName is under what name a release keeps how selection was drawn, beside its metrics.
+const SelectionName = "selection"
 
 // SelectionColumn is the position in Tree.Columns of the customer count by which private partitions are
 // selected; it means nothing where every key is public.

@@ -16,6 +16,7 @@ type shape struct {
 	// partitions is L0: the policy's bound or, where smaller, the largest number of partitions that one
 	// touched block can touch.
 	partitions int64
+	perBlock   int64          // the latter: what a block can touch
 	times      [][]string     // consistent tuples of the calendar keys, hours left out
 	calendar   []int          // positions in keys of the calendar keys
 	days       map[string]int // of each of times, joined
@@ -53,7 +54,8 @@ func (q question) shape(policy dp.Policy) shape {
 	if q.private() {
 		s.groups = 0
 	}
-	s.partitions = max(1, min(q.maxPartitions, perBlock))
+	s.perBlock = max(1, perBlock)
+	s.partitions = max(1, min(q.maxPartitions, s.perBlock))
 	return s
 }
 

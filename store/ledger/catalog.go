@@ -26,6 +26,18 @@ func (l *Ledger) Policy(ctx context.Context, dataset string) (p dp.VersionedPoli
 	return p, err
 }
 
+// PolicyAt implements answer.Policies.
+func (l *Ledger) PolicyAt(ctx context.Context, dataset string, version uint64) (p dp.VersionedPolicy, err error) {
+	err = l.read(ctx, func(v view) error {
+		found := false
+		if p, found, err = load[dp.VersionedPolicy](v, policyKey(dataset, version)); err == nil && !found {
+			err = errNoDataset()
+		}
+		return err
+	})
+	return p, err
+}
+
 // Policies returns all policies in force, sorted by name.
 func (l *Ledger) Policies(ctx context.Context) (list []dp.VersionedPolicy, err error) {
 	err = l.read(ctx, func(v view) error {

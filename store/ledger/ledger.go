@@ -39,6 +39,7 @@ type Ledger struct {
 	opening     uint64 // counts how often the directory was opened; attempts of earlier openings are dead. 0: not durable yet
 	id          ledgerID
 
+	summaries   summaries
 	hot         *hot // the writer's
 	witnessPath string
 	witness     *witness // the writer's, once it runs; nil where none is held

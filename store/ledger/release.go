@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -199,6 +200,78 @@ func (l *Ledger) Find(ctx context.Context, consumer, plan, dataset string, block
 		})
 	})
 	return found, err
+}
+
+// HeldOver implements answer.Releases.
+func (l *Ledger) HeldOver(ctx context.Context, consumer, dataset string, blocks []string, most int) (list []dp.Release, err error) {
+	err = l.read(ctx, func(v view) error {
+		current, err := blockVersions(v, dataset, blocks)
+		if err != nil {
+			return err
+		}
+		return v.walk(makeKey(kindHeld, consumer), nil, descending, func(_, value []byte) (bool, error) {
+			if most--; most < 0 {
+				return false, nil
+			}
+			r, err := l.summaries.of(v, string(value))
+			if err == nil && r.Dataset == dataset && holdsAll(r.Blocks, current) {
+				list = append(list, r)
+			}
+			return true, err
+		})
+	})
+	return list, err
+}
+
+// summaries keeps what releases say of themselves, which never changes: to decode one takes 40 microseconds.
+type summaries struct {
+	mu    sync.Mutex
+	byID  map[string]dp.Release
+	bytes int
+}
+
+// summaryBytes bounds the text of the summaries that are kept; as they are kept they take a few times as much.
+const summaryBytes = 8 << 20
+
+// of is the summary of a release that is there, without the charge: by whose it was drawn is not for other holders.
+func (s *summaries) of(r reader, id string) (dp.Release, error) {
+	s.mu.Lock()
+	known, ok := s.byID[id]
+	s.mu.Unlock()
+	if ok {
+		return known, nil
+	}
+	record, err := mustLoad[releaseRecord](r, releaseKey(id))
+	if err != nil {
+		return dp.Release{}, err
+	}
+	known = record.Summary
+	known.Charge = dp.Charge{}
+	size := len(known.CanonicalQuery)
+	for _, note := range known.Notes {
+		size += len(note)
+	}
+	size += 1024 + 64*len(known.Blocks)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byID == nil || s.bytes+size > summaryBytes {
+		s.byID, s.bytes = make(map[string]dp.Release), 0
+	}
+	if _, ok := s.byID[id]; !ok {
+		s.byID[id] = known
+		s.bytes += size
+	}
+	return known, nil
+}
+
+// holdsAll tells whether every version is among those of a release. Both are in calendar order.
+func holdsAll(of, versions []dp.BlockVersion) bool {
+	for _, have := range of {
+		if len(versions) > 0 && have == versions[0] {
+			versions = versions[1:]
+		}
+	}
+	return len(versions) == 0
 }
 
 // Release implements answer.Releases. The charge that it states is the one by which this consumer holds it.

@@ -351,6 +351,77 @@ func TestHeldReleasesArePagedNewestFirst(t *testing.T) {
 	wantCode(t, dp.CodeInvalidInput, err)
 }
 
+func TestReleasesToReuseAreThoseHeldOverCurrentRows(t *testing.T) {
+	f := newFixture(t)
+	held := func(consumer string, blocks []string, most int, want string) {
+		t.Helper()
+		list, err := f.HeldOver(ctx, consumer, dataset, blocks, most)
+		check(t, err)
+		ids := []string{}
+		for _, r := range list {
+			ids = append(ids, r.ID)
+			if r.Groups != nil || r.NoisedCoordinates != nil || r.Charge.Consumer != "" {
+				t.Errorf("%s tells more than how it was drawn: %+v", r.ID, r)
+			}
+		}
+		if got := strings.Join(ids, " "); got != want {
+			t.Fatalf("%s holds %q over %v, want %q", consumer, got, blocks, want)
+		}
+	}
+	over := func(consumer, plan string, blocks []string) answer.Charged {
+		r := ask(consumer, plan)
+		r.Blocks = blocks
+		return f.charge(r)
+	}
+	f.publish(over(alice, "q", quarter), "rel_quarter", "q")
+	f.publish(over(alice, "j", january), "rel_january", "j")
+	f.publish(over(bob, "b", quarter), "rel_bob", "b")
+	failed := over(alice, "f", quarter)
+	_, err := f.Publish(ctx, failed.Charge.ID, 1, answer.Outcome{Failure: &dp.Error{Code: dp.CodeInternal}})
+	check(t, err)
+	over(alice, "open", quarter)
+
+	held(alice, january, 9, "rel_january rel_quarter")
+	held(alice, quarter, 9, "rel_quarter")
+	held(alice, quarter[1:2], 9, "rel_quarter")
+	held(alice, january, 1, "rel_january")
+	held(alice, quarter, 1, "")
+	held(alice, []string{"2026-04"}, 9, "")
+	held(bob, quarter, 9, "rel_bob")
+	handed := ask(bob, "q")
+	handed.Blocks, handed.Source = quarter, "rel_quarter"
+	f.charge(handed)
+	held(bob, january, 9, "rel_quarter rel_bob")
+
+	f.load("more rows", 1, january)
+	held(alice, january, 9, "")
+	held(alice, quarter, 9, "")
+	held(alice, quarter[1:], 9, "rel_quarter")
+	f.publish(over(alice, "j", january), "rel_new", "j")
+	held(alice, january, 9, "rel_new")
+	if list, err := f.HeldOver(ctx, alice, "other", january, 9); err != nil || len(list) != 0 {
+		t.Fatalf("of another dataset %v, %v", list, err)
+	}
+}
+
+func TestPoliciesThatWereInForceAreKept(t *testing.T) {
+	f := newFixture(t)
+	first, err := f.Policy(ctx, dataset)
+	check(t, err)
+	f.applyPolicy(&first.Version, func(p *dp.Policy) { p.Population++ })
+	then, err := f.PolicyAt(ctx, dataset, first.Version)
+	check(t, err)
+	now, err := f.PolicyAt(ctx, dataset, first.Version+1)
+	check(t, err)
+	if !reflect.DeepEqual(then, first) || now.Population != first.Population+1 {
+		t.Fatalf("of version %d there is %+v, of the next %+v", first.Version, then, now)
+	}
+	for name, version := range map[string]uint64{dataset: 3, "other": 1} {
+		_, err := f.PolicyAt(ctx, name, version)
+		wantCode(t, dp.CodeNotFound, err)
+	}
+}
+
 func TestDamagedReleaseIsNotHandedOut(t *testing.T) {
 	f := newFixture(t)
 	f.publish(f.charge(ask(alice, "plan")), "rel_1", "plan")

@@ -124,6 +124,14 @@ func (p *port) Policy(ctx context.Context, dataset string) (dp.VersionedPolicy, 
 	return p.world.ledger.Policy(ctx, dataset)
 }
 
+// PolicyAt implements answer.Policies.
+func (p *port) PolicyAt(ctx context.Context, dataset string, version uint64) (dp.VersionedPolicy, error) {
+	if err := p.pause(ctx); err != nil {
+		return dp.VersionedPolicy{}, err
+	}
+	return p.world.ledger.PolicyAt(ctx, dataset, version)
+}
+
 // Allotment implements answer.Ledger.
 func (p *port) Allotment(ctx context.Context, consumer, dataset string) (dp.Allotment, error) {
 	if p.dead() {
@@ -177,6 +185,14 @@ func (p *port) Find(ctx context.Context, consumer, plan, dataset string, blocks 
 		return answer.Found{}, err
 	}
 	return p.world.ledger.Find(ctx, consumer, plan, dataset, blocks)
+}
+
+// HeldOver implements answer.Releases.
+func (p *port) HeldOver(ctx context.Context, consumer, dataset string, blocks []string, most int) ([]dp.Release, error) {
+	if err := p.pause(ctx); err != nil {
+		return nil, err
+	}
+	return p.world.ledger.HeldOver(ctx, consumer, dataset, blocks, most)
 }
 
 // Publish implements answer.Releases.
