@@ -33,7 +33,9 @@ func (v *Server) registerAsk() {
 		OperationID: "ask", Method: http.MethodPost, Path: "/v1/queries", Tags: []string{"Ask"},
 		Summary: "Ask a question",
 		Description: "Answers with a release: noised figures with intervals, what was charged for them and what is left. " +
-			"A question whose answer you hold already costs nothing.",
+			"A question whose answer you hold already costs nothing, nor does one whose figures follow from a release that you hold: " +
+			"sub-ranges, totals and coarser public groups of rows and sums, their ratios and shares. Such an answer has derived_from and no id. " +
+			"It is given where it is no less exact than within asks, or without within, than a new draw at the price would be.",
 		Metadata:  map[string]any{invalidCode: dp.CodeInvalidQuery},
 		Responses: v.releaseResponse("The answer", jsonType),
 		Errors:    []int{404, 409, 422},
@@ -53,7 +55,7 @@ func (v *Server) ask(ctx context.Context, in *askInput) (*askOutput, error) {
 		return nil, err
 	}
 	head := headOf(a.Release)
-	head.Reused, head.Stale = &a.Reused, &a.Stale
+	head.Reused, head.Stale, head.DerivedFrom = &a.Reused, &a.Stale, a.DerivedFrom
 	head.Charge = chargeOf(a.Charge, &a.Left)
 	return &askOutput{Body: v.body(jsonType, len(a.Release.Groups), jsonRelease(head, a.Release))}, nil
 }
@@ -67,20 +69,24 @@ func (v *Server) plan(ctx context.Context, in *planInput) (*planOutput, error) {
 }
 
 func planOf(q answer.Quote) wire.Plan {
+	answered := q.Plan // by which noise and bounds it would be
+	if q.Reused != nil {
+		answered = q.Reused
+	}
 	out := wire.Plan{
 		Dataset:           q.Plan.Policy.Name,
 		Confidence:        wire.Decimal(q.Plan.Confidence.String()),
 		Expected:          make(map[string]wire.Expected),
 		GroupsMayBeHidden: q.Plan.GroupsMayBeHidden,
-		Privacy:           privacyOf(answer.Privacy(q.Plan)),
+		Privacy:           privacyOf(answer.Privacy(answered)),
 		Charge:            chargeOf(dp.Charge{Blocks: q.Plan.Blocks, Loss: q.Plan.Loss}, &q.Left),
 		FreeFrom:          q.FreeFrom,
 		Alternatives:      listOf(alternativesOf(q.Alternatives)),
-		Notes:             q.Plan.Notes,
+		Notes:             answered.Notes,
 		Query:             json.RawMessage(q.Plan.Canonical),
 		PolicyVersion:     q.Plan.Policy.Version,
 	}
-	for _, m := range q.Plan.Metrics {
+	for _, m := range answered.Metrics {
 		if m.Drawn >= 0 { // of others it depends on the figures
 			out.Expected[m.Name] = wire.Expected{SD: m.SD, Within: m.Within}
 		}

@@ -11,10 +11,11 @@ type Release struct {
 
 // ReleaseHead is a release without its groups, as lists show it.
 type ReleaseHead struct {
-	ID                string     `json:"id" example:"rel_01k3x8"`
+	ID                string     `json:"id,omitempty" doc:"Absent where the answer was added up from releases that the asker holds: it is stored nowhere, and follows from them again" example:"rel_01k3x8"`
 	Dataset           string     `json:"dataset" example:"transactions"`
 	Reused            *bool      `json:"reused,omitempty" doc:"An earlier draw was read again; only in the answer to a query" example:"false"`
 	Stale             *bool      `json:"stale,omitempty" doc:"Newer rows were loaded since; only in the answer to a query" example:"false"`
+	DerivedFrom       []string   `json:"derived_from,omitzero" doc:"The releases of whose groups the figures were added up, with their noise; only in the answer to a query"`
 	AsOf              time.Time  `json:"as_of" doc:"When it was drawn"`
 	Confidence        Decimal    `json:"confidence" doc:"Of the intervals"`
 	By                []string   `json:"by" doc:"Names of the key's parts" example:"[\"merchant_category\"]"`

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/csv"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -66,9 +67,21 @@ func (c *queryCommand) Run(ctx context.Context, t terminal) error {
 	return printRelease(ctx, t.stdout, c.output, server, release)
 }
 
-// printRelease leaves CSV and NDJSON of figures to the server, whose shapes are promised.
+// printRelease leaves CSV and NDJSON of figures to the server, whose shapes are promised. What was derived is no
+// release there, and is written in the same shapes here.
 func printRelease(ctx context.Context, w io.Writer, o output, server *client.Client, r wire.Release) error {
-	if o.Format == "csv" || o.Format == "ndjson" {
+	switch {
+	case o.Format == "ndjson" && r.ID == "":
+		e := json.NewEncoder(w)
+		for _, g := range r.Groups {
+			if err := e.Encode(g); err != nil {
+				return fmt.Errorf("printing: %w", err)
+			}
+		}
+		return nil
+	case o.Format == "csv" && r.ID == "":
+		return o.print(w, figuresView(r))
+	case o.Format == "csv" || o.Format == "ndjson":
 		return server.WriteRelease(ctx, w, r.ID, o.Format)
 	}
 	return o.print(w, releaseView(r))

@@ -95,7 +95,9 @@ func releaseView(r wire.Release) view {
 	}
 	v.lines = append(v.lines, protectionLine(r.Privacy, r.Confidence, r.GroupsMayBeHidden))
 	release := "release     " + r.ID + ", drawn " + instant(r.AsOf)
-	if r.Reused != nil && *r.Reused {
+	if len(r.DerivedFrom) > 0 {
+		release = "derived     from " + strings.Join(r.DerivedFrom, ", ") + ", drawn " + instant(r.AsOf) + ": --fresh pays for a draw of its own"
+	} else if r.Reused != nil && *r.Reused {
 		release += ", answered before"
 	}
 	if r.Stale != nil && *r.Stale {
@@ -104,6 +106,28 @@ func releaseView(r wire.Release) view {
 	v.lines = append(v.lines, release)
 	for _, note := range r.Notes {
 		v.lines = append(v.lines, "note        "+note)
+	}
+	return v
+}
+
+// figuresView has the columns that the server writes of a release as CSV.
+func figuresView(r wire.Release) view {
+	v := view{columns: append([]string{}, r.By...)}
+	for _, m := range r.Metrics {
+		v.columns = append(v.columns, m, m+"_low", m+"_high", m+"_sd")
+	}
+	for _, g := range r.Groups {
+		var row []any
+		for _, key := range r.By {
+			row = append(row, g.Key[key])
+		}
+		for _, m := range r.Metrics {
+			f := g.Values[m]
+			for _, number := range []float64{f.Value, f.Low, f.High, f.SD} {
+				row = append(row, strconv.FormatFloat(number, 'f', -1, 64))
+			}
+		}
+		v.rows = append(v.rows, row)
 	}
 	return v
 }

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/discreet-analytics/discreet/api/wire"
+	"github.com/discreet-analytics/discreet/dp"
+)
+
+// TestWhatFollowsFromAnAnswerIsFree asks by day, and then for what follows, over HTTP and by the command: totals and a
+// sub-range cost nothing, in every format, and another consumer pays.
+func TestWhatFollowsFromAnAnswerIsFree(t *testing.T) {
+	h, team, custodian := newShop(t, exact{})
+	h.must(custodian, "load", "shop", h.file("shop.csv", shopRows))
+	january := []string{"shop", "transactions,spend", "--from", "2026-01-01", "--to", "2026-01-31", "--purpose", "product-analytics"}
+	query := func(more ...string) []string { return append(append([]string{"query"}, january...), more...) }
+	var held, total wire.Release
+	h.mustJSON(&held, team, query("--by", "category,time.day", "--epsilon", "0.2")...)
+
+	loose := []string{"--by", "category", "--within", "transactions=10000,spend=1000000"}
+	var plan wire.Plan
+	h.mustJSON(&plan, team, query(append(loose, "--plan")...)...)
+	if plan.FreeFrom != held.ID || plan.Privacy.MaxPartitions != held.Privacy.MaxPartitions || !strings.Contains(strings.Join(plan.Notes, " "), held.ID) {
+		t.Errorf("the plan is free from %q, with %+v and notes %q", plan.FreeFrom, plan.Privacy, plan.Notes)
+	}
+	h.mustJSON(&total, team, query(loose...)...)
+	if total.ID != "" || total.Reused == nil || !*total.Reused || len(total.DerivedFrom) != 1 || total.DerivedFrom[0] != held.ID || total.Charge.Epsilon.Float() != 0 {
+		t.Fatalf("got %+v", total.ReleaseHead)
+	}
+	want := map[string]float64{}
+	for _, g := range held.Groups {
+		want[g.Key["category"]] += g.Values["spend"].Value
+	}
+	for _, g := range total.Groups {
+		if v := g.Values["spend"]; v.Value != want[g.Key["category"]] || v.SD < held.Groups[0].Values["spend"].SD*5.5 || plan.Expected["spend"].SD != v.SD {
+			t.Errorf("%s: %+v, its days %v; expected %+v", g.Key["category"], v, want[g.Key["category"]], plan.Expected["spend"])
+		}
+	}
+
+	// By the command the shapes are those of a release that the server writes.
+	csv := strings.Split(h.must(team, query(append(loose, "--format", "csv")...)...), "\n")
+	stored := strings.Split(h.must(team, "release", "show", held.ID, "--format", "csv"), "\n")
+	if csv[0] != strings.Replace(stored[0], "category,time.day", "category", 1) || len(csv) != len(total.Groups)+2 {
+		t.Errorf("as CSV: %q, a release %q", csv, stored[0])
+	}
+	lines := strings.Split(strings.TrimSpace(h.must(team, query(append(loose, "--format", "ndjson")...)...)), "\n")
+	var group wire.Group
+	if err := json.Unmarshal([]byte(lines[0]), &group); err != nil || len(lines) != len(total.Groups) || group.Values["spend"] != total.Groups[0].Values["spend"] {
+		t.Errorf("as NDJSON: %q, %v", lines, err)
+	}
+	if table := h.must(team, query(loose...)...); !strings.Contains(table, "derived     from "+held.ID) || strings.Contains(table, "release     ,") {
+		t.Errorf("printed %s", table)
+	}
+	if list := h.must(team, "release", "list"); strings.Count(list, "rel_") != 1 {
+		t.Errorf("what was derived is listed: %s", list)
+	}
+
+	// At a price, the answer is as exact as that buys; the plan offers what is held.
+	var offered wire.Plan
+	h.mustJSON(&offered, team, query("--by", "category", "--plan")...)
+	if offered.FreeFrom != "" || len(offered.Alternatives) == 0 || !strings.Contains(offered.Alternatives[0].Change, held.ID) || offered.Alternatives[0].Epsilon.Float() != 0 {
+		t.Errorf("offered %+v", offered.Alternatives)
+	}
+	// Another consumer does not hold it.
+	other := h.hire("other", dp.Analyst, "product-analytics")
+	h.allot("other", "shop", "5", "1e-9")
+	var paid wire.Release
+	h.mustJSON(&paid, other, query(loose...)...)
+	if paid.ID == "" || *paid.Reused || paid.Charge.Epsilon.Float() == 0 {
+		t.Errorf("another consumer got %+v", paid.ReleaseHead)
+	}
+	// New rows end it.
+	h.must(custodian, "load", "shop", h.file("more.csv", shopRows+"\n"), "--name", "more", "--from", "2026-01-01", "--to", "2026-03-31")
+	var after wire.Plan
+	h.mustJSON(&after, team, query(append(loose, "--plan")...)...)
+	if after.FreeFrom != "" {
+		t.Errorf("over older rows it is free from %s", after.FreeFrom)
+	}
+}
