@@ -13,16 +13,16 @@ import (
 // bounder bounds what each (customer, block) contributes, and adds it up. It gives the numbers of
 // bounding.Reference. One worker has one.
 type bounder struct {
-	aggregation *aggregation
-	question    *question
-	partitions  int64               // L0
-	most        int64               // Linf
-	valued      []int               // the columns of which sums are kept by group
-	ranked      bool                // it matters which rows are kept
-	timed       bool                // times of rows matter
-	distinct    bool                // labels of rows matter
-	evaluator   *bounding.Evaluator // one's own, which labels rows; nil: none has to be
-	quick       *quick
+	aggregation    *aggregation
+	question       *question
+	mostPartitions int64               // L0
+	mostRows       int64               // Linf
+	valued         []int               // the columns of which sums are kept by group
+	ranked         bool                // it matters which rows are kept
+	timed          bool                // times of rows matter
+	distinct       bool                // labels of rows matter
+	evaluator      *bounding.Evaluator // one's own, which labels rows; nil: none has to be
+	quick          *quick              // nil: the question has columns that it does not add up
 
 	totals  *totals
 	kept    kept   // of the customers that a stream is at
@@ -83,6 +83,9 @@ type rowRank struct {
 // prefixBytes is what the prepared key of a partition takes.
 const prefixBytes = 48
 
+// mostBound is more than anybody has, and four times as many do not overflow.
+const mostBound = 1 << 60
+
 // newBounder makes one that may take so many bytes: a quarter of them for keys, if all fit, and the rest for totals.
 func newBounder(a *aggregation, bytes int) (*bounder, error) {
 	q := a.question
@@ -91,7 +94,8 @@ func newBounder(a *aggregation, bytes int) (*bounder, error) {
 		b.bytes -= bytes / 4
 	}
 	b.totals = newTotals(q, b.bytes)
-	b.partitions, b.most = q.evaluator.Bound()
+	b.mostPartitions, b.mostRows = q.evaluator.Bound()
+	b.mostPartitions, b.mostRows = min(b.mostPartitions, mostBound), min(b.mostRows, mostBound)
 	for i, c := range q.columns {
 		if c.isSummed() {
 			b.valued = append(b.valued, i)
@@ -201,7 +205,7 @@ func (b *bounder) group(number int64) int {
 	if b.barred && b.compare(b.rankOf(number), b.bar) >= 0 {
 		return -1
 	}
-	if int64(len(b.numbers)) >= 4*b.partitions+64 {
+	if int64(len(b.numbers)) >= 4*b.mostPartitions+64 {
 		b.prune()
 		return b.group(number) // there is a bar now
 	}
@@ -270,9 +274,8 @@ func (b *bounder) compare(x, y groupRank) int {
 	return bytes.Compare(b.question.appendKey(nil, x.number), b.question.appendKey(nil, y.number))
 }
 
-// chosen gives the partitions that bounding keeps of those at hand, which are more, and the first that it does not.
-// They are valid until the next call.
-func (b *bounder) chosen(numbers []int64) (groups []groupRank, bar groupRank) {
+// chosen gives the partitions that bounding keeps of those at hand, which are more. They are valid until the next call.
+func (b *bounder) chosen(numbers []int64) []groupRank {
 	ranks := b.ranks[:0]
 	unit := b.unitHash()
 	for g, number := range numbers { // apart from the sorting, so that hashes are computed side by side
@@ -290,7 +293,7 @@ func (b *bounder) chosen(numbers []int64) (groups []groupRank, bar groupRank) {
 			ranks[at] = r
 		}
 	}
-	return ranks[:b.partitions], ranks[b.partitions]
+	return ranks[:b.mostPartitions]
 }
 
 // mostInserted is up to how many groups are sorted by insertion.
@@ -298,8 +301,8 @@ const mostInserted = 16
 
 // prune drops the groups that bounding will not keep, whatever follows: at least L0 others come before them.
 func (b *bounder) prune() {
-	kept, bar := b.chosen(b.numbers)
-	b.bar, b.barred = bar, true
+	kept := b.chosen(b.numbers)
+	b.bar, b.barred = b.ranks[b.mostPartitions], true // the first that it does not keep
 	width := len(b.question.columns)
 	old := bounder{
 		numbers: slices.Clone(b.numbers), counts: slices.Clone(b.counts),
@@ -324,13 +327,12 @@ func (b *bounder) prune() {
 
 // end adds what bounding keeps of the (customer, block) to the totals.
 func (b *bounder) end() {
-	if int64(len(b.numbers)) <= b.partitions {
+	if int64(len(b.numbers)) <= b.mostPartitions {
 		for g := range b.numbers {
 			b.addGroup(g)
 		}
 	} else {
-		kept, _ := b.chosen(b.numbers)
-		for _, r := range kept {
+		for _, r := range b.chosen(b.numbers) {
 			b.addGroup(r.at)
 		}
 	}
@@ -341,7 +343,7 @@ func (b *bounder) end() {
 
 func (b *bounder) addGroup(g int) {
 	width := len(b.question.columns)
-	if b.ranked && b.counts[g] > b.most {
+	if b.ranked && b.counts[g] > b.mostRows {
 		b.details[g].rows = b.smallest(b.details[g].rows)
 		b.recount(g)
 	}
@@ -356,7 +358,7 @@ func (b *bounder) addGroup(g int) {
 				into[c.at].Add(1)
 			}
 		case c.Count == plan.CountRows:
-			into[c.at].Add(min(b.counts[g], b.most))
+			into[c.at].Add(min(b.counts[g], b.mostRows))
 		case c.Count.ReadsTimes():
 			into[c.at].Add(b.question.evaluator.CountTimes(c.Column, b.details[g].times))
 		case c.Of != plan.ValueRow:
@@ -429,7 +431,7 @@ func (b *bounder) note(g int, p place) {
 	d := &b.details[g]
 	if b.ranked {
 		d.rows = append(d.rows, p)
-		if int64(len(d.rows)) >= 4*b.most+64 {
+		if int64(len(d.rows)) >= 4*b.mostRows+64 {
 			d.rows = b.smallest(d.rows) // bounding will not keep the others
 		}
 	}
@@ -494,7 +496,7 @@ func (b *bounder) canonical(p place) []byte {
 
 // smallest gives the rows that bounding keeps.
 func (b *bounder) smallest(all []place) []place {
-	if int64(len(all)) <= b.most {
+	if int64(len(all)) <= b.mostRows {
 		return all
 	}
 	ranks := make([]rowRank, len(all))
@@ -504,7 +506,7 @@ func (b *bounder) smallest(all []place) []place {
 		ranks[i] = rowRank{hash: key.Of(b.unitHash()), bytes: canonical, at: i}
 	}
 	slices.SortFunc(ranks, func(a, b rowRank) int { return cmp.Or(cmp.Compare(a.hash, b.hash), bytes.Compare(a.bytes, b.bytes)) })
-	kept := make([]place, b.most)
+	kept := make([]place, b.mostRows)
 	for i := range kept {
 		kept[i] = all[ranks[i].at]
 	}

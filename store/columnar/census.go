@@ -12,9 +12,9 @@ import (
 type census struct {
 	bounder *bounder
 	streams []*stream
-	heads   []uint64 // the next customer of each; not where they are many
-	columns []int    // that count customers, in the totals of a partition
-	counts  [mostFew]int64
+	heads   []uint64       // the next customer of each stream; where those are many, only until the first is counted
+	columns []int          // that count customers, in the totals of a partition
+	counts  [mostFew]int64 // by partition, where these are few: customers that totals have not got yet
 }
 
 func newCensus(b *bounder, streams []*stream) *census {

@@ -19,12 +19,12 @@ type cursor struct {
 	erased   []span    // rows of customers that are to be erased
 	run      int       // of the segment: the customer
 	runs     int
-	ids      []byte // of the segment's customers
-	length   int    // of a run, to which lengths adds
-	lengths  []byte // nil: nothing is added
-	wide     bool   // lengths are longer than a byte
-	quick    bool   // the segment's rows may be taken the quick way
-	slots    []slotTable
+	ids      []byte      // of the segment's customers
+	length   int         // of a run, to which lengths adds
+	lengths  []byte      // nil: nothing is added
+	wide     bool        // lengths are longer than a byte
+	quick    bool        // the segment's rows may be taken the quick way
+	slots    []slotTable // by dimension that is asked, so that rows need not be decoded; nil: they have to be
 	customer uint64
 	row, end int // of the customer
 
@@ -142,7 +142,10 @@ func (c *cursor) read(b *bounder) (err error) {
 			c.hidden = nil
 		}
 	}
-	c.slots = b.quick.slotTables(c)
+	c.slots = nil
+	if b.quick != nil {
+		c.slots = b.quick.few.slotTables(c)
+	}
 	return nil
 }
 

@@ -1,5 +1,7 @@
 // Package columnar keeps rows in Badger as column segments and aggregates them: it takes loads in, makes them
-// visible through the ledger's catalog, and streams every customer's rows through dp/bounding.
+// visible through the ledger's catalog, and bounds what every customer contributes. dp/bounding says what that is: plans
+// are compiled, hashed and added up by it, and the bounder of this package, which reads columns and not rows, gives the
+// numbers of its Reference.
 //
 // A segment holds rows of one (dataset, block, shard) from one load, sorted by customer then time, one Badger
 // value per column (store/FORMAT.md). Segments are written first; what the catalog has not committed is
