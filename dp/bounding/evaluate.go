@@ -135,9 +135,9 @@ func (e *Evaluator) Distinct(buf []byte, column int, r *rows.Row) (labels []byte
 // Timed tells whether a column reads event times.
 func (e *Evaluator) Timed() bool { return e.timed }
 
-// Needs says what of a row the evaluation of a plan reads. An engine may leave out the rest.
+// Needs says what of a row the evaluation of a plan reads beside its block and time. An engine may leave out the rest, and
+// time where it knows otherwise what follows from it.
 type Needs struct {
-	Time       bool
 	Dimensions []bool // by position in the policy
 	Measures   []bool
 }
@@ -146,7 +146,6 @@ type Needs struct {
 // canonical bytes.
 func (e *Evaluator) Needs() Needs {
 	n := Needs{
-		Time:       e.measured || e.timed || e.scan.Bounded,
 		Dimensions: make([]bool, len(e.policy.Dimensions)),
 		Measures:   make([]bool, len(e.policy.Measures)),
 	}
@@ -165,8 +164,6 @@ func (e *Evaluator) Needs() Needs {
 			n.Dimensions[f.Index] = true
 		case plan.MeasureField:
 			n.Measures[f.Index] = true
-		case plan.TimeField:
-			n.Time = true
 		}
 	}
 	for _, t := range e.tests {

@@ -87,7 +87,6 @@ func TestNeedsAreEnough(t *testing.T) {
 		c := newCase(seed)
 		want := reference(t, c.plan, c.rows)
 		needs := c.evaluator(t).Needs()
-		needs.Time = true // the block of a row follows from it; engines know the block
 		read := make([]rows.Row, len(c.rows))
 		for i, r := range c.rows {
 			read[i] = c.blank(needs, r)
@@ -300,9 +299,6 @@ func (c *randomCase) bound(column plan.Column) *big.Int {
 // blank removes what an engine may leave out.
 func (c *randomCase) blank(n Needs, r rows.Row) rows.Row {
 	r.Dimensions, r.Measures = slices.Clone(r.Dimensions), slices.Clone(r.Measures)
-	if !n.Time {
-		r.Time = 0
-	}
 	for i := range r.Dimensions {
 		if !n.Dimensions[i] {
 			r.Dimensions[i] = rows.Text{}

@@ -108,7 +108,7 @@ func (c *cursor) read(b *bounder) (err error) {
 	q := c.aggregation.question
 	calendar := c.aggregation.blocks[c.block].calendar
 	want := wanted{Needs: q.needs, loads: c.chain.visible != nil}
-	want.Time = q.evaluator.Measured() || q.evaluator.Timed() || calendar != nil && calendar.same == nil
+	want.time = q.evaluator.Measured() || q.evaluator.Timed() || calendar != nil && calendar.same == nil
 	if c.segment, err = readSegment(c.reader, c.chain.prefix, c.chain.first-1, q.policy, want); err != nil {
 		return err
 	}

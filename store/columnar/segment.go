@@ -124,7 +124,7 @@ type segment struct {
 // wanted says which columns of a segment are read.
 type wanted struct {
 	bounding.Needs
-	loads bool
+	time, loads bool
 }
 
 // readSegment reads the columns that are wanted. A column that the segment's header does not name was added to
@@ -140,7 +140,7 @@ func readSegment(from *reader, prefix []byte, sequence uint32, p *dp.Policy, wan
 	if s.customers, err = r.customers(); err != nil {
 		return nil, err
 	}
-	if want.Time && p.Time != nil {
+	if want.time && p.Time != nil {
 		if s.time, _, err = r.numbers(columnID{Kind: timeColumn}); err != nil {
 			return nil, err
 		}
