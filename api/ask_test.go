@@ -11,6 +11,7 @@ import (
 	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/answer"
+	"github.com/discreet-analytics/discreet/dp/plan"
 )
 
 func text(s string) *string { return &s }
@@ -66,6 +67,54 @@ func TestReusedAnswerCostsNothingAndSaysSo(t *testing.T) {
 	got := read[wire.Release](t, send(t, newTestServer(t, f), "product", "POST", "/v1/queries", `{"dataset":"transactions","metrics":["customers"],"purpose":"reporting"}`), 200)
 	if !*got.Reused || !*got.Stale || got.Charge.Epsilon != "0" || got.Charge.ID != "" || got.Charge.Rho != "" {
 		t.Errorf("got %+v", got.ReleaseHead)
+	}
+}
+
+func TestDerivedAnswerSaysWhereItIsFromAndHasNoID(t *testing.T) {
+	f := newFakes(t)
+	f.ask = func(dp.Query) (answer.Answer, error) {
+		r := testRelease()
+		r.ID = ""
+		return answer.Answer{Release: r, Reused: true, DerivedFrom: []string{"rel_2"}, Left: testLeft()}, nil
+	}
+	body := bodyOf(t, send(t, newTestServer(t, f), "product", "POST", "/v1/queries", `{"dataset":"transactions","metrics":["customers"],"purpose":"reporting"}`))
+	if !strings.HasPrefix(body, `{"dataset":"transactions","reused":true,"stale":false,"derived_from":["rel_2"],`) {
+		t.Errorf("got %s", body)
+	}
+}
+
+// What is told of noise, bounds and notes is of what would be answered, the price of a draw of the question's own.
+func TestPlanThatIsFreeTellsOfWhatWouldBeAnswered(t *testing.T) {
+	f := newFakes(t)
+	f.quote = func(q dp.Query) (answer.Quote, error) {
+		p, err := plan.Make(q, f.policies[0], nil, plan.DefaultLimits())
+		if err != nil {
+			return answer.Quote{}, err
+		}
+		reused := *p
+		reused.Metrics = append([]plan.Metric{}, p.Metrics...)
+		reused.Metrics[0].SD, reused.Notes = 7, []string{"derived"}
+		return answer.Quote{Plan: p, Left: testLeft(), FreeFrom: "rel_1", Reused: &reused, Derived: true}, nil
+	}
+	got := read[wire.Plan](t, send(t, newTestServer(t, f), "product", "POST", "/v1/plans", `{"dataset":"transactions","metrics":["customers"],"from":"2026-01-01","to":"2026-01-31","purpose":"reporting"}`), 200)
+	if got.Expected["customers"].SD != 7 || got.Notes[0] != "derived" || got.FreeFrom != "rel_1" || got.Charge.Epsilon.Float() != 0.1 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestComparisonsThatDoNotFitAreRefusedWithTheirPlace(t *testing.T) {
+	v := newTestServer(t, newFakes(t))
+	for body, place := range map[string]string{
+		`{"from":{"release":"rel_1"}}`:                                             "to",
+		`{"from":{"release":"rel_1"},"to":{"release":"rel_2"},"as":"sum"}`:         "as",
+		`{"from":{"release":"rel_1","key":"x"},"to":{"release":"rel_2"}}`:          "from.key",
+		`{"from":{"release":"rel_1"},"to":{"release":"rel_2"},"of":"x"}`:           "of",
+		`{"from":{"release":"rel_1"},"to":{"release":"rel_2"},"confidence":"0.9"}`: "confidence",
+	} {
+		got := read[wire.Problem](t, send(t, v, "auditor", "POST", "/v1/compare", body), 400)
+		if len(got.Errors) == 0 || !strings.Contains(got.Errors[0].Location, place) && !strings.Contains(got.Errors[0].Message, place) {
+			t.Errorf("%s: %+v", body, got)
+		}
 	}
 }
 

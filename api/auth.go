@@ -28,6 +28,7 @@ func rules() map[string]rule {
 		"get-me":          anyRole,
 		"ask":             asks,
 		"plan":            asks,
+		"compare":         anyRole, // who holds them
 		"list-releases":   anyRole, // who holds it
 		"get-release":     anyRole, // who holds it
 		"make-report":     reports,

@@ -52,6 +52,11 @@ func TestClientSpeaksWithTheServer(t *testing.T) {
 	p, err := analyst.Plan(ctx, wire.Query{Dataset: "transactions", Metrics: []string{"customers"}, Purpose: "reporting", From: "2026-01-01", To: "2026-01-31"})
 	check("plan", p.Expected["customers"].Within > 0, err)
 
+	compared, err := analyst.Compare(ctx, wire.Comparison{From: wire.Cell{Release: "rel_1"}, To: wire.Cell{Release: "rel_2", Key: map[string]string{"a": "b"}, Metric: "m"}, As: "ratio", Confidence: "0.90"})
+	check("compare", compared.As == "ratio" && *compared.Cells[0].Change.Low == 7 && compared.Cells[1].Change.Low == nil && compared.Cells[0].Verdict == "up" && compared.Missing == 1, err)
+	cmp := f.compared[0].comparison
+	check("comparison as asked", f.compared[0].who == "analyst" && cmp.Ratio && cmp.Confidence == "0.90" && cmp.From.Key == nil && cmp.To.Key["a"] == "b" && cmp.To.Metric == "m", nil)
+
 	list, err := analyst.Releases(ctx, "transactions", client.Page{Limit: 10})
 	check("releases", len(list.Items) == 1, err)
 	r, err = analyst.Release(ctx, "rel_1")

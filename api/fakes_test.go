@@ -44,6 +44,8 @@ type fakes struct {
 	quote func(dp.Query) (answer.Quote, error)
 	ready error
 
+	compared []compared
+
 	loads  []loaded
 	report LoadReport
 	read   func(io.Reader) error // instead of reading all
@@ -68,6 +70,11 @@ type asked struct {
 	who   string
 	query dp.Query
 	key   string
+}
+
+type compared struct {
+	who        string
+	comparison answer.Comparison
 }
 
 type loaded struct {
@@ -326,6 +333,21 @@ func (f *fakes) Ask(_ context.Context, who dp.Consumer, q dp.Query, key string) 
 	}
 	r := testRelease()
 	return answer.Answer{Release: r, Charge: r.Charge, Left: testLeft()}, nil
+}
+
+func (f *fakes) Compare(_ context.Context, who dp.Consumer, c answer.Comparison) (answer.Compared, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.compared = append(f.compared, compared{who.Name, c})
+	key := map[string]string{"merchant_category": "grocery"}
+	out := answer.Compared{Confidence: "0.95", Ratio: c.Ratio, Missing: 1, Notes: []string{"noted"}}
+	for _, verdict := range []answer.Verdict{answer.Up, answer.Unclear} {
+		out.Cells = append(out.Cells, answer.ComparedCell{
+			FromKey: key, ToKey: key, FromMetric: "customers", ToMetric: "customers", From: dp.Value{Value: 10, Low: 8, High: 12, SD: 1}, To: dp.Value{Value: 20, Low: 18, High: 22, SD: 1},
+			Change: dp.Value{Value: 10, Low: 7, High: 13, SD: 1.4}, Unbounded: verdict == answer.Unclear, Verdict: verdict,
+		})
+	}
+	return out, nil
 }
 
 func (f *fakes) Plan(_ context.Context, who dp.Consumer, q dp.Query) (answer.Quote, error) {

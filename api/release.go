@@ -160,6 +160,10 @@ func headOf(r dp.Release) wire.ReleaseHead {
 	return head
 }
 
+func valueOf(v dp.Value) wire.Value {
+	return wire.Value{Value: v.Value, Low: v.Low, High: v.High, SD: v.SD}
+}
+
 func groupOf(r dp.Release, g dp.Group) wire.Group {
 	out := wire.Group{Key: make(map[string]string, len(r.By)), Values: make(map[string]wire.Value, len(r.Metrics)), Level: g.Level}
 	for i, name := range r.By {
@@ -168,8 +172,7 @@ func groupOf(r dp.Release, g dp.Group) wire.Group {
 		}
 	}
 	for i, name := range r.Metrics {
-		value := g.Values[i]
-		out.Values[name] = wire.Value{Value: value.Value, Low: value.Low, High: value.High, SD: value.SD}
+		out.Values[name] = valueOf(g.Values[i])
 	}
 	return out
 }

@@ -52,6 +52,7 @@ func New(s Services, o Options) (*Server, error) {
 	v.app.Get("/v1/releases/:id", v.reread) // before the operation itself, which answers all else
 	v.huma = v.newHuma()
 	v.registerAsk()
+	v.registerCompare()
 	v.registerReleases()
 	v.registerReports()
 	v.registerDatasets()

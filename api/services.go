@@ -36,12 +36,14 @@ type Directory interface {
 	Authenticate(ctx context.Context, hash [32]byte) (c dp.Consumer, key string, err error)
 }
 
-// Asker answers and prices queries (dp/answer.Service).
+// Asker answers and prices queries, and compares what they led to (dp/answer.Service).
 type Asker interface {
 	// Ask answers a query. The idempotency key is empty when the caller gave none.
 	Ask(ctx context.Context, asker dp.Consumer, q dp.Query, idempotencyKey string) (answer.Answer, error)
 	// Plan prices a query, without reading a row and without a charge.
 	Plan(ctx context.Context, asker dp.Consumer, q dp.Query) (answer.Quote, error)
+	// Compare says how figures differ of releases that the consumer holds.
+	Compare(ctx context.Context, asker dp.Consumer, c answer.Comparison) (answer.Compared, error)
 }
 
 // Page asks for one page of a list.

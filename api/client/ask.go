@@ -24,6 +24,13 @@ func (c *Client) Plan(ctx context.Context, q wire.Query) (wire.Plan, error) {
 	return out, err
 }
 
+// Compare says how figures differ of releases that the caller holds, free of charge.
+func (c *Client) Compare(ctx context.Context, comparison wire.Comparison) (wire.Compared, error) {
+	var out wire.Compared
+	err := c.json(ctx, call{method: http.MethodPost, path: []string{"v1", "compare"}}, comparison, &out)
+	return out, err
+}
+
 // Releases lists the releases that the caller holds, newest first, of one dataset or (empty) of all.
 func (c *Client) Releases(ctx context.Context, dataset string, p Page) (wire.ReleaseList, error) {
 	var out wire.ReleaseList

@@ -13,8 +13,9 @@ import (
 
 // releaseGroup reads answers again.
 type releaseGroup struct {
-	List releaseList `cmd:"" help:"List the answers that you hold, newest first."`
-	Show releaseShow `cmd:"" help:"Show an answer that you hold."`
+	List    releaseList    `cmd:"" help:"List the answers that you hold, newest first."`
+	Show    releaseShow    `cmd:"" help:"Show an answer that you hold."`
+	Compare releaseCompare `cmd:"" help:"Say whether figures of answers that you hold differ, beyond noise. Free."`
 }
 
 type releaseList struct {

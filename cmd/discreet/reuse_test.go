@@ -79,3 +79,47 @@ func TestWhatFollowsFromAnAnswerIsFree(t *testing.T) {
 		t.Errorf("over older rows it is free from %s", after.FreeFrom)
 	}
 }
+
+// TestFiguresAreComparedByWhoHoldsThem over HTTP and by the command.
+func TestFiguresAreComparedByWhoHoldsThem(t *testing.T) {
+	h, team, custodian := newShop(t, exact{})
+	h.must(custodian, "load", "shop", h.file("shop.csv", shopRows))
+	ask := func(from, to string, more ...string) (r wire.Release) {
+		t.Helper()
+		h.mustJSON(&r, team, append([]string{"query", "shop", "transactions,spend", "--from", from, "--to", to, "--purpose", "product-analytics", "--by", "category"}, more...)...)
+		return r
+	}
+	january, february := ask("2026-01-01", "2026-01-31"), ask("2026-02-01", "2026-02-28")
+	var whole wire.Compared
+	h.mustJSON(&whole, team, "release", "compare", january.ID, february.ID, "--confidence", "0.9")
+	if len(whole.Cells) != 2*len(january.Groups) || whole.As != "difference" || whole.Confidence != "0.9" {
+		t.Fatalf("compared %+v", whole)
+	}
+	for _, c := range whole.Cells {
+		if c.Change.Value != c.To.Value-c.From.Value || *c.Change.Low >= c.Change.Value || c.Verdict != "unclear" {
+			t.Errorf("%+v", c)
+		}
+	}
+	var one wire.Compared
+	h.mustJSON(&one, team, "release", "compare", january.ID, "--metric", "spend", "--group", "category=grocery", "--to-group", "category=travel", "--ratio")
+	if len(one.Cells) != 1 || one.Cells[0].Change.Value < 6.6 || one.Cells[0].ToKey["category"] != "travel" || one.As != "ratio" {
+		t.Errorf("a ratio of two groups: %+v", one)
+	}
+	if table := h.must(team, "release", "compare", january.ID, february.ID, "--metric", "spend"); !strings.Contains(table, "category=grocery") || !strings.Contains(table, "unclear") || !strings.Contains(table, "each by itself") {
+		t.Errorf("printed %s", table)
+	}
+	if r := h.run(team, "release", "compare", january.ID); r.code != exitUsage || !strings.Contains(r.stderr, "exactly 0") || strings.Count(r.stderr, "\n") != 1 {
+		t.Errorf("with itself: %+v", r)
+	}
+	other := h.hire("other", dp.Analyst, "product-analytics")
+	if r := h.run(other, "release", "compare", january.ID, february.ID); r.code != exitFailed || !strings.Contains(r.stderr, "release") {
+		t.Errorf("by another consumer: %+v", r)
+	}
+	var budget wire.Budget
+	h.mustJSON(&budget, team, "budget", "shop")
+	for _, e := range budget.Accounts {
+		if e.Spent.Epsilon != january.Charge.Epsilon && e.Spent.Epsilon != february.Charge.Epsilon {
+			t.Errorf("comparing cost: %+v", budget.Accounts)
+		}
+	}
+}

@@ -79,8 +79,23 @@ func (f figures) groups(keys [][]string, noised [][]int64, draws []int) []dp.Gro
 	for _, n := range draws {
 		whole += n
 	}
-	groups := make([]dp.Group, len(noised))
-	sums := make([]int64, len(f.plan.Metrics)) // over all groups: for shares
+	groups, sums := make([]dp.Group, len(noised)), f.sums(noised)
+	for g, key := range keys {
+		groups[g] = dp.Group{Key: key, Values: make([]dp.Value, len(f.plan.Metrics))}
+		for i, m := range f.plan.Metrics {
+			if m.Aggregate == dp.Share {
+				groups[g].Values[i] = f.share(i, noised[g], draws[g], sums[i], whole)
+			} else {
+				groups[g].Values[i] = f.value(i, key, noised[g], draws[g])
+			}
+		}
+	}
+	return groups
+}
+
+// sums are, of shares, the numbers of all groups together.
+func (f figures) sums(noised [][]int64) []int64 {
+	sums := make([]int64, len(f.plan.Metrics))
 	for _, coordinates := range noised {
 		for i, m := range f.plan.Metrics {
 			if m.Aggregate == dp.Share {
@@ -88,19 +103,14 @@ func (f figures) groups(keys [][]string, noised [][]int64, draws []int) []dp.Gro
 			}
 		}
 	}
-	for g, key := range keys {
-		groups[g] = dp.Group{Key: key, Values: make([]dp.Value, len(f.plan.Metrics))}
-		for i, m := range f.plan.Metrics {
-			if m.Aggregate != dp.Share {
-				groups[g].Values[i] = f.value(i, key, noised[g], draws[g])
-				continue
-			}
-			of := m.Parts[0]
-			value, low, high, sd := mechanism.ShareInterval(noised[g][f.at[of]], sums[i], f.noise(of, draws[g]), whole, f.plan.Confidence)
-			groups[g].Values[i] = dp.Value{Value: value, Low: low, High: high, SD: sd}
-		}
-	}
-	return groups
+	return sums
+}
+
+// share is one in a sum, of which it has so many draws of all.
+func (f figures) share(i int, all []int64, draws int, sum int64, whole int) dp.Value {
+	of := f.plan.Metrics[i].Parts[0]
+	value, low, high, sd := mechanism.ShareInterval(all[f.at[of]], sum, f.noise(of, draws), whole, f.plan.Confidence)
+	return dp.Value{Value: value, Low: low, High: high, SD: sd}
 }
 
 // value is a figure of one group that no other group has a part in.
