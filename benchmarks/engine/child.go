@@ -72,6 +72,7 @@ func runChild(ctx context.Context, task string) error {
 }
 
 func loadDiscreet(ctx context.Context, j job) (o outcome, err error) {
+	debug.SetGCPercent(50) // as the command serves
 	s, err := openStore(ctx, j.Path)
 	if err != nil {
 		return o, err
