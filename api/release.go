@@ -3,12 +3,14 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/discreet-analytics/discreet/api/export"
 	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/dp"
 )
@@ -17,11 +19,13 @@ const (
 	jsonType   = "application/json"
 	csvType    = "text/csv"
 	ndjsonType = "application/x-ndjson"
+	arrowType  = "application/vnd.apache.arrow.stream"
+	htmlType   = "text/html"
 )
 
 type releaseInput struct {
 	ID          string `path:"id" pattern:"^[A-Za-z0-9_-]{1,100}$" example:"rel_01k3x8"`
-	Format      string `query:"format" enum:"json,csv,ndjson" doc:"Overrides Accept"`
+	Format      string `query:"format" enum:"json,csv,ndjson,arrow" doc:"Overrides Accept"`
 	IfNoneMatch string `header:"If-None-Match" doc:"An ETag of this release: answers 304 where it is the same"`
 	negotiated
 }
@@ -52,7 +56,7 @@ type releasesOutput struct {
 }
 
 func (v *Server) registerReleases() {
-	responses := v.releaseResponse("The release; as NDJSON, a line per group", jsonType, csvType, ndjsonType)
+	responses := v.releaseResponse("The release; as NDJSON, a line per group", jsonType, csvType, ndjsonType, arrowType)
 	responses["304"] = &huma.Response{Description: "It is the one that If-None-Match names"}
 	register(v, huma.Operation{
 		OperationID: "list-releases", Method: http.MethodGet, Path: "/v1/releases", Tags: []string{"Ask"},
@@ -61,7 +65,7 @@ func (v *Server) registerReleases() {
 	register(v, huma.Operation{
 		OperationID: "get-release", Method: http.MethodGet, Path: "/v1/releases/{id}", Tags: []string{"Ask"},
 		Summary: "Read a release", Description: "Free, as often as you like. A release never changes.",
-		Metadata:  map[string]any{produces: []string{jsonType, csvType, ndjsonType}},
+		Metadata:  map[string]any{produces: []string{jsonType, csvType, ndjsonType, arrowType}},
 		Responses: responses,
 		Errors:    []int{404},
 	}, v.getRelease)
@@ -78,6 +82,8 @@ func (v *Server) releaseResponse(description string, types ...string) map[string
 			r.Content[t] = &huma.MediaType{Schema: v.textSchema("ReleaseCSV", "A column per part of the key; of each metric four: its value, _low, _high and _sd")}
 		case ndjsonType:
 			r.Content[t] = &huma.MediaType{Schema: v.schema(reflect.TypeFor[wire.Group]())}
+		case arrowType:
+			r.Content[t] = &huma.MediaType{Schema: v.textSchema("ReleaseArrow", "An Arrow IPC stream with the columns of the CSV")}
 		}
 	}
 	return map[string]*huma.Response{"200": r}
@@ -100,16 +106,10 @@ func (v *Server) getRelease(ctx context.Context, in *releaseInput) (*releaseOutp
 	if err != nil {
 		return nil, err
 	}
-	format := in.accepted
-	switch in.Format {
-	case "json":
-		format = jsonType
-	case "csv":
-		format = csvType
-	case "ndjson":
-		format = ndjsonType
+	short := shortOf(in.accepted)
+	if in.Format != "" {
+		short = in.Format
 	}
-	short := format[strings.LastIndexAny(format, "/-")+1:]
 	out := &releaseOutput{
 		ETag:         `"` + release.ID + "." + short + `"`,
 		CacheControl: releaseCacheControl,
@@ -124,6 +124,8 @@ func (v *Server) getRelease(ctx context.Context, in *releaseInput) (*releaseOutp
 		out.Body = v.body(csvType+"; charset=utf-8", len(release.Groups), csvRelease(release))
 	case "ndjson":
 		out.Body = v.body(ndjsonType, len(release.Groups), ndjsonRelease(release))
+	case "arrow":
+		out.Body = v.body(arrowType, len(release.Groups), func(w io.Writer) error { return export.ReleaseArrow(w, release) })
 	default:
 		write := jsonRelease(headOf(release), release)
 		if len(release.Groups) <= inMemory {
@@ -132,6 +134,21 @@ func (v *Server) getRelease(ctx context.Context, in *releaseInput) (*releaseOutp
 		out.Body = v.body(jsonType, len(release.Groups), write)
 	}
 	return out, nil
+}
+
+// shortOf names a media type as the parameter format does.
+func shortOf(mediaType string) string {
+	switch mediaType {
+	case csvType:
+		return "csv"
+	case ndjsonType:
+		return "ndjson"
+	case arrowType:
+		return "arrow"
+	case htmlType:
+		return "html"
+	}
+	return "json"
 }
 
 // matches compares an If-None-Match header with an ETag, weakly.

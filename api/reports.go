@@ -5,11 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"reflect"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/discreet-analytics/discreet/api/export"
 	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/report"
@@ -39,8 +42,22 @@ type reportsOutput struct {
 	Body wire.ReportList
 }
 
-type reportParam struct {
+// ReportParam names a report.
+type ReportParam struct {
 	ID string `path:"id" pattern:"^[A-Za-z0-9_-]{1,100}$" example:"rep_01k3x8"`
+}
+
+type getReportInput struct {
+	ReportParam
+	Format string `query:"format" enum:"json,csv,ndjson,arrow,html" doc:"Overrides Accept"`
+	negotiated
+}
+
+type getReportOutput struct {
+	CacheControl string `header:"Cache-Control"`
+	Vary         string `header:"Vary"`
+	Security     string `header:"Content-Security-Policy"`
+	Body         func(huma.Context)
 }
 
 type eventsOutput struct {
@@ -70,7 +87,17 @@ func (v *Server) registerReports() {
 	}, v.listReports)
 	register(v, huma.Operation{
 		OperationID: "get-report", Method: http.MethodGet, Path: "/v1/reports/{id}", Tags: []string{"Ask"},
-		Summary: "How a report stands", Description: "Its questions, their prices, and the releases that answer them.", Errors: []int{404},
+		Summary:     "How a report stands, or its figures",
+		Description: "As JSON its questions, their prices, and the releases that answer them. In the other formats the figures of all answers that it has: a line for each, or one page with charts that needs nothing else.",
+		Metadata:    map[string]any{produces: []string{jsonType, csvType, ndjsonType, arrowType, htmlType}},
+		Responses: map[string]*huma.Response{"200": {Description: "The report", Content: map[string]*huma.MediaType{
+			jsonType:   {Schema: v.schema(reflect.TypeFor[wire.Report]())},
+			csvType:    {Schema: v.textSchema("ReportCSV", "A line for each figure: run, question, dataset, release, level, a column for every key that any question has, metric, value, low, high, sd")},
+			ndjsonType: {Schema: v.schema(reflect.TypeFor[export.Figure]())},
+			arrowType:  {Schema: v.textSchema("ReportArrow", "An Arrow IPC stream with the columns of the CSV")},
+			htmlType:   {Schema: v.textSchema("ReportPage", "One page with charts and tables; it loads nothing and runs nothing")},
+		}}},
+		Errors: []int{404},
 	}, v.getReport)
 	register(v, huma.Operation{
 		OperationID: "cancel-report", Method: http.MethodDelete, Path: "/v1/reports/{id}", Tags: []string{"Ask"}, DefaultStatus: http.StatusOK,
@@ -130,15 +157,71 @@ func (v *Server) listReports(ctx context.Context, in *PageParams) (*reportsOutpu
 	return out, nil
 }
 
-func (v *Server) getReport(ctx context.Context, in *reportParam) (*reportOutput, error) {
-	r, err := v.services.Reports.Report(ctx, callerOf(ctx).Name, in.ID)
+func (v *Server) getReport(ctx context.Context, in *getReportInput) (*getReportOutput, error) {
+	caller := callerOf(ctx).Name
+	r, err := v.services.Reports.Report(ctx, caller, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return &reportOutput{Body: reportOf(r)}, nil
+	out := &getReportOutput{CacheControl: releaseCacheControl, Vary: releaseVary}
+	format := shortOf(in.accepted)
+	if in.Format != "" {
+		format = in.Format
+	}
+	if format == "json" {
+		out.Body = v.body(jsonType, 0, func(w io.Writer) error { return json.NewEncoder(w).Encode(reportOf(r)) })
+		return out, nil
+	}
+	figures, groups, err := v.figuresOf(ctx, caller, r)
+	if err != nil {
+		return nil, err
+	}
+	switch format {
+	case "csv":
+		out.Body = v.body(csvType+"; charset=utf-8", groups, func(w io.Writer) error { return export.CSV(w, figures) })
+	case "ndjson":
+		out.Body = v.body(ndjsonType, groups, func(w io.Writer) error { return export.NDJSON(w, figures) })
+	case "arrow":
+		out.Body = v.body(arrowType, groups, func(w io.Writer) error { return export.Arrow(w, figures) })
+	default:
+		out.Security = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+		out.Body = v.body(htmlType+"; charset=utf-8", 0, func(w io.Writer) error { return export.Page(w, figures) })
+	}
+	return out, nil
 }
 
-func (v *Server) cancelReport(ctx context.Context, in *reportParam) (*reportOutput, error) {
+// figuresOf reads the answers of a report, and counts their groups.
+func (v *Server) figuresOf(ctx context.Context, caller string, r dp.Report) (out export.Report, groups int, err error) {
+	out = export.Report{Name: r.Name, ID: r.ID, State: string(report.StateOf(r)), Created: r.Created}
+	for _, run := range r.Runs {
+		name := run.Block
+		if name == "" {
+			name = strconv.FormatUint(run.Number, 10)
+		}
+		if run.Refused != nil {
+			out.Missing = append(out.Missing, name+" was refused: "+run.Refused.Message)
+		}
+		for _, p := range run.Parts {
+			if p.Release == "" {
+				why := "has no answer yet."
+				if p.Failure != nil {
+					why = "has no answer: " + p.Failure.Message
+				}
+				out.Missing = append(out.Missing, p.Name+" "+why)
+				continue
+			}
+			release, err := v.services.Releases.Release(ctx, caller, p.Release)
+			if err != nil {
+				return out, 0, err
+			}
+			out.Answers = append(out.Answers, export.Answer{Run: name, Question: p.Name, Release: release})
+			groups += len(release.Groups)
+		}
+	}
+	return out, groups, nil
+}
+
+func (v *Server) cancelReport(ctx context.Context, in *ReportParam) (*reportOutput, error) {
 	r, err := v.services.Reports.Cancel(ctx, callerOf(ctx).Name, in.ID)
 	if err != nil {
 		return nil, err
@@ -151,7 +234,7 @@ const heartbeat = 10 * time.Second
 
 // watchReport streams how a report stands. The stream outlives the handler: it may use neither its context nor what
 // Fiber gives back.
-func (v *Server) watchReport(ctx context.Context, in *reportParam) (*eventsOutput, error) {
+func (v *Server) watchReport(ctx context.Context, in *ReportParam) (*eventsOutput, error) {
 	caller := callerOf(ctx).Name
 	if _, err := v.services.Reports.Report(ctx, caller, in.ID); err != nil {
 		return nil, err

@@ -45,7 +45,7 @@ func (c *Client) Release(ctx context.Context, id string) (wire.Release, error) {
 	return out, err
 }
 
-// WriteRelease writes a release in a format: json, csv or ndjson.
+// WriteRelease writes a release in a format: json, csv, ndjson or arrow.
 func (c *Client) WriteRelease(ctx context.Context, w io.Writer, id, format string) error {
 	resp, err := c.do(ctx, call{method: http.MethodGet, path: []string{"v1", "releases", id},
 		query: url.Values{"format": {format}}, header: http.Header{"Accept": {"*/*"}}})

@@ -159,10 +159,11 @@ func (c *reportCancel) Run(ctx context.Context, t terminal) error {
 }
 
 type reportShow struct {
-	ID string `arg:"" help:"Id of the report (rep_…)."`
+	ID     string `arg:"" help:"Id of the report (rep_…)."`
+	Format string `help:"table or json: how it stands; csv, ndjson, arrow or html (one page with charts): the figures of its answers." enum:"table,json,csv,ndjson,arrow,html" default:"table"`
+	Out    string `help:"Write to this file." placeholder:"FILE"`
 
 	remote
-	output
 }
 
 // Run shows.
@@ -171,11 +172,29 @@ func (c *reportShow) Run(ctx context.Context, t terminal) error {
 	if err != nil {
 		return err
 	}
+	if c.Out == "" {
+		return c.write(ctx, t.stdout, server)
+	}
+	f, err := os.OpenFile(c.Out, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return usagef("%v", fileError(err))
+	}
+	err = c.write(ctx, f, server)
+	if closed := f.Close(); err == nil && closed != nil {
+		err = fmt.Errorf("writing the report: %w", closed)
+	}
+	return err
+}
+
+func (c *reportShow) write(ctx context.Context, w io.Writer, server *client.Client) error {
+	if c.Format != "table" && c.Format != "json" {
+		return server.WriteReport(ctx, w, c.ID, c.Format)
+	}
 	r, err := server.Report(ctx, c.ID)
 	if err != nil {
 		return err
 	}
-	return c.print(t.stdout, reportView(r))
+	return output{Format: c.Format}.print(w, reportView(r))
 }
 
 // reportView shows how a report stands: a line for each question.

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +74,34 @@ func TestReportIsMadeFromAFile(t *testing.T) {
 	}
 	if table := h.must(analyst, "report", "show", r.ID); !strings.Contains(table, "categories") || !strings.Contains(table, "epsilon 1.5") || !strings.Contains(table, r.ID) {
 		t.Errorf("it is shown as\n%s", table)
+	}
+}
+
+func TestReportIsExported(t *testing.T) {
+	h, analyst, _ := newAnalyst(t)
+	file := strings.Replace(reportFile, "by: [category]}", "by: [category, time.week]}\n  - {name: levels, metrics: [spend], by: [category, time.week], reconcile: [[category], []], non_negative: true}", 1)
+	var r wire.Report
+	h.mustJSON(&r, analyst, "report", "run", h.file("january.yaml", file))
+	csv := h.must(analyst, "report", "show", r.ID, "--format", "csv")
+	if !strings.HasPrefix(csv, "run,question,dataset,release,level,category,time.week,metric,value,low,high,sd\n1,total,shop,rel_") || !strings.Contains(csv, ",2,,,spend,115.99,") {
+		t.Errorf("as CSV it is\n%s", csv)
+	}
+	if ndjson := h.must(analyst, "report", "show", r.ID, "--format", "ndjson"); strings.Count(ndjson, "\n") != strings.Count(csv, "\n")-1 {
+		t.Errorf("as NDJSON it is\n%s", ndjson)
+	}
+	for format, begins := range map[string]string{"html": "<!doctype html>", "arrow": "\xff\xff\xff\xff"} {
+		out := filepath.Join(t.TempDir(), "report."+format)
+		if printed := h.must(analyst, "report", "show", r.ID, "--format", format, "--out", out); printed != "" {
+			t.Errorf("it prints %q", printed)
+		}
+		if text, err := os.ReadFile(out); err != nil || !strings.HasPrefix(string(text), begins) {
+			t.Errorf("as %s it is %.40q, %v", format, text, err)
+		}
+	}
+	c := h.client(analyst)
+	var b bytes.Buffer
+	if err := c.WriteRelease(t.Context(), &b, r.Runs[0].Parts[0].Release, "arrow"); err != nil || !strings.HasPrefix(b.String(), "\xff\xff\xff\xff") {
+		t.Errorf("a release as Arrow is %.40q, %v", b.String(), err)
 	}
 }
 
