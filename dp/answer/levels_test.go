@@ -57,14 +57,15 @@ func sumsAt(p *plan.Plan, level int, partitions []bounding.Partition, metric int
 	return sums
 }
 
-// TestRemovingOneCustomerBlockChangesALevelByAtMostItsSensitivity compares neighbours, whose customers do their worst:
-// everything at the clamp, in as many groups as count, all within one group of some level. Each level's noise is that of
-// what can change, and the finest level's would be too little for the others.
-func TestRemovingOneCustomerBlockChangesALevelByAtMostItsSensitivity(t *testing.T) {
+// TestRemovingOneCustomerBlockMovesAllLevelsByAtMostTheirSensitivity compares neighbours, whose customers do their worst:
+// everything at the clamp, in as many groups as count, all within one group of some level. In units of the sensitivity
+// that each level is drawn with, all levels together move by at most 1, and no level by more than its share; sums of
+// squares that ignored how many groups fall together would be too small.
+func TestRemovingOneCustomerBlockMovesAllLevelsByAtMostTheirSensitivity(t *testing.T) {
 	random := rand.New(rand.NewPCG(11, 12))
 	keys := []string{"category", "region", "time.day", "time.month", "time.week"}
 	values := map[string][]string{"category": {"a", "b", "c", "d"}, "region": {"x", "y", "z"}}
-	reached, exceeded, uneven := 0, 0, 0
+	reached, exceeded, largest := 0, 0, 0.0
 	for range 1200 {
 		policy := market(1 + random.Int64N(7))
 		by := pick(random, keys, 2+random.IntN(3))
@@ -86,8 +87,11 @@ func TestRemovingOneCustomerBlockChangesALevelByAtMostItsSensitivity(t *testing.
 			return r.Customer == victim.Customer && time.UnixMilli(r.Time).UTC().Month() == month
 		})
 		before, after := reference(t, p, all), reference(t, p, without)
+		l0 := p.Tree.Input.Partitions
 		for i, m := range p.Metrics {
-			for level, l := range p.Levels {
+			bound := map[string]int64{"rows": 2, "spend": 300}[m.Name] // Linf, and the clamp
+			moved := 0.0
+			for level := -1; level < len(p.Levels); level++ {
 				a, b := sumsAt(p, level, before, i), sumsAt(p, level, after, i)
 				var l1, l2, changed int64
 				for key, v := range a {
@@ -97,29 +101,30 @@ func TestRemovingOneCustomerBlockChangesALevelByAtMostItsSensitivity(t *testing.
 					}
 					l1, l2 = l1+max(d, -d), l2+d*d
 				}
-				v := l.Vectors[i]
-				draw := v.Draw(0)
-				if l2 > draw.L0*draw.Bound*draw.Bound {
-					t.Fatalf("by %v at %v: %s changed by L2 %g, the noise is for %g", by, l.Keys, m.Name, math.Sqrt(float64(l2)), math.Sqrt(float64(draw.L0))*float64(draw.Bound))
+				fold, draw := int64(1), m.Vector.Draw(0)
+				if level >= 0 {
+					fold, draw = p.Levels[level].Fold, p.Levels[level].Vectors[i].Draw(0)
 				}
-				bound := m.Vector.Bounds[0]
-				if l1 > p.Tree.Input.Partitions*bound || changed > v.Partitions*max(1, v.Spread) {
-					t.Fatalf("by %v at %v: %s changed by L1 %d in %d groups", by, l.Keys, m.Name, l1, changed)
+				squares := (l0/fold*fold*fold + (l0%fold)*(l0%fold)) * bound * bound
+				if l2 > squares || l1 > l0*bound || changed > l0 {
+					t.Fatalf("by %v at level %d: %s changed by L1 %d and squares %d in %d groups; L0 is %d, fold %d", by, level, m.Name, l1, l2, changed, l0, fold)
 				}
-				if l2 == draw.L0*draw.Bound*draw.Bound {
+				if level >= 0 && fold > 1 && l2 == squares {
 					reached++
 				}
-				if v.L2 > 0 && l2 > (v.L2-1)*(v.L2-1)*bound*bound {
-					uneven++ // no smaller whole number would do
-				}
-				if finest := m.Vector.Draw(0); l2 > finest.L0*finest.Bound*finest.Bound {
+				if l2 > l0*bound*bound {
 					exceeded++
 				}
+				moved += float64(l2) / (float64(draw.L0) * float64(draw.Bound) * float64(draw.Bound))
 			}
+			if moved > 1 {
+				t.Fatalf("by %v: all levels of %s move by %g", by, m.Name, moved)
+			}
+			largest = max(largest, moved)
 		}
 	}
-	if reached < 20 || exceeded < 20 || uneven < 2 {
-		t.Errorf("the cases are too tame to show anything: %d reach the sensitivity, %d the next whole number below it, %d exceed that of the finest level", reached, uneven, exceeded)
+	if reached < 20 || exceeded < 20 || largest < 0.99 {
+		t.Errorf("the cases are too tame to show anything: %d reach the squares of a level, %d exceed those of the finest, together they move by up to %g", reached, exceeded, largest)
 	}
 }
 
@@ -208,22 +213,15 @@ func TestReconciledPlanIsPaidForEveryLevel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var sum dp.Loss
-	add := func(v mechanism.Vector) {
-		l := v.Loss()
-		sum = dp.Loss{Epsilon: sum.Epsilon + l.Epsilon, Delta: sum.Delta + l.Delta, Rho: sum.Rho + l.Rho, DeltaZ: sum.DeltaZ + l.DeltaZ}
-		if v.Kind != mechanism.Gaussian {
-			t.Errorf("a level is drawn with %s noise", v.Kind)
-		}
+	if p.Loss.Epsilon != dp.EpsilonOne || p.Loss.Delta != dp.Delta(1e10) || p.Loss.Rho >= dp.RhoOne/2 || p.Loss.DeltaZ != 2*4*3*5000 || p.ID == flat.ID {
+		t.Errorf("it costs %+v", p.Loss)
 	}
 	for i, m := range p.Metrics {
-		add(m.Vector)
-		for _, l := range p.Levels {
-			add(l.Vectors[i])
+		for level, v := range []mechanism.Vector{m.Vector, p.Levels[0].Vectors[i], p.Levels[1].Vectors[i]} {
+			if v.Kind != mechanism.Gaussian || v.Epsilon != dp.EpsilonOne/2 || v.Delta != dp.Delta(5e9)-4*3*5000 {
+				t.Errorf("level %d of %s is drawn with %+v", level, m.Name, v)
+			}
 		}
-	}
-	if p.Loss != sum || sum.Epsilon != dp.EpsilonOne || sum.Delta > dp.Delta(1e10) || p.ID == flat.ID {
-		t.Errorf("it costs %+v, its levels %+v", p.Loss, sum)
 	}
 	spelled, err := plan.Make(spending([]string{"region", "category"}, []string{}, []string{"category", "category"}), policy, nil, plan.DefaultLimits())
 	if err != nil || spelled.ID != p.ID {

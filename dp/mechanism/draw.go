@@ -81,6 +81,7 @@ var (
 	errScale       = errors.New("the noise would exceed 2^40 units: ask for more epsilon or tighten the bounds")
 	errSigma       = errors.New("the noise would exceed 2^56 units: ask for more epsilon or tighten the bounds")
 	errCoordinates = errors.New("the vector has another number of coordinates than the figure")
+	errShares      = errors.New("the parts of a vector have more than all of its precision")
 	errRho         = errors.New("gaussian noise is offered up to a rho of 0.5: use laplace or less epsilon")
 )
 

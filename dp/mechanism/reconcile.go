@@ -46,6 +46,61 @@ func (h Hierarchy) Check() error {
 	return nil
 }
 
+// leastShare of the precision goes to levels in equal parts, whatever they are worth: each is drawn.
+const leastShare = 0.01
+
+// Shares splits the precision of one vector over the finest level and Levels, of which the changes have these sums of
+// squares: so that, of all levels, the variances that sums over finer draws leave are least in proportion to those that
+// the finest draws alone would leave. With g_k = squares_0/squares_k times how many finest cells a cell of k has,
+// what is made small is
+//
+//	sum over levels l of 1 / (sum over levels k that refine l of share_k*g_k),
+//
+// which is convex; the steps are those of the multiplicative algorithm for optimal designs (Silvey, Titterington and
+// Torsney, "An algorithm for optimal designs on a finite design space", 1978). A level whose sums move so much that
+// drawing it is worth nothing gets next to nothing.
+func (h Hierarchy) Shares(squares []float64) []float64 {
+	n := len(h.Levels) + 1
+	gain, shares := make([]float64, n), make([]float64, n)
+	refined := make([][]int, n) // by level: those that refine it
+	for l := range n {
+		cells := h.Finest
+		if l > 0 {
+			cells = h.Levels[l-1].Cells
+		}
+		gain[l], shares[l] = squares[0]/squares[l]*float64(h.Finest)/float64(cells), 1/float64(n)
+		for k := range n {
+			if k == l || k == 0 || l > 0 && refines(h.Levels[k-1], h.Levels[l-1]) {
+				refined[l] = append(refined[l], k)
+			}
+		}
+	}
+	for range 300 {
+		slope := make([]float64, n)
+		for l := range n {
+			precision := 0.0
+			for _, k := range refined[l] {
+				precision += shares[k] * gain[k]
+			}
+			for _, k := range refined[l] {
+				slope[k] += gain[k] / precision / precision
+			}
+		}
+		sum := 0.0
+		for k := range n {
+			shares[k] *= math.Sqrt(slope[k])
+			sum += shares[k]
+		}
+		for k := range n {
+			shares[k] /= sum
+		}
+	}
+	for k := range n { // in millionths, rounded down: they add up to at most 1, and are the same everywhere
+		shares[k] = math.Floor(1e6*((1-leastShare)*shares[k]+leastShare/float64(n))) / 1e6
+	}
+	return shares
+}
+
 // Reconciliation finds figures of all levels that add up and are closest to independent normal ones, each weighed by its
 // precision: the least squares estimate, which is also the mean of what is left to believe after all are seen. Where
 // levels are nested that takes two passes over the tree (Hay, Rastogi, Miklau and Suciu, "Boosting the Accuracy of

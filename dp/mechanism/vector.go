@@ -146,12 +146,6 @@ func ForLoss(v Vector, e dp.Epsilon, d dp.Delta, pure bool, c Confidence) (Vecto
 	return laplace, nil
 }
 
-// GaussianForLoss is the vector with v's bounds and Gaussian noise that costs at most (e, d), the cut's price included.
-func GaussianForLoss(v Vector, e dp.Epsilon, d dp.Delta) (Vector, error) {
-	v = v.gaussian(e, d)
-	return v, v.Validate()
-}
-
 // ErrUnattainable says that no noise within the ceiling is as exact as was asked.
 var ErrUnattainable = errors.New("the asked half-width is not attainable")
 

@@ -2,7 +2,6 @@ package plan
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -128,53 +127,48 @@ func (p *Plan) addLevels(q question) error {
 	return nil
 }
 
-// priceLevels splits the price equally over metrics and levels. All noise is Gaussian: only then are the intervals of
-// reconciled figures exact.
+// priceLevels splits the price equally over metrics. All levels of a metric are one Gaussian vector: only with normal
+// noise are the intervals of reconciled figures exact.
 func (p *Plan) priceLevels(q question, pure bool) error {
 	if pure {
 		return refuseAt("reconcile", "needs a delta above 0 in the query, or the policy's default, and in every budget: ask with a delta, or ask an officer for a budget with one")
 	}
-	n := int64(len(p.Metrics) * (len(p.Levels) + 1))
+	l0, n := p.Tree.Input.Partitions, int64(len(p.Metrics))
+	squares := []float64{float64(l0)}
+	for _, l := range p.Levels {
+		squares = append(squares, l.squares(l0))
+	}
+	shares := p.Hierarchy().Shares(squares)
 	for i := range p.Metrics {
 		m := &p.Metrics[i]
-		finest := p.bounds(*m)
-		for level := -1; level < len(p.Levels); level++ {
-			e, d := q.epsilon/dp.Epsilon(n), q.delta/dp.Delta(n)
-			if i == len(p.Metrics)-1 && level == len(p.Levels)-1 { // takes what division leaves
-				e, d = e+q.epsilon%dp.Epsilon(n), d+q.delta%dp.Delta(n)
-			}
-			bounds := finest
-			if level >= 0 {
-				bounds = folded(finest, p.Levels[level].Fold)
-			}
-			v, err := mechanism.GaussianForLoss(bounds, e, d)
-			if err != nil {
-				return priceRefused(m.Name, err)
-			}
-			p.Loss = accounting.Add(p.Loss, v.Loss())
-			if level < 0 {
-				m.Vector = v
-			} else {
-				p.Levels[level].Vectors[i] = v
-			}
+		e, d := q.epsilon/dp.Epsilon(n), q.delta/dp.Delta(n)
+		if i == len(p.Metrics)-1 { // takes what division leaves
+			e, d = e+q.epsilon%dp.Epsilon(n), d+q.delta%dp.Delta(n)
+		}
+		bound := float64(p.bounds(*m).Bounds[0])
+		parts := make([]mechanism.Part, len(shares))
+		for level, share := range shares {
+			parts[level] = mechanism.Part{Squares: squares[level] * bound * bound, Share: share}
+		}
+		vectors, loss, err := mechanism.JointGaussian(parts, times(l0, int64(len(parts))), e, d)
+		if err != nil {
+			return priceRefused(m.Name, err)
+		}
+		p.Loss = accounting.Add(p.Loss, loss)
+		m.Vector = vectors[0]
+		for level := range p.Levels {
+			p.Levels[level].Vectors[i] = vectors[1+level]
 		}
 		m.SD, m.Within = p.expect(*m, m.Vector)
 	}
 	return nil
 }
 
-// folded are the bounds of a level at which at most fold groups fall together, of a coordinate that can change by its
-// bound in so many of them (PRIVACY.md, "Levels"): the changes of all sums add up to at most partitions*bound, and none
-// exceeds fold*bound.
-func folded(finest mechanism.Vector, fold int64) mechanism.Vector {
-	partitions, bound := finest.Partitions, finest.Bounds[0]
-	if partitions%fold == 0 {
-		return mechanism.Vector{Partitions: partitions / fold, Bounds: []int64{product(fold, bound)}, Spread: fold}
-	}
-	// In units of the bound: as many whole folds as there are, and the rest.
-	whole, rest := float64(partitions/fold)*float64(fold), float64(partitions%fold)
-	l2 := int64(math.Ceil(math.Sqrt(whole*float64(fold)+rest*rest) * (1 + 0x1p-40)))
-	return mechanism.Vector{Partitions: 1, Bounds: []int64{bound}, L1: partitions, L2: min(l2, partitions), Spread: partitions}
+// squares is what the changes of a level's groups have as sum of squares at most, in units of the square of the finest
+// bound (PRIVACY.md, "Levels"): as many whole folds as there are, and the rest.
+func (l Level) squares(partitions int64) float64 {
+	whole, rest := partitions/l.Fold*l.Fold, partitions%l.Fold
+	return float64(whole)*float64(l.Fold) + float64(rest)*float64(rest)
 }
 
 // KeyAt is the key of the group of a level that a finest group falls into: parts that the level leaves out are empty.
