@@ -57,7 +57,7 @@ func (v *Server) ask(ctx context.Context, in *askInput) (*askOutput, error) {
 	head := headOf(a.Release)
 	head.Reused, head.Stale, head.DerivedFrom = &a.Reused, &a.Stale, a.DerivedFrom
 	head.Charge = chargeOf(a.Charge, &a.Left)
-	return &askOutput{Body: v.body(jsonType, len(a.Release.Groups), jsonRelease(head, a.Release))}, nil
+	return &askOutput{Body: v.body(jsonType, len(a.Release.Groups), jsonRelease(head, a.Release, a.Combined))}, nil
 }
 
 func (v *Server) plan(ctx context.Context, in *planInput) (*planOutput, error) {

@@ -83,6 +83,18 @@ func TestDerivedAnswerSaysWhereItIsFromAndHasNoID(t *testing.T) {
 	}
 }
 
+func TestCombinedValuesStandBesideTheDraw(t *testing.T) {
+	f := newFakes(t)
+	f.ask = func(dp.Query) (answer.Answer, error) {
+		r := testRelease()
+		return answer.Answer{Release: r, Charge: r.Charge, Left: testLeft(), Combined: [][]*dp.Value{{nil}, {{Value: 1230, Low: 1206, High: 1254, SD: 12.6}}}}, nil
+	}
+	body := bodyOf(t, send(t, newTestServer(t, f), "product", "POST", "/v1/queries", `{"dataset":"transactions","metrics":["customers"],"purpose":"reporting"}`))
+	if !strings.Contains(body, `{"value":1234,"low":1199,"high":1269,"sd":17.9,"combined":{"value":1230,"low":1206,"high":1254,"sd":12.6}}`) || strings.Count(body, "combined") != 1 {
+		t.Errorf("got %s", body)
+	}
+}
+
 // What is told of noise, bounds and notes is of what would be answered, the price of a draw of the question's own.
 func TestPlanThatIsFreeTellsOfWhatWouldBeAnswered(t *testing.T) {
 	f := newFakes(t)

@@ -127,7 +127,7 @@ func (v *Server) getRelease(ctx context.Context, in *releaseInput) (*releaseOutp
 	case "arrow":
 		out.Body = v.body(arrowType, len(release.Groups), func(w io.Writer) error { return export.ReleaseArrow(w, release) })
 	default:
-		write := jsonRelease(headOf(release), release)
+		write := jsonRelease(headOf(release), release, nil)
 		if len(release.Groups) <= inMemory {
 			write = v.rereading.keep(callerOf(ctx).Name, release.ID, out.ETag, write)
 		}

@@ -74,8 +74,8 @@ func (v *Server) streamed(contentType string, write func(io.Writer) error) func(
 	}
 }
 
-// jsonRelease writes a release group by group. Groups come last, behind everything that says how to read them.
-func jsonRelease(head wire.ReleaseHead, r dp.Release) func(io.Writer) error {
+// jsonRelease writes a release group by group, with the combined values of an answer if there are any. Groups come last, behind everything that says how to read them.
+func jsonRelease(head wire.ReleaseHead, r dp.Release, combined [][]*dp.Value) func(io.Writer) error {
 	return func(w io.Writer) error {
 		start, err := json.Marshal(head)
 		if err != nil {
@@ -90,7 +90,15 @@ func jsonRelease(head wire.ReleaseHead, r dp.Release) func(io.Writer) error {
 					return err
 				}
 			}
-			text, err := json.Marshal(groupOf(r, g))
+			group := groupOf(r, g)
+			for m, name := range r.Metrics {
+				if combined != nil && combined[i][m] != nil {
+					value := group.Values[name]
+					value.Combined = (*wire.Combined)(combined[i][m])
+					group.Values[name] = value
+				}
+			}
+			text, err := json.Marshal(group)
 			if err != nil {
 				return fmt.Errorf("encoding a group: %w", err)
 			}

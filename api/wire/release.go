@@ -42,6 +42,16 @@ type Value struct {
 	Low   float64 `json:"low" doc:"Lower end of the interval" example:"1199"`
 	High  float64 `json:"high" doc:"Upper end of the interval" example:"1269"`
 	SD    float64 `json:"sd" doc:"Standard deviation of the noise" example:"17.9"`
+	// Combined is only in the answer to a query.
+	Combined *Combined `json:"combined,omitempty" doc:"Together with earlier draws of the same question that the asker holds, weighed by their variances; beside the draw's own value, which stays as it is. Its interval assumes that the earlier figures did not prompt the question; only in the answer to a query that was drawn"`
+}
+
+// Combined is what several draws of one figure say together, in the measure's own unit.
+type Combined struct {
+	Value float64 `json:"value" example:"1230"`
+	Low   float64 `json:"low" doc:"Lower end of the interval" example:"1206"`
+	High  float64 `json:"high" doc:"Upper end of the interval" example:"1254"`
+	SD    float64 `json:"sd" doc:"Standard deviation of the noise" example:"12.6"`
 }
 
 // Privacy states what an answer protects and how.

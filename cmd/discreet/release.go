@@ -72,8 +72,12 @@ func (c *releaseShow) Run(ctx context.Context, t terminal) error {
 // releaseView shows an answer: every figure with its interval, then what it cost and what is left.
 func releaseView(r wire.Release) view {
 	v := view{body: r, columns: append([]string{}, r.By...), empty: "No group is large enough to be shown."}
+	combined := make(map[string]bool)
 	for _, metric := range r.Metrics {
 		v.columns = append(v.columns, metric, "")
+		if combined[metric] = len(r.Groups) > 0 && r.Groups[0].Values[metric].Combined != nil; combined[metric] {
+			v.columns = append(v.columns, "combined", "")
+		}
 	}
 	for _, g := range r.Groups {
 		var row []any
@@ -83,6 +87,10 @@ func releaseView(r wire.Release) view {
 		for _, metric := range r.Metrics {
 			value, around := figures(g.Values[metric])
 			row = append(row, value, around)
+			if c := g.Values[metric].Combined; combined[metric] && c != nil {
+				value, around := figures(wire.Value{Value: c.Value, Low: c.Low, High: c.High})
+				row = append(row, value, around)
+			}
 		}
 		v.rows = append(v.rows, row)
 	}

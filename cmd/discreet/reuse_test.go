@@ -123,3 +123,29 @@ func TestFiguresAreComparedByWhoHoldsThem(t *testing.T) {
 		}
 	}
 }
+
+func TestASharperDrawIsShownBesideWhatAllDrawsSay(t *testing.T) {
+	h, team, custodian := newShop(t, exact{})
+	h.must(custodian, "load", "shop", h.file("shop.csv", shopRows))
+	ask := []string{"query", "shop", "customers,spend", "--from", "2026-01-01", "--to", "2026-01-31", "--purpose", "product-analytics", "--by", "category"}
+	if first := h.must(team, append(ask, "--epsilon", "0.2")...); strings.Contains(first, "combined") {
+		t.Errorf("one draw is combined: %s", first)
+	}
+	var sharper wire.Release
+	h.mustJSON(&sharper, team, append(ask, "--epsilon", "0.4")...)
+	for _, g := range sharper.Groups {
+		for metric, v := range g.Values {
+			if v.Combined == nil || v.Combined.SD >= v.SD || v.Combined.High-v.Combined.Low >= v.High-v.Low || v.Combined.Value-v.Value > 1e-9 || v.Value-v.Combined.Value > 1e-9 {
+				t.Errorf("%s: %+v, combined %+v", metric, v, v.Combined)
+			}
+		}
+	}
+	if table := h.must(team, append(ask, "--epsilon", "0.3", "--fresh")...); strings.Count(table, "combined") < 2 || !strings.Contains(table, "did not prompt") {
+		t.Errorf("printed %s", table)
+	}
+	var again wire.Release
+	h.mustJSON(&again, team, "release", "show", sharper.ID)
+	if v := again.Groups[0].Values["spend"]; v.Combined != nil || v.Value != sharper.Groups[0].Values["spend"].Value {
+		t.Errorf("what is stored is not the draw alone: %+v", v)
+	}
+}

@@ -53,8 +53,11 @@ type Answer struct {
 	// DerivedFrom are the ids of the releases that the figures were added up from. Release then has no id: it is not
 	// stored, and no release that could be read again.
 	DerivedFrom []string
-	Charge      dp.Charge
-	Left        dp.Left
+	// Combined is, of a new draw, by group and metric, what it says together with earlier draws of the same question that
+	// the asker holds; nil where there is none.
+	Combined [][]*dp.Value
+	Charge   dp.Charge
+	Left     dp.Left
 }
 
 // Quote is a plan as one call hands it out.
@@ -161,6 +164,7 @@ func (s *Service) ask(ctx context.Context, asker dp.Consumer, q dp.Query, key st
 	if err == nil {
 		answer.Release = shown(p, answer.Release)
 		answer.Reused = answer.Reused || found.Other != ""
+		answer = s.withCombined(ctx, asker, p, answer)
 	}
 	return answer, err
 }
