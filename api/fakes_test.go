@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -261,6 +262,10 @@ func (f *fakes) Report(_ context.Context, consumer, id string) (dp.Report, error
 	defer f.mu.Unlock()
 	for _, r := range f.reports {
 		if r.ID == id && r.Consumer == consumer {
+			r.Runs = slices.Clone(r.Runs) // what is read does not change any more
+			for i := range r.Runs {
+				r.Runs[i].Parts = slices.Clone(r.Runs[i].Parts)
+			}
 			return r, nil
 		}
 	}
