@@ -5,14 +5,16 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/mechanism"
 	"github.com/discreet-analytics/discreet/dp/plan"
 )
 
-// mostCombined is how many earlier draws, the last ones, a new one is combined with.
-const mostCombined = 20
+// mostCombined is how many earlier draws, the last ones, a new one is combined with, and mostBefore among how many of the
+// asker's last releases they are looked for: every new draw pays for this in time.
+const mostCombined, mostBefore = 20, 50
 
 // withCombined adds to a new draw what it says together with earlier draws of the same question, over the same versions,
 // that the asker holds. The release itself, its values and their intervals stay as they are. What goes wrong here takes
@@ -39,11 +41,12 @@ func (s *Service) combine(ctx context.Context, asker dp.Consumer, p *plan.Plan, 
 	if p.GroupsMayBeHidden || !slices.ContainsFunc(p.Metrics, isCombined) {
 		return nil, 0, nil
 	}
-	held, err := s.releases.HeldOver(ctx, asker.Name, p.Policy.Name, p.Blocks, mostLookedAt)
+	held, err := s.releases.HeldOver(ctx, asker.Name, p.Policy.Name, p.Blocks, mostBefore)
 	if err != nil {
 		return nil, 0, fmt.Errorf("looking for earlier draws: %w", err)
 	}
-	plans, draws := []*plan.Plan{p}, []dp.Release{r}
+	s.recent.keep(r.ID, r.NoisedCoordinates)
+	plans, draws := []*plan.Plan{p}, [][][]int64{r.NoisedCoordinates}
 	for _, other := range held {
 		if other.ID == r.ID || other.PolicyVersion != p.Policy.Version || len(draws) > mostCombined {
 			continue
@@ -55,12 +58,17 @@ func (s *Service) combine(ctx context.Context, asker dp.Consumer, p *plan.Plan, 
 		if _, same := p.IsSameQuestion(source); !same {
 			continue
 		}
-		whole, err := s.releases.Release(ctx, asker.Name, other.ID)
-		if err != nil {
-			return nil, 0, fmt.Errorf("reading an earlier draw: %w", err)
+		noised := s.recent.of(other.ID)
+		if noised == nil {
+			whole, err := s.releases.Release(ctx, asker.Name, other.ID)
+			if err != nil {
+				return nil, 0, fmt.Errorf("reading an earlier draw: %w", err)
+			}
+			noised = whole.NoisedCoordinates
+			s.recent.keep(other.ID, noised)
 		}
-		if len(whole.NoisedCoordinates) == len(r.NoisedCoordinates) { // public groups: they are the same, in the same order
-			plans, draws = append(plans, source), append(draws, whole)
+		if len(noised) == len(r.NoisedCoordinates) { // public groups: they are the same, in the same order
+			plans, draws = append(plans, source), append(draws, noised)
 		}
 	}
 	if len(draws) == 1 {
@@ -87,7 +95,7 @@ func isCombined(m plan.Metric) bool {
 }
 
 // combineMetric fills in a metric of all groups: the noise of the weighted mean is the same in each.
-func combineMetric(combined [][]*dp.Value, metric int, p *plan.Plan, plans []*plan.Plan, draws []dp.Release) {
+func combineMetric(combined [][]*dp.Value, metric int, p *plan.Plan, plans []*plan.Plan, draws [][][]int64) {
 	noises, whole := make([]mechanism.Addend, len(draws)), 0.0
 	for k := range draws {
 		noises[k] = mechanism.Addend{Draw: plans[k].Metrics[metric].Vector.Draw(0), Weight: 1, Times: 1}
@@ -105,9 +113,45 @@ func combineMetric(combined [][]*dp.Value, metric int, p *plan.Plan, plans []*pl
 	for g := range combined {
 		value := 0.0
 		for k, draw := range draws {
-			value += noises[k].Weight * float64(draw.NoisedCoordinates[g][at[k]])
+			value += noises[k].Weight * float64(draw[g][at[k]])
 		}
 		value /= unit
 		combined[g][metric] = &dp.Value{Value: value, Low: value - half, High: value + half, SD: sd}
+	}
+}
+
+// recent keeps the noised numbers of draws that were made or combined lately: who asks the same again and again would
+// otherwise have all of them read each time. A release never changes, and whether an asker holds it is asked before.
+type recent struct {
+	mu        sync.Mutex
+	byRelease map[string][][]int64
+	numbers   int
+}
+
+// mostRecent bounds the numbers that recent keeps, 8 MiB, and those of one release.
+const mostRecent, mostOfOne = 1 << 20, 1 << 14
+
+func (k *recent) of(release string) [][]int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.byRelease[release]
+}
+
+func (k *recent) keep(release string, noised [][]int64) {
+	size := 0
+	for _, group := range noised {
+		size += len(group) + 4 // what a list takes by itself
+	}
+	if size > mostOfOne {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.byRelease == nil || k.numbers+size > mostRecent {
+		k.byRelease, k.numbers = make(map[string][][]int64), 0
+	}
+	if _, known := k.byRelease[release]; !known {
+		k.byRelease[release] = noised
+		k.numbers += size
 	}
 }

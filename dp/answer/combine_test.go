@@ -107,6 +107,9 @@ func TestOnlyTheSameQuestionOverTheSameRowsIsCombined(t *testing.T) {
 // TestCombinedIntervalsCover: over pairs of draws, one of Laplace and one of Gaussian noise. Binomial tails at 1e-8 for each
 // of 4 cells; noise that is scaled by 0.6 or 1.7 fails.
 func TestCombinedIntervalsCover(t *testing.T) {
+	if answer.RaceDetector {
+		t.Skip("nothing here is concurrent")
+	}
 	const runs = 400
 	covered := func(scale, confidence float64) (n int) {
 		noise := &scaled{with: mechanism.Secure(), by: scale, off: true}

@@ -194,6 +194,9 @@ func TestRatiosToWhatMayBeNothingHaveNoEnds(t *testing.T) {
 // are wrong no more often than the confidence allows. Binomial tails at 1e-8 for each of 12 cells; noise that is scaled by
 // 1.7 fails.
 func TestIntervalsOfChangesCover(t *testing.T) {
+	if answer.RaceDetector {
+		t.Skip("nothing here is concurrent")
+	}
 	const runs, confidence = 200, 0.9
 	question := func(q *dp.Query) {
 		q.By, q.Epsilon, q.Delta, q.Fresh = []string{"time.month"}, "1", "1e-6", true

@@ -563,6 +563,9 @@ func TestPlansSayWhatWouldFollowLessExactly(t *testing.T) {
 // probability below 1e-6 in one run (binomial tails at 1e-8 on either side of 18 cells); noise that is scaled by 0.6 or 1.7
 // fails.
 func TestDerivedIntervalsCover(t *testing.T) {
+	if answer.RaceDetector {
+		t.Skip("nothing here is concurrent")
+	}
 	const runs = 300
 	byDay := func(delta string) dp.Query {
 		return tilled(func(q *dp.Query) {
@@ -669,6 +672,9 @@ func binomialRange(n int, p float64) (least, most int) {
 // TestWhatFollowsIsWhatAQuestionOfItsOwnWouldSay: where bounds leave nothing out, over rows that all have labels, the
 // derived figure of any question from any release is the one that a draw of the question gives, for random pairs of them.
 func TestWhatFollowsIsWhatAQuestionOfItsOwnWouldSay(t *testing.T) {
+	if answer.RaceDetector {
+		t.Skip("nothing here is concurrent")
+	}
 	random := rand.New(rand.NewPCG(3, 4))
 	policy := till()
 	policy.Bounds = dp.Bounds{MaxPartitions: 1 << 20, MaxRows: 1 << 10}

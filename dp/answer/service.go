@@ -26,6 +26,7 @@ type Service struct {
 	options    Options
 	flights    flights
 	drawn      drawnPlans
+	recent     recent
 }
 
 // Options are the service's limits and its surroundings.

@@ -25,13 +25,21 @@ func SumSD(noises ...Addend) float64 {
 // SumHalfWidth is a w with P(|sum of independent noises| <= w) >= confidence, close to the least: of a single draw the
 // least integer; infinite where a draw is invalid. Where all weights are whole numbers, so is w.
 func SumHalfWidth(c Confidence, noises ...Addend) float64 {
-	terms, whole := make([]term, len(noises)), true
-	for i, a := range noises {
+	var terms []term
+	whole, known := true, make(map[Addend]int) // alike but for Times: their tails are then found at once
+	for _, a := range noises {
+		times := a.Times
+		a.Times = 0
+		if at, ok := known[a]; ok {
+			terms[at].times += times
+			continue
+		}
 		law, err := a.Draw.law()
 		if err != nil {
 			return math.Inf(1)
 		}
-		terms[i] = term{law, a.Weight, a.Times}
+		known[a] = len(terms)
+		terms = append(terms, term{law, a.Weight, times})
 		whole = whole && a.Weight == math.Trunc(a.Weight)
 	}
 	if len(terms) == 1 && terms[0].times == 1 && math.Abs(terms[0].weight) == 1 {
