@@ -18,6 +18,7 @@ type Release struct {
 	Privacy            Privacy
 	Charge             Charge
 	Blocks             []BlockVersion // the snapshot that was answered over
+	Also               []Snapshot     `json:",omitempty"` // of the blocks of Charge.Also, one for each
 	Notes              []string       // what a reader must know of the figures: clamps, bounds
 	CanonicalQuery     string         // JSON of what was drawn, in canonical form; not how its first asker put the price
 	NoisedCoordinates  [][]int64      // per group, the noised integers from which Values were computed
@@ -66,7 +67,18 @@ type Charge struct {
 	Loss     Loss
 	// CapLoss is what the dataset's cap paid: Loss, or nothing where another consumer's draw was handed out.
 	CapLoss Loss
-	At      time.Time
+	// Also are touched blocks that pay another price than Blocks, or lie in another dataset: those whose rows decide which
+	// rows of Blocks count. No block of a dataset is named twice. Where CapLoss is nothing, the caps of these pay nothing.
+	Also []Touched `json:",omitempty"`
+	At   time.Time
+}
+
+// Touched are blocks of one dataset that a charge touches at one price.
+type Touched struct {
+	Dataset       string
+	PolicyVersion uint64   // that the price was worked out under
+	Blocks        []string // in calendar order
+	Loss          Loss     // of each block
 }
 
 // BlockVersion names the rows of one block as they stood after a number of loads. Version 0 is a block
@@ -81,6 +93,7 @@ type Snapshot struct {
 	Dataset       string
 	PolicyVersion uint64
 	Blocks        []BlockVersion // every touched block, in calendar order
+	Also          []Snapshot     `json:",omitempty"` // of Charge.Also, one for each
 }
 
 // Account is the budget and the spent loss of one (dataset, block) or one (consumer, dataset, block).

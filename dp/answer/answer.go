@@ -43,14 +43,14 @@ type Ledger interface {
 	// known is false where nothing was. It changes nothing. A key that was used with another body is
 	// CodeConflict.
 	Recall(ctx context.Context, consumer, key string, body [32]byte) (c Charged, known bool, err error)
-	// Left returns the touched account with least room and how many charges of this loss it still admits.
-	Left(ctx context.Context, consumer, dataset string, blocks []string, loss dp.Loss) (dp.Left, error)
+	// Left returns the touched account with least room and how many such charges all touched accounts still admit.
+	Left(ctx context.Context, consumer, dataset string, blocks []string, loss dp.Loss, also ...dp.Touched) (dp.Left, error)
 }
 
 // Releases keeps noised answers for ever.
 type Releases interface {
-	// Find returns the draws of a plan that matter to a consumer, over the current versions of the blocks.
-	Find(ctx context.Context, consumer, plan, dataset string, blocks []string) (Found, error)
+	// Find returns the draws of a plan that matter to a consumer, over the current versions of all touched blocks.
+	Find(ctx context.Context, consumer, plan, dataset string, blocks []string, also ...dp.Touched) (Found, error)
 	// HeldOver lists the releases that a consumer holds on a dataset and that were drawn over the current versions of
 	// the blocks, among others perhaps, the last one first, without groups and coordinates. Of all that the consumer
 	// holds at most so many are looked at.
@@ -77,6 +77,7 @@ type ChargeRequest struct {
 	Plan          string // plan.Plan.ID
 	Blocks        []string
 	Loss          dp.Loss
+	Also          []dp.Touched // as dp.Charge.Also
 	// Key is the caller's idempotency key, empty for none; Body the digest of all that the caller asked, so
 	// that a key used twice for different questions is a conflict.
 	Key  string

@@ -143,13 +143,13 @@ func (m *memory) Abandon(_ context.Context, charge string, attempt int) error {
 	return nil
 }
 
-func (m *memory) Left(_ context.Context, consumer, _ string, _ []string, loss dp.Loss) (dp.Left, error) {
+func (m *memory) Left(_ context.Context, consumer, _ string, _ []string, loss dp.Loss, _ ...dp.Touched) (dp.Left, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return dp.Left{Account: "allotment", Epsilon: accounting.Room(m.budget, m.spent[consumer]), SimilarQueries: accounting.Similar(m.budget, m.spent[consumer], loss, 1000)}, nil
 }
 
-func (m *memory) Find(_ context.Context, consumer, plan, _ string, _ []string) (answer.Found, error) {
+func (m *memory) Find(_ context.Context, consumer, plan, _ string, _ []string, _ ...dp.Touched) (answer.Found, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var f answer.Found

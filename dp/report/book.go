@@ -28,7 +28,7 @@ type Book interface {
 	// OpenReports returns the reports of all consumers that have questions without an outcome, or runs to come.
 	OpenReports(ctx context.Context) ([]dp.Report, error)
 	// Left returns the touched account with least room and how many charges of this loss it still admits.
-	Left(ctx context.Context, consumer, dataset string, blocks []string, loss dp.Loss) (dp.Left, error)
+	Left(ctx context.Context, consumer, dataset string, blocks []string, loss dp.Loss, also ...dp.Touched) (dp.Left, error)
 	// LoadedBlocks names the blocks of a dataset that a load covered, in calendar order.
 	LoadedBlocks(ctx context.Context, dataset string) ([]string, error)
 }

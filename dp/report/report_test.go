@@ -208,7 +208,7 @@ func (b book) OpenReports(context.Context) (list []dp.Report, err error) {
 	return list, nil
 }
 
-func (b book) Left(_ context.Context, _, dataset string, _ []string, loss dp.Loss) (dp.Left, error) {
+func (b book) Left(_ context.Context, _, dataset string, _ []string, loss dp.Loss, _ ...dp.Touched) (dp.Left, error) {
 	return dp.Left{Account: "allotment/" + dataset, Epsilon: loss.Epsilon}, nil
 }
 

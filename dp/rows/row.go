@@ -12,6 +12,9 @@ type Row struct {
 	Time       int64    // milliseconds since 1970-01-01 UTC; 0 in a dataset without time
 	Dimensions []Text   // raw values in policy order
 	Measures   []Number // in policy order
+	// Consented is the customer's consent to be joined with other datasets, as this row carries it (dp.Link). It is no part
+	// of the row's canonical bytes.
+	Consented bool
 }
 
 // Text is the raw value of a dimension, or its absence. An int dimension holds canonical decimal text

@@ -154,7 +154,7 @@ func fewestSimilar(accounts []account, loss dp.Loss) int64 {
 }
 
 // Left implements answer.Ledger.
-func (l *Ledger) Left(ctx context.Context, consumer, dataset string, blocks []string, loss dp.Loss) (dp.Left, error) {
+func (l *Ledger) Left(ctx context.Context, consumer, dataset string, blocks []string, loss dp.Loss, also ...dp.Touched) (dp.Left, error) {
 	var accounts []account
 	err := l.read(ctx, func(v view) error {
 		d, found, err := load[datasetRecord](v, datasetKey(dataset))

@@ -161,6 +161,8 @@ func (l *Ledger) checkRequest(r answer.ChargeRequest) error {
 		return errors.New("a charge names its consumer and its plan")
 	case s.Epsilon <= 0 || s.Delta < 0 || s.Rho <= 0 || s.DeltaZ < 0:
 		return errors.New("a charge has a loss above 0 in every part that has to have one")
+	case len(r.Also) > 0:
+		return refuse(dp.CodeInvalidQuery, "blocks of several prices cannot be charged at once yet: ask about one")
 	case len(r.Blocks) == 0:
 		return errors.New("a charge touches at least one block")
 	case len(r.Blocks) > l.limits.ChargeBlocks:

@@ -171,7 +171,7 @@ func hold(t *tx, c *chargeRecord) error {
 
 // Find implements answer.Releases. Of several draws that the consumer holds, the one they came to hold last
 // is found.
-func (l *Ledger) Find(ctx context.Context, consumer, plan, dataset string, blocks []string) (found answer.Found, err error) {
+func (l *Ledger) Find(ctx context.Context, consumer, plan, dataset string, blocks []string, also ...dp.Touched) (found answer.Found, err error) {
 	err = l.read(ctx, func(v view) error {
 		current, err := blockVersions(v, dataset, blocks)
 		if err != nil {

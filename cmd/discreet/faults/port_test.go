@@ -172,19 +172,19 @@ func (p *port) Recall(ctx context.Context, consumer, key string, body [32]byte) 
 }
 
 // Left implements answer.Ledger.
-func (p *port) Left(ctx context.Context, consumer, dataset string, blocks []string, loss dp.Loss) (dp.Left, error) {
+func (p *port) Left(ctx context.Context, consumer, dataset string, blocks []string, loss dp.Loss, also ...dp.Touched) (dp.Left, error) {
 	if err := p.pause(ctx); err != nil {
 		return dp.Left{}, err
 	}
-	return p.world.ledger.Left(ctx, consumer, dataset, blocks, loss)
+	return p.world.ledger.Left(ctx, consumer, dataset, blocks, loss, also...)
 }
 
 // Find implements answer.Releases.
-func (p *port) Find(ctx context.Context, consumer, plan, dataset string, blocks []string) (answer.Found, error) {
+func (p *port) Find(ctx context.Context, consumer, plan, dataset string, blocks []string, also ...dp.Touched) (answer.Found, error) {
 	if err := p.pause(ctx); err != nil {
 		return answer.Found{}, err
 	}
-	return p.world.ledger.Find(ctx, consumer, plan, dataset, blocks)
+	return p.world.ledger.Find(ctx, consumer, plan, dataset, blocks, also...)
 }
 
 // HeldOver implements answer.Releases.
