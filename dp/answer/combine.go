@@ -48,7 +48,8 @@ func (s *Service) combine(ctx context.Context, asker dp.Consumer, p *plan.Plan, 
 	s.recent.keep(r.ID, r.NoisedCoordinates)
 	plans, draws := []*plan.Plan{p}, [][][]int64{r.NoisedCoordinates}
 	for _, other := range held {
-		if other.ID == r.ID || other.PolicyVersion != p.Policy.Version || len(draws) > mostCombined {
+		// A draw under a key that was charged long ago is over the rows of then.
+		if other.ID == r.ID || other.PolicyVersion != p.Policy.Version || !slices.Equal(other.Blocks, r.Blocks) || len(draws) > mostCombined {
 			continue
 		}
 		source := s.drawn.of(other, p.Policy)

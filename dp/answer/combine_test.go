@@ -148,3 +148,20 @@ func TestCombinedIntervalsCover(t *testing.T) {
 		}
 	}
 }
+
+// TestARepeatedAttemptIsNotCombinedWithDrawsOverLaterRows: what is answered under an old key is over the rows of then.
+func TestARepeatedAttemptIsNotCombinedWithDrawsOverLaterRows(t *testing.T) {
+	m, s := newTill(mechanism.Secure())
+	q := tilled(func(q *dp.Query) { q.By = []string{"category"} })
+	first := ask(t, s, ann, q, "key").Release // is forgotten: it died before it was published
+	c := m.charges[first.Charge.ID]
+	c.charged.Outcome, m.releases = nil, nil
+	m.version++ // rows are loaded
+	fresh := q
+	fresh.Fresh = true
+	ask(t, s, ann, fresh, "")
+	again := ask(t, s, ann, q, "key")
+	if again.Release.Blocks[0].Version == m.version || again.Combined != nil {
+		t.Errorf("a draw over version %d is combined with one over version %d: %v", again.Release.Blocks[0].Version, m.version, again.Combined)
+	}
+}
