@@ -84,6 +84,9 @@ func (s *Service) Compare(ctx context.Context, asker dp.Consumer, c Comparison) 
 	}
 	out := Compared{Confidence: confidence.String(), Ratio: c.Ratio, Missing: missing, Notes: comparisonNotes(from, to, len(pairs))}
 	for _, p := range pairs {
+		if err := ctx.Err(); err != nil {
+			return Compared{}, fmt.Errorf("comparing: %w", err)
+		}
 		cell, err := p.compare(c.Ratio, confidence)
 		if err != nil {
 			return Compared{}, err
@@ -308,11 +311,18 @@ func (p pairing) compare(ratio bool, c mechanism.Confidence) (ComparedCell, erro
 		}
 	case ratio:
 		x, y := to.integer(p.toGroup, p.toMetric), from.integer(p.fromGroup, p.fromMetric)
+		if y < 0 { // noise has no sign: the ratio is that of both turned
+			x, y = -x, -y
+		}
 		value, low, high, sd := mechanism.RatioInterval(x, y, b, a, c)
 		unit := math.Pow10(to.plan.Metrics[p.toMetric].Scale - from.plan.Metrics[p.fromMetric].Scale)
 		cell.Change = dp.Value{Value: value / unit, Low: low / unit, High: high / unit, SD: sd / unit}
 	default:
-		unit := math.Pow10(to.plan.Metrics[p.toMetric].Scale) // the same of both: they are of one unit
+		// Two datasets can keep one unit at two scales: both count in steps of the finer one.
+		fromScale, toScale := from.plan.Metrics[p.fromMetric].Scale, to.plan.Metrics[p.toMetric].Scale
+		finer := max(fromScale, toScale)
+		a.Weight, b.Weight = math.Pow10(finer-fromScale), math.Pow10(finer-toScale)
+		unit := math.Pow10(finer)
 		half, sd := mechanism.SumHalfWidth(c, a, b)/unit, mechanism.SumSD(a, b)/unit
 		value := cell.To.Value - cell.From.Value
 		cell.Change = dp.Value{Value: value, Low: value - half, High: value + half, SD: sd}

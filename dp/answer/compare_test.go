@@ -247,3 +247,67 @@ func TestIntervalsOfChangesCover(t *testing.T) {
 		}
 	}
 }
+
+// TestFiguresOfOneUnitAndTwoScalesAreComparedInTheirUnit: two datasets may keep a measure of one name with different
+// precision.
+func TestFiguresOfOneUnitAndTwoScalesAreComparedInTheirUnit(t *testing.T) {
+	m, s := newTill(exact{})
+	day := func(q *dp.Query) { q.Metrics, q.To = []string{"spend"}, "2026-01-31" }
+	fine := ask(t, s, ann, tilled(day), "").Release
+	// The same till, in whole units.
+	coarse, t2 := newTill(exact{})
+	coarse.policy.Name, coarse.policy.Measures = "kiosk", []dp.Measure{{Name: "amount", Upper: 100}, {Name: "balance", Upper: 100, Level: true}}
+	other := ask(t, t2, ann, tilled(func(q *dp.Query) { day(q); q.Dataset = "kiosk" }), "").Release
+	other.ID = "rel_kiosk"
+	m.releases = append(m.releases, other)
+	m.holders[other.ID] = []string{"ann"}
+	both := answer.New(twoPolicies{m, coarse}, m, m, nil, exact{}, answer.Options{})
+	for _, c := range []struct{ from, to dp.Release }{{fine, other}, {other, fine}} {
+		out, err := both.Compare(context.Background(), ann, answer.Comparison{From: answer.Cell{Release: c.from.ID, Metric: "spend"}, To: answer.Cell{Release: c.to.ID, Metric: "spend"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := out.Cells[0]
+		if want := math.Hypot(got.From.SD, got.To.SD); math.Abs(got.Change.SD-want) > 1e-6*want {
+			t.Errorf("the difference has sd %v, its figures %v and %v", got.Change.SD, got.From.SD, got.To.SD)
+		}
+		if half := (got.Change.High - got.Change.Low) / 2; half < got.Change.SD || half > 4*got.Change.SD {
+			t.Errorf("the interval reaches %v, at an sd of %v", half, got.Change.SD)
+		}
+	}
+}
+
+// twoPolicies finds the policies of two memories.
+type twoPolicies struct{ one, other *memory }
+
+func (p twoPolicies) Policy(ctx context.Context, dataset string) (dp.VersionedPolicy, error) {
+	if dataset == p.other.policy.Name {
+		return p.other.Policy(ctx, dataset)
+	}
+	return p.one.Policy(ctx, dataset)
+}
+
+func (p twoPolicies) PolicyAt(ctx context.Context, dataset string, _ uint64) (dp.VersionedPolicy, error) {
+	return p.Policy(ctx, dataset)
+}
+
+// TestRatiosToANegativeFigureAreThoseOfBothTurned: a sum may well be below 0.
+func TestRatiosToANegativeFigureAreThoseOfBothTurned(t *testing.T) {
+	m, s := newTill(exact{})
+	m.policy.Measures[0].Lower = -100_00
+	r := ask(t, s, ann, tilled(func(q *dp.Query) { q.By, q.Epsilon, q.Metrics = []string{"time.month"}, "5", []string{"spend"} }), "").Release
+	stored := &m.releases[0]
+	for i := range stored.NoisedCoordinates {
+		stored.NoisedCoordinates[i][0] *= -1
+	}
+	of := func(month string) answer.Cell {
+		return answer.Cell{Release: r.ID, Key: map[string]string{"time.month": month}, Metric: "spend"}
+	}
+	c := compared(t, s, answer.Comparison{From: of("2026-01"), To: of("2026-02"), Ratio: true}).Cells[0]
+	if want := c.To.Value / c.From.Value; c.From.Value >= 0 || math.Abs(c.Change.Value-want) > 1e-9*want || c.Change.Low > want || c.Change.High < want || c.Change.High-c.Change.Low > want {
+		t.Errorf("the ratio of %v to %v is %+v", c.To.Value, c.From.Value, c.Change)
+	}
+	if c.Verdict != answer.Unclear {
+		t.Errorf("to less than nothing it is %s", c.Verdict)
+	}
+}
