@@ -50,6 +50,9 @@ func (s *Service) follow(ctx context.Context, asker dp.Consumer, p *plan.Plan) (
 	}
 	var candidates []candidate
 	for _, r := range held {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("looking for releases to reuse: %w", err)
+		}
 		if r.PolicyVersion != p.Policy.Version {
 			continue
 		}
@@ -115,8 +118,8 @@ func derive(p *plan.Plan, d *plan.Derivation, from dp.Release) (dp.Release, erro
 	sums, draws := make([][]int64, len(groups)), make([]int, len(groups))
 	to, at := offsets(p), offsets(d.Source)
 	width := 0
-	for _, source := range d.From {
-		if source >= 0 {
+	for metric := range d.From {
+		if p.Metrics[metric].Drawn == metric { // others are names of the same number, or read from some
 			width++
 		}
 	}
@@ -137,7 +140,7 @@ func derive(p *plan.Plan, d *plan.Derivation, from dp.Release) (dp.Release, erro
 		}
 		draws[into]++
 		for metric, source := range d.From {
-			if source >= 0 {
+			if p.Metrics[metric].Drawn == metric {
 				sums[into][to[metric]] = saturating(sums[into][to[metric]], from.NoisedCoordinates[i][at[source]])
 			}
 		}
@@ -172,10 +175,12 @@ var errNotWhole = errors.New("the release does not have the groups that it says"
 type drawnPlans struct {
 	mu    sync.Mutex
 	plans map[string]*plan.Plan // by release; nil where it does not say how it was drawn
+	bytes int
 }
 
-// mostDrawn bounds the memory of drawnPlans: a plan can take tens of kilobytes.
-const mostDrawn = 1000
+// mostDrawn bounds the bytes of drawnPlans: a plan takes some kilobytes, or megabytes where it names every day of decades.
+// mostDrawnOfOne is what one may take that is kept, so that a few do not push out all others.
+const mostDrawn, mostDrawnOfOne = 32 << 20, 1 << 20
 
 func (k *drawnPlans) of(r dp.Release, policy dp.VersionedPolicy) *plan.Plan {
 	k.mu.Lock()
@@ -185,14 +190,23 @@ func (k *drawnPlans) of(r dp.Release, policy dp.VersionedPolicy) *plan.Plan {
 		return p
 	}
 	p, err := plan.Drawn(r, policy)
+	size := 200
 	if err != nil {
 		p = nil // one of an earlier version, or of a limit that is no more: it can be read, and not reused
+	} else {
+		size += p.Bytes()
+	}
+	if size > mostDrawnOfOne {
+		return p
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.plans == nil || len(k.plans) >= mostDrawn {
-		k.plans = make(map[string]*plan.Plan)
+	if k.plans == nil || k.bytes+size > mostDrawn {
+		k.plans, k.bytes = make(map[string]*plan.Plan), 0
 	}
-	k.plans[r.ID] = p
+	if _, known := k.plans[r.ID]; !known {
+		k.plans[r.ID] = p
+		k.bytes += size
+	}
 	return p
 }

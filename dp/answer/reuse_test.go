@@ -778,3 +778,31 @@ func TestWhatFollowsIsWhatAQuestionOfItsOwnWouldSay(t *testing.T) {
 		t.Errorf("only %d of %d followed", followed, asked)
 	}
 }
+
+func TestNamesOfOneNumberAreAddedUpOnce(t *testing.T) {
+	_, s := newTill(exact{})
+	named := func(q *dp.Query) {
+		q.Metrics = []string{"spend", "turnover", "visits", "transactions"}
+		q.Define = []dp.Definition{{Name: "turnover", Aggregate: dp.Sum, Measure: "amount"}, {Name: "visits", Aggregate: dp.Rows}}
+	}
+	held := ask(t, s, ann, tilled(fine), "").Release
+	a := ask(t, s, ann, tilled(func(q *dp.Query) {
+		named(q)
+		loose(q)
+		q.By = []string{"category"}
+		q.Within["turnover"], q.Within["visits"] = "1e8", "1e6"
+	}), "")
+	if len(a.DerivedFrom) != 1 || a.DerivedFrom[0] != held.ID {
+		t.Fatalf("derived from %v", a.DerivedFrom)
+	}
+	for metric, of := range map[string]string{"spend": "spend", "turnover": "spend", "visits": "transactions", "transactions": "transactions"} {
+		sums := sumOf(held, of, func(label label) (string, bool) { return label("category"), true })
+		for _, g := range a.Release.Groups {
+			for i, name := range a.Release.Metrics {
+				if got, want := g.Values[i].Value, sums[g.Key[0]]; name == metric && math.Abs(got-want) > 1e-6 {
+					t.Errorf("%s of %s is %v, and its parts add up to %v", metric, g.Key[0], got, want)
+				}
+			}
+		}
+	}
+}

@@ -163,3 +163,14 @@ func (r *reader) drawnMetric(m canonicalMetric) (askedMetric, error) {
 	a.upper, errUpper = rows.ParseDecimal(m.Upper, a.scale)
 	return a, errors.Join(errLower, errUpper)
 }
+
+// Bytes is about how much memory a plan takes, from above: what its question says, the labels of its keys, and each moment
+// that they name.
+func (p *Plan) Bytes() int {
+	const label, moment = 40, 80 // with its string's header; with its place in a map
+	size := 4096 + 16*len(p.Question)
+	for _, k := range p.keys() {
+		size += label * len(k.Domain)
+	}
+	return size + len(p.groups.times)*(moment+2*label*len(p.groups.calendar)) + label*len(p.Blocks)
+}
