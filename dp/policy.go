@@ -149,7 +149,10 @@ const (
 	ThirdParty Audience = "third-party"
 )
 
-// Link names the column that holds a row's consent to be joined with other datasets.
+// Link says that rows may be joined with those of other datasets for customers who agree to it.
 type Link struct {
+	// Consent is the header of the column in which a row says that its customer agrees, by when they did or by a word:
+	// anything but nothing, 0, false, no and the like. A row keeps what it said when it was loaded; one that was loaded
+	// under a policy without link carries no consent.
 	Consent string
 }

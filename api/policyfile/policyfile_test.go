@@ -334,6 +334,7 @@ func TestEveryRefusalSaysWhereAndWhatToWrite(t *testing.T) {
 		{"audiences:", "audiences: [internal, internal]", "19:23", "audiences[1]", "listed twice"},
 		{"link:", "link: {}", "20:7", "link.consent", "missing"},
 		{"link:", "link: {consent: customer_id}", "20:17", "link.consent", "customer's column"},
+		{"link:", "link: {consent: booked_at}", "20:17", "link.consent", "time's column"},
 	}
 	for _, test := range tests {
 		t.Run(test.replacement, func(t *testing.T) {

@@ -45,7 +45,7 @@ func (r *reader) policy(root *node) dp.Policy {
 	r.budgets(o, &p)
 	p.Purposes = r.purposes(o)
 	p.Audiences = r.audiences(o)
-	p.Link = r.link(o, p.Unit)
+	p.Link = r.link(o, p.Unit, p.Time)
 	r.checkBlanks()
 	if r.count == 0 {
 		r.checkScales(o, &p) // computes with everything above
@@ -301,7 +301,7 @@ func (r *reader) audiences(o object) []dp.Audience {
 	return audiences
 }
 
-func (r *reader) link(o object, unit dp.Unit) *dp.Link {
+func (r *reader) link(o object, unit dp.Unit, times *dp.TimeColumn) *dp.Link {
 	if !o.has("link") {
 		return nil
 	}
@@ -315,6 +315,9 @@ func (r *reader) link(o object, unit dp.Unit) *dp.Link {
 	}
 	if consent != "" && consent == unit.Column {
 		l.problem("consent", "is the customer's column: write the header of the column that holds the consent")
+	}
+	if times != nil && consent != "" && consent == times.Column {
+		l.problem("consent", "is the time's column, which every row has: write the header of the column that holds the consent")
 	}
 	return &dp.Link{Consent: consent}
 }

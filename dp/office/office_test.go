@@ -184,6 +184,7 @@ func TestLoadedRowsFixWhatExplainsThem(t *testing.T) {
 		"further measure":   func(p *dp.Policy) { p.Measures = append(p.Measures, dp.Measure{Name: "fee", Scale: 1}) },
 		"dropped measure":   func(p *dp.Policy) { p.Measures = nil },
 		"dropped dimension": func(p *dp.Policy) { p.Dimensions = nil },
+		"further link":      func(p *dp.Policy) { p.Link = &dp.Link{Consent: "linked_at"} },
 		"time format":       func(p *dp.Policy) { p.Time = &dp.TimeColumn{Column: "at", Timezone: "UTC", Format: "unix"} },
 	}
 	start := func() (*Office, *memory) {
@@ -217,6 +218,15 @@ func TestLoadedRowsFixWhatExplainsThem(t *testing.T) {
 		m.loaded["shop"] = 2
 		if _, _, err := o.ApplyPolicy(ctx, "officer", p, version(2), "why"); err != nil {
 			t.Errorf("%s: %v", what, err)
+		}
+	}
+
+	// Rows keep the consent that they were loaded with, whether a policy asks for one or not.
+	linked, relinked := shop(), shop()
+	linked.Link, relinked.Link = &dp.Link{Consent: "linked_at"}, &dp.Link{Consent: "agreed"}
+	for _, pair := range [][2]dp.Policy{{linked, shop()}, {linked, relinked}} {
+		if err := CheckFixed(pair[0], pair[1]); err != nil {
+			t.Errorf("got %v", err)
 		}
 	}
 
@@ -266,8 +276,14 @@ func TestPolicyThatCannotBeGuaranteedIsRefused(t *testing.T) {
 		"no purpose":         {func(p *dp.Policy) { p.Purposes = nil }, "purpose"},
 		"purpose twice":      {func(p *dp.Policy) { p.Purposes = []string{"a", "a"} }, "once"},
 		"bad purpose":        {func(p *dp.Policy) { p.Purposes = []string{"Ads!"} }, "purpose"},
-		"no audience":        {func(p *dp.Policy) { p.Audiences = nil }, "audiences"},
-		"unknown audience":   {func(p *dp.Policy) { p.Audiences = []dp.Audience{"everyone"} }, "audience"},
+		"link of nothing":    {func(p *dp.Policy) { p.Link = &dp.Link{} }, "consent"},
+		"link of customers":  {func(p *dp.Policy) { p.Link = &dp.Link{Consent: p.Unit.Column} }, "consent"},
+		"link of times":      {func(p *dp.Policy) { p.Link = &dp.Link{Consent: p.Time.Column} }, "consent"},
+		"link of rows": {func(p *dp.Policy) {
+			p.Unit.Row, p.Unit.Column, p.Bounds, p.Link = true, "", dp.Bounds{MaxPartitions: 1, MaxRows: 1}, &dp.Link{Consent: "linked_at"}
+		}, "joined"},
+		"no audience":      {func(p *dp.Policy) { p.Audiences = nil }, "audiences"},
+		"unknown audience": {func(p *dp.Policy) { p.Audiences = []dp.Audience{"everyone"} }, "audience"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, m := newOffice()

@@ -69,7 +69,8 @@ func decidePolicy(tx Tx, p dp.Policy, ifMatch *uint64, reason string) (dp.Versio
 
 // CheckFixed refuses a policy under which rows that were loaded under an earlier one would mean something
 // else: they are kept by block, with times and fixed-point integers that only the earlier policy explains.
-// A measure or a dimension may be added or dropped; one that comes back is what it was.
+// A measure or a dimension may be added or dropped; one that comes back is what it was. A link may be added, dropped or
+// read from another column: rows carry the consent that they were loaded with, and none where they were loaded without a link.
 func CheckFixed(loaded, p dp.Policy) error {
 	const instead = "keep it, or declare a new dataset under another name and load the rows there"
 	fixed := func(what string) error {
@@ -155,6 +156,9 @@ func checkPolicy(p dp.Policy) error {
 	if err := checkBudget("default", p.Default, p.Population); err != nil {
 		return asPolicy(err)
 	}
+	if err := checkLink(p); err != nil {
+		return err
+	}
 	if len(p.Purposes) == 0 {
 		return badPolicy("list at least one purpose: a query states which one it serves")
 	}
@@ -168,6 +172,21 @@ func checkPolicy(p dp.Policy) error {
 		if !isAudience(a) {
 			return badPolicy("an audience is internal or third-party: list those that may receive answers")
 		}
+	}
+	return nil
+}
+
+// checkLink refuses a consent that nobody gave.
+func checkLink(p dp.Policy) error {
+	switch {
+	case p.Link == nil:
+		return nil
+	case p.Unit.Row:
+		return badPolicy("leave link out: rows that are customers of their own cannot be joined")
+	case p.Link.Consent == "":
+		return badPolicy("name the column that holds a row's consent, or leave link out")
+	case p.Link.Consent == p.Unit.Column, p.Time != nil && p.Link.Consent == p.Time.Column:
+		return badPolicy("link names the column of customers or times, which every row has, as its consent: name the column that holds the consent")
 	}
 	return nil
 }

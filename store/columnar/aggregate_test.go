@@ -565,14 +565,15 @@ type world struct {
 	days    []string
 	cities  []string
 	users   int
-	ends    bool // some customers have the first and the last pseudonym
+	agrees  *rand.Rand // whether rows carry consent
+	ends    bool       // some customers have the first and the last pseudonym
 	// Keys of the calendar have the labels of these days, which rows do not keep to.
 	from, to rows.Date
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	random := rand.New(rand.NewPCG(seed, 5))
-	w := &world{random: random, catalog: newCatalog()}
+	w := &world{random: random, agrees: rand.New(rand.NewPCG(seed, 6)), catalog: newCatalog()}
 	w.from, w.to = rows.Date{Year: 2025, Month: 10, Day: 1}, rows.Date{Year: 2026, Month: 3, Day: 20}
 	o := small()
 	o.Shards, o.Workers = 1+random.IntN(5), 1+random.IntN(3)
@@ -600,6 +601,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	if random.IntN(6) == 0 {
 		w.policy.Unit.Row = true
 	}
+	w.policy.Link = &dp.Link{Consent: "agreed"}
 	if random.IntN(6) == 0 {
 		w.policy.Time, w.policy.Unit.Block = nil, dp.All
 	}
@@ -628,7 +630,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	return w
 }
 
-// load loads random rows, first under a policy without city and minutes.
+// load loads random rows, first under a policy without city and minutes, and sometimes without link.
 func (w *world) load(t *testing.T) {
 	t.Helper()
 	p := w.policy
@@ -636,8 +638,12 @@ func (w *world) load(t *testing.T) {
 		p.Dimensions, p.Measures = p.Dimensions[:2], p.Measures[:1]
 	}
 	w.loads++
+	if w.agrees.IntN(4) == 0 {
+		p.Link = nil
+	}
 	var text strings.Builder
-	text.WriteString("id,at,shop,age,city,amount,minutes\n")
+	text.WriteString("id,at,shop,age,city,amount,minutes,agreed\n")
+	share := pick(w.agrees, 0, 1, 50, 99, 100) // of rows that carry consent
 	optional := func(values ...string) string { return pick(w.random, append(values, "")...) }
 	count, amounts := w.random.IntN(150), []string{"-1.005", "0", "12.345", "92233720368547758.07", ""}
 	if w.tame {
@@ -666,8 +672,9 @@ func (w *world) load(t *testing.T) {
 		if w.heavy {
 			at += w.random.Int64N(1000)
 		}
-		fmt.Fprintf(&text, "%s,%d,%s,%s,%s,%s,%s\n", user(), at, optional("a", "b", "x"), optional("0", "7", "12", "-1", "99"),
-			optional(w.cities...), pick(w.random, amounts...), optional("3", "-4", "50"))
+		fmt.Fprintf(&text, "%s,%d,%s,%s,%s,%s,%s,%s\n", user(), at, optional("a", "b", "x"), optional("0", "7", "12", "-1", "99"),
+			optional(w.cities...), pick(w.random, amounts...), optional("3", "-4", "50"),
+			map[bool]string{true: "2026-01-05"}[w.agrees.IntN(100) < share])
 	}
 	report := mustLoad(t, w.store, p, days(fmt.Sprint(w.loads), "2009-10-01", "2026-04-30"), text.String())
 	w.rows = append(w.rows, rowsOf(t, &p.Policy, text.String(), report.Load.ID)...)

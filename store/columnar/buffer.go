@@ -17,6 +17,7 @@ type buffer struct {
 	block     []uint16
 	customer  []uint64
 	time      []int64
+	consented []bool
 	texts     []textBuffer
 	measures  []numberBuffer
 }
@@ -63,6 +64,7 @@ func (b *buffer) add(block string, r *rows.Row) error {
 	b.block = append(b.block, uint16(code))
 	b.customer = append(b.customer, r.Customer)
 	b.time = append(b.time, r.Time)
+	b.consented = append(b.consented, r.Consented)
 	for i := range b.measures {
 		m := &b.measures[i]
 		m.values = append(m.values, r.Measures[i].Value)
@@ -133,7 +135,7 @@ func (b *buffer) sort(order []int32) {
 
 // reset empties the buffer and keeps its memory, and the codes of blocks.
 func (b *buffer) reset() {
-	b.block, b.customer, b.time = b.block[:0], b.customer[:0], b.time[:0]
+	b.block, b.customer, b.time, b.consented = b.block[:0], b.customer[:0], b.time[:0], b.consented[:0]
 	for i := range b.texts {
 		b.texts[i].codes = b.texts[i].codes[:0]
 	}

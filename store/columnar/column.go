@@ -293,6 +293,11 @@ func (n *numbers) decode(into []int64, from int) {
 	}
 }
 
+// appendConsent writes which rows carry consent, as numbers that are present there and 0: a bit each, or none where all do.
+func appendConsent(buf []byte, consented []bool) []byte {
+	return appendNumbers(buf, make([]int64, len(consented)), consented)
+}
+
 // has tells whether number i is present.
 func (n *numbers) has(i int) bool { return n.present == nil || n.present[i/8]&(1<<(i%8)) != 0 }
 

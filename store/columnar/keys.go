@@ -79,6 +79,7 @@ const (
 	dimensionColumn columnKind = 'd'
 	measureColumn   columnKind = 'm'
 	loadColumn      columnKind = 'l' // of merged segments of several loads
+	consentColumn   columnKind = 'a' // of segments in which somebody agrees to be joined with other datasets
 )
 
 // formatVersion is the first byte of every value.

@@ -90,6 +90,7 @@ type incoming struct {
 	customers *customers
 	time      *numbers
 	loads     *numbers
+	consent   *numbers
 	texts     []incomingText
 	measures  []incomingMeasure
 
@@ -142,7 +143,7 @@ func (in *incoming) open() (err error) {
 	r := segmentReader{reader: in.merger.from, prefix: in.chain.prefix, sequence: in.chain.first}
 	in.chain.first++
 	in.run, in.row = 0, 0
-	in.time, in.loads, in.texts, in.measures = nil, nil, in.texts[:0], in.measures[:0]
+	in.time, in.loads, in.consent, in.texts, in.measures = nil, nil, nil, in.texts[:0], in.measures[:0]
 	if r.header, err = r.readHeader(); err != nil {
 		return err
 	}
@@ -163,6 +164,8 @@ func (in *incoming) open() (err error) {
 			in.time, _, err = r.numbers(c.columnID)
 		case loadColumn:
 			in.loads, _, err = r.numbers(c.columnID)
+		case consentColumn:
+			in.consent, _, err = r.numbers(c.columnID)
 		default:
 			err = errDamaged
 		}
@@ -224,6 +227,7 @@ type outgoing struct {
 	customer []uint64
 	load     []uint64
 	time     []int64
+	consent  []bool
 	texts    []outgoingText
 	measures []outgoingMeasure
 
@@ -267,6 +271,9 @@ func (o *outgoing) add(in *incoming) {
 	if in.time != nil {
 		o.time = append(o.time, in.at)
 	}
+	if in.consent != nil {
+		o.consent = append(padded(o.consent, o.rows), in.consent.has(in.row))
+	}
 	for _, t := range in.texts {
 		into := &o.texts[t.into]
 		into.codes = append(padded(into.codes, o.rows), t.code(in.row))
@@ -291,7 +298,7 @@ func padded[V any](column []V, count int) []V {
 // reset empties the columns and keeps their memory.
 func (o *outgoing) reset() {
 	o.rows = 0
-	o.customer, o.load, o.time = o.customer[:0], o.load[:0], o.time[:0]
+	o.customer, o.load, o.time, o.consent = o.customer[:0], o.load[:0], o.time[:0], o.consent[:0]
 	for i := range o.texts {
 		o.texts[i].codes = o.texts[i].codes[:0]
 	}
@@ -325,6 +332,10 @@ func (o *outgoing) encode(from, to int) (columns []encodedColumn, longest int, e
 			positions[i] = int64(at)
 		}
 		add(columnInfo{columnID: columnID{Kind: loadColumn}}, appendNumbers(nil, positions, nil))
+	}
+	o.consent = padded(o.consent, o.rows)
+	if consented := o.consent[from:to]; slices.Contains(consented, true) {
+		add(columnInfo{columnID: columnID{Kind: consentColumn}}, appendConsent(nil, consented))
 	}
 	for i := range o.texts {
 		if t := &o.texts[i]; len(t.codes) > from {

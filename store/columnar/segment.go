@@ -41,6 +41,9 @@ func (b *buffer) encode(p *dp.Policy, e *encoder, order []int32) (columns []enco
 	if p.Time != nil {
 		add(columnID{Kind: timeColumn}, 0, appendNumbers(nil, gather(b.time, order), nil))
 	}
+	if consented := gather(b.consented, order); slices.Contains(consented, true) {
+		add(columnID{Kind: consentColumn}, 0, appendConsent(nil, consented))
+	}
 	for i := range p.Dimensions {
 		add(columnID{dimensionColumn, p.Dimensions[i].Name}, 0, b.texts[i].encode(e, order))
 	}
@@ -117,6 +120,7 @@ type segment struct {
 	customers *customers
 	time      *numbers   // nil: rows have no time, or nobody asks
 	loads     *numbers   // positions in header.Loads; nil: one load, or nobody asks
+	consent   *numbers   // present in rows that carry it; nil: none does, or nobody asks
 	texts     []*texts   // by position in the policy; nil: not there, or nobody asks
 	measures  []*numbers // likewise
 }
@@ -124,7 +128,7 @@ type segment struct {
 // wanted says which columns of a segment are read.
 type wanted struct {
 	bounding.Needs
-	time, loads bool
+	time, loads, consent bool
 }
 
 // readSegment reads the columns that are wanted. A column that the segment's header does not name was added to
@@ -156,6 +160,11 @@ func readSegment(from *reader, prefix []byte, sequence uint32, p *dp.Policy, wan
 			return nil, errDamaged
 		}
 	}
+	if want.consent {
+		if s.consent, _, err = r.numbers(columnID{Kind: consentColumn}); err != nil {
+			return nil, err
+		}
+	}
 	for i, d := range p.Dimensions {
 		if want.Dimensions[i] {
 			if s.texts[i], err = r.texts(columnID{dimensionColumn, d.Name}); err != nil {
@@ -178,7 +187,11 @@ func readSegment(from *reader, prefix []byte, sequence uint32, p *dp.Policy, wan
 	return s, nil
 }
 
-// fill sets a row, with the texts of its dimensions' dictionaries. Every column must have been read.
+// consents tells whether row i carries consent.
+func (s *segment) consents(i int) bool { return s.consent != nil && s.consent.has(i) }
+
+// fill sets a row, with the texts of its dimensions' dictionaries. Every column must have been read but consent, which
+// is no part of canonical bytes.
 func (s *segment) fill(row *rows.Row, i int, dictionaries [][]string) {
 	if s.time != nil {
 		row.Time, _ = s.time.at(i)

@@ -15,12 +15,13 @@ type columns struct {
 	names      []string // distinct headers that the policy names
 	customer   int      // position in names; -1: every row is its own customer
 	time       int      // -1: rows have no time
+	consent    int      // -1: rows carry none
 	dimensions []dimensionColumn
 	measures   []measureColumn
 }
 
 func newColumns(p *dp.Policy) columns {
-	c := columns{customer: -1, time: -1}
+	c := columns{customer: -1, time: -1, consent: -1}
 	if !p.Unit.Row {
 		c.customer = c.position(p.Unit.Column)
 	}
@@ -38,6 +39,9 @@ func newColumns(p *dp.Policy) columns {
 	}
 	for _, m := range p.Measures {
 		c.measures = append(c.measures, measureColumn{position: c.position(header(m.Column, m.Name)), name: m.Name, scale: m.Scale})
+	}
+	if p.Link != nil {
+		c.consent = c.position(p.Link.Consent)
 	}
 	return c
 }
@@ -106,6 +110,30 @@ func (d *dimensionColumn) read(c cell, most int) (t rows.Text, reason string) {
 	}
 	return t, ""
 }
+
+// readConsent tells whether a value says that the customer agrees: when they agreed, or a word. What tables write for no
+// or for nothing says that they do not, in doubt too: nobody's rows are joined because of a word that was not understood.
+func readConsent(c cell) (consents bool, reason string) {
+	const longestNo = 8
+	switch c.kind {
+	case nested:
+		return false, reasonNested
+	case instant, local:
+		return true, ""
+	}
+	text := c.text
+	if len(text) <= longestNo || isSpace(text[0]) || isSpace(text[len(text)-1]) {
+		text = strings.ToLower(strings.TrimSpace(text))
+	}
+	switch text {
+	case "", "false", "f", "no", "n", "off", "none", "null", "nil", "nan", "nat", "n/a", "na", `\n`, "-":
+		return false, ""
+	}
+	return strings.Trim(text, "0.+-") != "", "" // which a zero is, however it is written
+}
+
+// isSpace tells whether a byte may begin or end a white space.
+func isSpace(b byte) bool { return b <= ' ' || b >= utf8.RuneSelf }
 
 // checkText refuses what could not be told apart, or not be written, once it is stored.
 func checkText(text string, most int) (reason string) {

@@ -217,6 +217,49 @@ func TestColumnMayServeSeveralParts(t *testing.T) {
 	}
 }
 
+func linked() *dp.Policy {
+	return &dp.Policy{Name: "linked", Unit: dp.Unit{Column: "id", Block: dp.All}, Link: &dp.Link{Consent: "linked_at"}}
+}
+
+func TestConsentIsWhatSaysSo(t *testing.T) {
+	for text, want := range map[string]bool{
+		"2026-02-13": true, "2026-02-13T10:00:00Z": true, "true": true, "TRUE": true, "yes": true, "1": true, "1770974400": true, " x ": true, "0x1": true, "0.5": true, "ünited": true,
+		"": false, "  ": false, "\u00a0\u00a0\u00a0\u00a0\u00a0": false, "0": false, "0.0": false, "-0": false, "false": false, "FALSE": false, " No ": false, "no": false, "n": false, "f": false, "off": false,
+		"null": false, "NULL": false, "None": false, "NaN": false, "NaT": false, "N/A": false, `\N`: false, "-": false, "                                  no": false,
+	} {
+		quoted := `"` + text + `"`
+		for format, line := range map[Format]string{CSV: "id,linked_at\nann," + quoted + "\n", NDJSON: `{"id":"ann","linked_at":` + jsonText(text) + "}\n"} {
+			records := mustRead(t, linked(), format, line)
+			if len(records) != 1 || records[0].Reason != "" || records[0].Row.Consented != want {
+				t.Errorf("%s %q: %+v, want %v", format, text, records, want)
+			}
+		}
+	}
+	for value, want := range map[string]bool{"true": true, "1": true, "1770974400000": true, "false": false, "null": false, "0": false, "0.00": false} {
+		records := mustRead(t, linked(), NDJSON, `{"id":"ann","linked_at":`+value+"}\n")
+		if records[0].Reason != "" || records[0].Row.Consented != want {
+			t.Errorf("JSON %s: %+v, want %v", value, records[0], want)
+		}
+	}
+	records := mustRead(t, linked(), NDJSON, `{"id":"ann","linked_at":["SECRET77"]}`+"\n"+`{"id":"ann"}`+"\n"+`{"id":"ann","linked_at":1}`+"\n")
+	if records[0].Reason != "consent: an object or array where a value was expected" || records[1].Row.Consented || !records[2].Row.Consented {
+		t.Errorf("got %+v", records)
+	}
+	without := linked()
+	without.Link = nil
+	if r := mustRead(t, without, CSV, "id,linked_at\nann,2026-02-13\n"); r[0].Row.Consented {
+		t.Error("a row carries consent that no policy asks for")
+	}
+}
+
+// A file that has forgotten the column must not pass for one in which nobody agrees.
+func TestFileWithoutTheConsentColumnIsRefused(t *testing.T) {
+	_, err := read(linked(), strings.NewReader("id\nann\n"), Source{Format: CSV})
+	checkRefusal(t, err, dp.CodeInvalidInput, "linked_at: is not in the header")
+	_, err = read(linked(), strings.NewReader(`{"id":"ann"}`), Source{Format: NDJSON})
+	checkRefusal(t, err, dp.CodeInvalidInput, "linked_at: is in no record")
+}
+
 func TestRowsWithoutTimeLieInTheOneBlock(t *testing.T) {
 	p := spend()
 	p.Time = nil

@@ -239,6 +239,42 @@ func TestTimesOfParquet(t *testing.T) {
 	}
 }
 
+func TestConsentOfParquet(t *testing.T) {
+	p := &dp.Policy{Name: "linked", Unit: dp.Unit{Row: true, Block: dp.All}, Link: &dp.Link{Consent: "x"}}
+	type stamped struct {
+		X *time.Time `parquet:"x,optional,timestamp(microsecond)"`
+	}
+	type day struct {
+		X int32 `parquet:"x,date"`
+	}
+	at := time.Date(2026, 2, 13, 10, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		file []byte
+		want []bool
+	}{
+		"timestamp": {wrote(t, []stamped{{&at}, {nil}, {&at}}), []bool{true, false, true}},
+		"date":      {wrote(t, []day{{20_000}}), []bool{true}},
+		"boolean": {wrote(t, []struct {
+			X bool `parquet:"x"`
+		}{{true}, {false}}), []bool{true, false}},
+		"integer": {wrote(t, []struct {
+			X int32 `parquet:"x"`
+		}{{0}, {1}, {20_000}}), []bool{false, true, true}},
+		"text": {wrote(t, []struct {
+			X *string `parquet:"x,optional"`
+		}{{new("2026-02-13")}, {new("")}, {nil}, {new("No")}}), []bool{true, false, false, false}},
+	} {
+		records := mustRead(t, p, Parquet, string(c.file))
+		for i, want := range c.want {
+			if len(records) != len(c.want) || records[i].Reason != "" || records[i].Row.Consented != want {
+				t.Errorf("%s: %+v, want %v", name, records, c.want)
+			}
+		}
+	}
+	_, err := readOne(t, p, 1.5)
+	checkRefusal(t, err, dp.CodeInvalidInput, "x: is the consent")
+}
+
 func TestColumnsOfParquetThatDoNotFitAreRefusedWithAdvice(t *testing.T) {
 	type group struct {
 		A int64 `parquet:"a"`

@@ -138,6 +138,9 @@ func (c *parquetColumn) check(p *parts, position int, timeFormat string) (proble
 			return "is the time: write a TIMESTAMP, a DATE, or what the policy's time format says"
 		}
 	}
+	if position == p.columns.consent && !is(textForm, boolForm, intForm, uintForm, dateForm, instantForm, localForm) {
+		return "is the consent: write a timestamp or date of when the customer agreed, or a boolean, integer or string"
+	}
 	for _, d := range p.columns.dimensions {
 		switch {
 		case d.position != position:

@@ -139,6 +139,11 @@ func (r *rowReader) readRow(c *chunk, record *Record) (reason string) {
 		}
 		c.numbers = append(c.numbers, number)
 	}
+	if r.columns.consent >= 0 {
+		if record.Row.Consented, reason = readConsent(r.cells[r.columns.consent]); reason != "" {
+			return "consent: " + reason
+		}
+	}
 	return ""
 }
 
