@@ -10,12 +10,14 @@ import (
 
 // account is one that a charge touches, under the budget in force.
 type account struct {
-	key    []byte
-	owner  string // consumer; empty for a cap
-	block  string
-	budget dp.Budget
-	base   dp.Loss // written off
-	before accountRecord
+	key     []byte
+	owner   string // consumer; empty for a cap
+	dataset string
+	block   string
+	budget  dp.Budget
+	base    dp.Loss // written off
+	loss    dp.Loss // that the charge is to this account
+	before  accountRecord
 }
 
 // spent is all that counts against the budget.
@@ -37,7 +39,7 @@ func (d datasetRecord) writtenOff(block string, ofCap bool) dp.Loss {
 	return sum
 }
 
-func (a account) name(dataset string) string { return accountName(a.owner, dataset, a.block) }
+func (a account) name() string { return accountName(a.owner, a.dataset, a.block) }
 
 func accountName(owner, dataset, block string) string {
 	if owner == "" {
@@ -46,61 +48,43 @@ func accountName(owner, dataset, block string) string {
 	return "allotment/" + dataset + "/" + block
 }
 
-// touch reads every account that a charge over the blocks touches: of each block the allotment and, where
-// withCaps, the cap.
-func touch(r reader, d datasetRecord, allotment dp.Allotment, blocks []string, withCaps bool) ([]account, error) {
-	var accounts []account
-	for _, block := range blocks {
-		accounts = append(accounts, account{owner: allotment.Consumer, block: block, budget: allotment.Budget})
-		if withCaps {
-			accounts = append(accounts, account{block: block, budget: d.Cap})
-		}
-	}
-	for i := range accounts {
-		a := &accounts[i]
-		a.key = accountKey(allotment.Dataset, a.block, a.owner)
-		a.base = d.writtenOff(a.block, a.owner == "")
-		var err error
-		if a.before, err = loadAccount(r, a.key); err != nil {
-			return nil, fmt.Errorf("reading an account: %w", err)
-		}
-	}
-	return accounts, nil
-}
-
 // standing is what decides whether an account admits a charge.
 type standing struct {
 	budget dp.Budget
 	spent  dp.Loss
+	loss   dp.Loss
 }
 
-// admitted tells whether every account admits the loss. Many accounts stand alike, since most queries touch
-// the same blocks; each standing is judged once.
-func admitted(accounts []account, loss dp.Loss) bool {
+func (a account) standing() standing { return standing{a.budget, a.spent(), a.loss} }
+
+// refusing are the accounts that do not admit what the charge is to them. Many accounts stand alike, since most
+// queries touch the same blocks; each standing is judged once.
+func refusing(accounts []account) (list []account) {
 	judged := map[standing]bool{}
 	for _, a := range accounts {
-		s := standing{a.budget, a.spent()}
-		if judged[s] {
-			continue
+		s := a.standing()
+		admits, known := judged[s]
+		if !known {
+			admits = accounting.Admit(s.budget, s.spent, s.loss)
+			judged[s] = admits
 		}
-		if !accounting.Admit(s.budget, s.spent, loss) {
-			return false
+		if !admits {
+			list = append(list, a)
 		}
-		judged[s] = true
 	}
-	return true
+	return list
 }
 
-// spend adds the loss to every account.
-func spend(t *tx, dataset string, accounts []account, loss dp.Loss) error {
+// spend adds to every account what the charge is to it.
+func spend(t *tx, accounts []account) error {
 	for i := range accounts {
 		a := &accounts[i]
-		after := accountRecord{Spent: accounting.Add(a.before.Spent, loss), Charges: a.before.Charges + 1}
+		after := accountRecord{Spent: accounting.Add(a.before.Spent, a.loss), Charges: a.before.Charges + 1}
 		if err := saveAccount(t, a.key, a.before, after); err != nil {
 			return err
 		}
 		if a.before.Charges == 0 && a.owner != "" {
-			t.put(accountOfKey(a.owner, dataset, a.block), []byte{recordVersion})
+			t.put(accountOfKey(a.owner, a.dataset, a.block), []byte{recordVersion})
 		}
 		a.before = after
 	}
@@ -110,71 +94,68 @@ func spend(t *tx, dataset string, accounts []account, loss dp.Loss) error {
 // maxSimilar is where counting further charges of a kind ends.
 const maxSimilar = 1_000_000
 
-// left describes the account with least room; of several, the first.
-func left(dataset string, accounts []account, loss dp.Loss) dp.Left {
+// leastRoom is the account with least room; of several, the first. There is at least one.
+func leastRoom(accounts []account) (least account, room dp.Epsilon) {
 	rooms := map[standing]dp.Epsilon{}
-	least := -1
-	var room dp.Epsilon
 	for i, a := range accounts {
-		s := standing{a.budget, a.spent()}
+		s := standing{budget: a.budget, spent: a.spent()}
 		r, ok := rooms[s]
 		if !ok {
 			r = accounting.Room(s.budget, s.spent)
 			rooms[s] = r
 		}
-		if least < 0 || r < room {
-			least, room = i, r
+		if i == 0 || r < room {
+			least, room = a, r
 		}
 	}
-	if least < 0 {
+	return least, room
+}
+
+// left describes the account with least room, and how many more such charges all accounts admit.
+func left(accounts []account) dp.Left {
+	if len(accounts) == 0 {
 		return dp.Left{}
 	}
-	a := accounts[least]
+	least, room := leastRoom(accounts)
 	return dp.Left{
-		Account:        a.name(dataset),
+		Account:        least.name(),
 		Epsilon:        room,
-		Share:          room.ShareOf(a.budget.Epsilon),
-		SimilarQueries: fewestSimilar(accounts, loss),
+		Share:          room.ShareOf(least.budget.Epsilon),
+		SimilarQueries: fewestSimilar(accounts),
 	}
 }
 
-// fewestSimilar is how many more charges of the loss every account admits.
-func fewestSimilar(accounts []account, loss dp.Loss) int64 {
+// fewestSimilar is how many more charges of its loss every account admits.
+func fewestSimilar(accounts []account) int64 {
 	fewest := int64(maxSimilar)
 	counted := map[standing]bool{}
 	for _, a := range accounts {
-		s := standing{a.budget, a.spent()}
+		s := a.standing()
 		if counted[s] {
 			continue
 		}
 		counted[s] = true
-		fewest = accounting.Similar(s.budget, s.spent, loss, fewest)
+		fewest = accounting.Similar(s.budget, s.spent, s.loss, fewest)
 	}
 	return fewest
 }
 
 // Left implements answer.Ledger.
 func (l *Ledger) Left(ctx context.Context, consumer, dataset string, blocks []string, loss dp.Loss, also ...dp.Touched) (dp.Left, error) {
+	parts := withParts(dp.Touched{Dataset: dataset, Blocks: blocks, Loss: loss}, also)
 	var accounts []account
 	err := l.read(ctx, func(v view) error {
-		d, found, err := load[datasetRecord](v, datasetKey(dataset))
+		ceilings, err := ceilingsOf(v, consumer, parts)
 		if err != nil {
 			return err
 		}
-		if !found {
-			return errNoDataset()
-		}
-		allotment, err := allotmentOf(v, consumer, dataset)
-		if err != nil {
-			return err
-		}
-		accounts, err = touch(v, d, allotment, blocks, true)
+		accounts, err = touch(v, parts, ceilings, true)
 		return err
 	})
 	if err != nil {
 		return dp.Left{}, err
 	}
-	return left(dataset, accounts, loss), nil
+	return left(accounts), nil
 }
 
 // Allotment implements answer.Ledger.

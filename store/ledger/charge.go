@@ -44,7 +44,7 @@ func (l *Ledger) Charge(ctx context.Context, r answer.ChargeRequest) (answer.Cha
 // charged tells of a decision: what is left, and the outcome if there is one.
 func (l *Ledger) charged(ctx context.Context, d decision) (answer.Charged, error) {
 	c := d.charge
-	charged := answer.Charged{Charge: c.Charge, Snapshot: c.Snapshot, Attempt: c.Attempts, Left: left(c.Charge.Dataset, d.accounts, c.Charge.Loss)}
+	charged := answer.Charged{Charge: c.Charge, Snapshot: c.Snapshot, Attempt: c.Attempts, Left: left(d.accounts)}
 	if c.ended() {
 		outcome, err := l.outcome(ctx, &c)
 		if err != nil {
@@ -73,41 +73,22 @@ func (l *Ledger) decideCharge(t *tx, r answer.ChargeRequest, report string) (dec
 		}
 	}
 
-	dataset, found, err := load[datasetRecord](t, datasetKey(r.Dataset))
+	parts := partsOfRequest(r)
+	ceilings, err := ceilingsOf(t, r.Consumer, parts)
 	if err != nil {
 		return decision{}, err
 	}
-	if !found {
-		return decision{}, errNoDataset()
+	for i, p := range parts {
+		if ceilings[i].dataset.PolicyVersion != p.PolicyVersion {
+			return decision{}, answer.ErrPolicyChanged
+		}
 	}
-	if dataset.PolicyVersion != r.PolicyVersion {
-		return decision{}, answer.ErrPolicyChanged
-	}
-	allotment, err := allotmentOf(t, r.Consumer, r.Dataset)
-	if err != nil {
-		return decision{}, err
-	}
-	if err := checkAllotment(allotment, r.Loss, t.now); err != nil {
-		return decision{}, err
-	}
-
-	c := chargeRecord{
-		Charge: dp.Charge{
-			ID: newID("chg_"), Consumer: r.Consumer, Dataset: r.Dataset, Blocks: r.Blocks,
-			Loss: r.Loss, CapLoss: r.Loss, At: t.now,
-		},
-		Purpose: r.Purpose, Plan: r.Plan, Report: report, Attempts: 1, Lease: t.now.Add(l.lease), Opening: l.opening,
-	}
-	if report != "" && r.Source == "" { // its first attempt begins when it is its turn
-		c.Attempts, c.Lease = 0, time.Time{}
-	}
-	if r.Source == "" {
-		versions, err := blockVersions(t, r.Dataset, r.Blocks)
-		if err != nil {
+	for i, p := range parts {
+		if err := checkAllotment(ceilings[i].allotment, p.Loss, on(p.Dataset, r.Dataset), t.now); err != nil {
 			return decision{}, err
 		}
-		c.Snapshot = dp.Snapshot{Dataset: r.Dataset, PolicyVersion: r.PolicyVersion, Blocks: versions}
-	} else {
+	}
+	if r.Source != "" {
 		held, _, err := load[holderRecord](t, holderKey(r.Consumer, r.Source))
 		if err != nil {
 			return decision{}, err
@@ -115,19 +96,35 @@ func (l *Ledger) decideCharge(t *tx, r answer.ChargeRequest, report string) (dec
 		if held.Charge != "" { // nothing is paid twice
 			return l.again(t, r, held.Charge)
 		}
-		if err := handOut(t, r, &c); err != nil {
-			return decision{}, err
-		}
 	}
-
-	accounts, err := touch(t, dataset, allotment, r.Blocks, r.Source == "")
+	accounts, err := touch(t, parts, ceilings, r.Source == "")
 	if err != nil {
 		return decision{}, err
 	}
-	if !admitted(accounts, r.Loss) {
-		return decision{}, &shortage{accounts: accounts, granted: allotment.Budget != dp.Budget{}}
+	// Whether there is such a source is looked at afterwards: who may not pay for it is not told.
+	if short := refusing(accounts); len(short) > 0 {
+		return decision{}, &shortage{short}
 	}
-	if err := spend(t, r.Dataset, accounts, r.Loss); err != nil {
+
+	c := chargeRecord{
+		Charge: dp.Charge{
+			ID: newID("chg_"), Consumer: r.Consumer, Dataset: r.Dataset, Blocks: r.Blocks,
+			Loss: r.Loss, CapLoss: r.Loss, Also: r.Also, At: t.now,
+		},
+		Purpose: r.Purpose, Plan: r.Plan, Report: report, Attempts: 1, Lease: t.now.Add(l.lease), Opening: l.opening,
+	}
+	if report != "" && r.Source == "" { // its first attempt begins when it is its turn
+		c.Attempts, c.Lease = 0, time.Time{}
+	}
+	if r.Source == "" {
+		c.Snapshot, err = snapshotOf(t, parts)
+	} else {
+		err = handOut(t, r, &c)
+	}
+	if err != nil {
+		return decision{}, err
+	}
+	if err := spend(t, accounts); err != nil {
 		return decision{}, err
 	}
 	if c.Number, err = nextNumber(t); err != nil {
@@ -148,66 +145,65 @@ func (l *Ledger) decideCharge(t *tx, r answer.ChargeRequest, report string) (dec
 	}
 	if r.Source != "" {
 		// What is left is told of all accounts, the untouched caps included.
-		accounts, err = touch(t, dataset, allotment, r.Blocks, true)
+		accounts, err = touch(t, parts, ceilings, true)
 	}
 	return decision{c, accounts}, err
 }
 
 // checkRequest asserts what the walk promises of a charge.
 func (l *Ledger) checkRequest(r answer.ChargeRequest) error {
-	s := r.Loss
-	switch {
-	case r.Consumer == "" || r.Plan == "":
+	if r.Consumer == "" || r.Plan == "" {
 		return errors.New("a charge names its consumer and its plan")
-	case s.Epsilon <= 0 || s.Delta < 0 || s.Rho <= 0 || s.DeltaZ < 0:
-		return errors.New("a charge has a loss above 0 in every part that has to have one")
-	case len(r.Also) > 0:
-		return refuse(dp.CodeInvalidQuery, "blocks of several prices cannot be charged at once yet: ask about one")
-	case len(r.Blocks) == 0:
-		return errors.New("a charge touches at least one block")
-	case len(r.Blocks) > l.limits.ChargeBlocks:
-		return refuse(dp.CodeTooLarge, "a query may touch at most %d blocks: ask for a shorter time", l.limits.ChargeBlocks)
 	}
-	return checkBlocks(r.Blocks)
+	return l.checkParts(partsOfRequest(r))
 }
 
-// checkBlocks asserts that no block is named twice, for its account would be charged once.
-func checkBlocks(blocks []string) error {
-	for i, b := range blocks {
-		if b == "" || i > 0 && blocks[i-1] >= b {
-			return errors.New("blocks are named once each, in calendar order")
-		}
+// on names a dataset to who asked about one.
+func on(dataset, asked string) string {
+	if dataset == asked {
+		return "this dataset"
 	}
-	return nil
+	return "the dataset " + dataset
 }
 
 // checkAllotment refuses what an officer's conditions on the consumer forbid, whatever is left.
-func checkAllotment(a dp.Allotment, loss dp.Loss, now time.Time) error {
+func checkAllotment(a dp.Allotment, loss dp.Loss, on string, now time.Time) error {
 	switch {
 	case a.Paused:
-		return refuse(dp.CodeForbidden, "your allotment on this dataset is paused: ask an officer to resume it")
+		return refuse(dp.CodeForbidden, "your allotment on %s is paused: ask an officer to resume it", on)
 	case !a.Expires.IsZero() && !now.Before(a.Expires):
-		return refuse(dp.CodeForbidden, "your allotment on this dataset has expired: ask an officer to renew it")
+		return refuse(dp.CodeForbidden, "your allotment on %s has expired: ask an officer to renew it", on)
 	case a.MaxEpsilonPerQuery > 0 && loss.Epsilon > a.MaxEpsilonPerQuery:
-		return refuse(dp.CodeForbidden, "this costs epsilon %s and your allotment allows %s per query: ask for less, or for a wider interval", loss.Epsilon, a.MaxEpsilonPerQuery)
+		return refuse(dp.CodeForbidden, "this costs epsilon %s and your allotment on %s allows %s per query: ask for less, or for a wider interval", loss.Epsilon, on, a.MaxEpsilonPerQuery)
 	}
 	return nil
 }
 
-// shortage refuses a charge that some account does not admit.
+// shortage refuses a charge that some accounts do not admit.
 type shortage struct {
-	accounts []account
-	granted  bool
+	refusing []account // at least one
 }
 
 func (*shortage) Error() string { return "an account does not admit the charge" }
 
-// refusal says what the charge would have cost and what the account with least room still admits.
+// account is the one to name: one without any allotment, for an officer can help there, or that with least room.
+func (s *shortage) account() (a account, granted bool) {
+	for _, a := range s.refusing {
+		if a.owner != "" && a.budget == (dp.Budget{}) {
+			return a, false
+		}
+	}
+	a, _ = leastRoom(s.refusing)
+	return a, true
+}
+
+// refusal says what the charge would have cost the account that is named, and what that still admits.
 func (s *shortage) refusal(r answer.ChargeRequest) error {
-	required, rest := r.Loss, left(r.Dataset, s.accounts, r.Loss)
+	a, granted := s.account()
+	required, rest := a.loss, left([]account{a})
 	message := fmt.Sprintf("this costs epsilon %s and the account with least room still admits %s: ask for less, or ask an officer for more", required.Epsilon, rest.Epsilon)
-	if !s.granted {
-		message = "you have no allotment on this dataset: ask an officer for one"
+	if !granted {
+		message = fmt.Sprintf("you have no allotment on %s: ask an officer for one", on(a.dataset, r.Dataset))
 	}
 	return &dp.Error{Code: dp.CodeBudgetExhausted, Message: message, Required: &required, Left: &rest}
 }
@@ -275,15 +271,12 @@ func remember(t *tx, r answer.ChargeRequest, charge string) error {
 
 // withAccounts adds the accounts of a charge as they stand now.
 func withAccounts(r reader, c chargeRecord) (decision, error) {
-	d, err := mustLoad[datasetRecord](r, datasetKey(c.Charge.Dataset))
+	parts := c.parts()
+	ceilings, err := ceilingsOf(r, c.Charge.Consumer, parts)
 	if err != nil {
 		return decision{}, err
 	}
-	allotment, err := allotmentOf(r, c.Charge.Consumer, c.Charge.Dataset)
-	if err != nil {
-		return decision{}, err
-	}
-	accounts, err := touch(r, d, allotment, c.Charge.Blocks, true)
+	accounts, err := touch(r, parts, ceilings, true)
 	return decision{c, accounts}, err
 }
 
@@ -303,9 +296,9 @@ func saveCharge(t *tx, c *chargeRecord) error {
 	return putCharge(t, c)
 }
 
-// putCharge asserts that a charge ended at most once.
+// putCharge asserts that a charge ended at most once, and is over the blocks that it pays for.
 func putCharge(t *tx, c *chargeRecord) error {
-	if c.Release != "" && c.Failure != nil || c.Attempts < 1 && c.Report == "" || c.Attempts > maxAttempts || len(c.Charge.Blocks) != len(c.Snapshot.Blocks) {
+	if c.Release != "" && c.Failure != nil || c.Attempts < 1 && c.Report == "" || c.Attempts > maxAttempts || !c.fits(c.Snapshot) {
 		return errors.New("a charge contradicts itself and is not written")
 	}
 	return save(t, chargeKey(c.Charge.ID), *c)

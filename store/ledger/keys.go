@@ -185,13 +185,25 @@ func runKey(report string, run uint64) []byte { return numbered(makeKey(kindRun,
 func scheduledKey(number uint64) []byte { return numbered(makeKey(kindScheduled), number) }
 func writeOffKey(number uint64) []byte  { return numbered(makeKey(kindWriteOff), number) }
 
-// digestVersions identifies the rows of a set of blocks as they stood.
-func digestVersions(versions []dp.BlockVersion) [digestBytes]byte {
-	var text []byte
-	for _, v := range versions {
-		text = binary.AppendUvarint(text, uint64(len(v.Block)))
-		text = append(text, v.Block...)
-		text = binary.BigEndian.AppendUint64(text, v.Version)
+// digestVersions identifies the rows of all blocks of a snapshot as they stood. Each further part begins with a block's
+// name of length 0, which no block has, so that no two snapshots are written alike. The versions of policies are the
+// plan's to tell apart.
+func digestVersions(s dp.Snapshot) [digestBytes]byte {
+	text := appendVersions(nil, s.Blocks)
+	for _, part := range s.Also {
+		text = appendName(append(text, 0), part.Dataset)
+		text = appendVersions(text, part.Blocks)
 	}
 	return sha256.Sum256(text)
+}
+
+func appendVersions(text []byte, versions []dp.BlockVersion) []byte {
+	for _, v := range versions {
+		text = binary.BigEndian.AppendUint64(appendName(text, v.Block), v.Version)
+	}
+	return text
+}
+
+func appendName(text []byte, name string) []byte {
+	return append(binary.AppendUvarint(text, uint64(len(name))), name...)
 }

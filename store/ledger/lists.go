@@ -112,12 +112,13 @@ func accountOf(v view, dataset, block, consumer string) (dp.Account, error) {
 	return a, err
 }
 
-// Entries lists what a consumer was charged, the last first, on one dataset or (empty) on all. Next is empty
+// Entries lists what a consumer was charged, the last first, on one dataset or (empty) on all. A charge that touches
+// blocks of several datasets is listed for each of them. Next is empty
 // after the last page; an unknown cursor is CodeInvalidInput.
 func (l *Ledger) Entries(ctx context.Context, consumer, dataset, cursor string, limit int) (list []dp.Entry, next string, err error) {
 	next, err = l.page(ctx, makeKey(kindChargeOf, consumer), descending, cursor, limit, func(v view, _, value []byte) (bool, error) {
 		c, err := mustLoad[chargeRecord](v, chargeKey(string(value)))
-		if err != nil || dataset != "" && c.Charge.Dataset != dataset {
+		if err != nil || dataset != "" && !touches(c.Charge, dataset) {
 			return false, err
 		}
 		list = append(list, entry(c))

@@ -55,6 +55,13 @@ func TestRecordsKeepTheirBytes(t *testing.T) {
 		"charge of a report": {func() ([]byte, error) { return encode(chargeRecord{Report: "r"}) },
 			`{"Number":0,"Charge":{"ID":"","Consumer":"","Dataset":"","Blocks":null,"Loss":{"Epsilon":0,"Delta":0,"Rho":0,"DeltaZ":0},"CapLoss":{"Epsilon":0,"Delta":0,"Rho":0,"DeltaZ":0},"At":"0001-01-01T00:00:00Z"},` +
 				`"Purpose":"","Plan":"","Snapshot":{"Dataset":"","PolicyVersion":0,"Blocks":null},"Source":"","Report":"r","Attempts":0,"Lease":"0001-01-01T00:00:00Z","Opening":0,"Release":"","Metrics":null,"Failure":null}`},
+		"charge of several parts": {func() ([]byte, error) {
+			c := charge
+			c.Also = []dp.Touched{{Dataset: "e", PolicyVersion: 5, Blocks: []string{"f"}, Loss: loss}}
+			return encode(chargeRecord{Charge: c, Snapshot: dp.Snapshot{Also: []dp.Snapshot{{Dataset: "e", PolicyVersion: 5, Blocks: []dp.BlockVersion{{Block: "f", Version: 6}}}}}})
+		}, `{"Number":0,"Charge":{"ID":"c","Consumer":"u","Dataset":"d","Blocks":["b"],"Loss":{"Epsilon":1,"Delta":2,"Rho":3,"DeltaZ":4},"CapLoss":{"Epsilon":0,"Delta":0,"Rho":0,"DeltaZ":0},` +
+			`"Also":[{"Dataset":"e","PolicyVersion":5,"Blocks":["f"],"Loss":{"Epsilon":1,"Delta":2,"Rho":3,"DeltaZ":4}}],"At":"2026-01-02T03:04:05.000000006Z"},` +
+			`"Purpose":"","Plan":"","Snapshot":{"Dataset":"","PolicyVersion":0,"Blocks":null,"Also":[{"Dataset":"e","PolicyVersion":5,"Blocks":[{"Block":"f","Version":6}]}]},"Source":"","Attempts":0,"Lease":"0001-01-01T00:00:00Z","Opening":0,"Release":"","Metrics":null,"Failure":null}`},
 		"idempotency": {func() ([]byte, error) { return encode(idempotencyRecord{"c", []byte{1}}) }, `{"Charge":"c","Body":"AQ=="}`},
 		"release": {func() ([]byte, error) {
 			return encode(releaseRecord{1, "c", "b", 2, []byte{3}, dp.Release{ID: "r", AsOf: at, Charge: charge, Privacy: dp.Privacy{Loss: loss}}})

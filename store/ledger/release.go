@@ -99,7 +99,7 @@ func (l *Ledger) decideOutcome(t *tx, charge string, attempt int, o answer.Outco
 	if err := save(t, releaseKey(o.Release.ID), record); err != nil {
 		return c, false, err
 	}
-	versions := digestVersions(c.Snapshot.Blocks)
+	versions := digestVersions(c.Snapshot)
 	t.put(drawKey(c.Plan, versions, number), []byte(o.Release.ID))
 	c.Release, c.Metrics = o.Release.ID, o.Release.Metrics
 	if err := hold(t, &c); err != nil {
@@ -120,6 +120,7 @@ func matches(r *dp.Release, c *chargeRecord) error {
 		{"plan", r.Plan == c.Plan},
 		{"policy version", r.PolicyVersion == c.Snapshot.PolicyVersion},
 		{"block versions", slices.Equal(r.Blocks, c.Snapshot.Blocks)},
+		{"further blocks", slices.EqualFunc(r.Also, c.Snapshot.Also, sameSnapshot)},
 	} {
 		if !part.same {
 			return fmt.Errorf("a release does not match its charge: its %s differs", part.name)
@@ -145,7 +146,7 @@ func handOut(t *tx, r answer.ChargeRequest, c *chargeRecord) error {
 	switch {
 	case paid.Plan != r.Plan || paid.Charge.Dataset != r.Dataset || paid.Snapshot.PolicyVersion != r.PolicyVersion:
 		return errors.New("a charge names a source that answers another plan")
-	case paid.Charge.Loss != r.Loss || !slices.Equal(paid.Charge.Blocks, r.Blocks):
+	case paid.Charge.Loss != r.Loss || !slices.Equal(paid.Charge.Blocks, r.Blocks) || !slices.EqualFunc(paid.Charge.Also, r.Also, sameTouched):
 		return errors.New("a charge does not cost what its source did")
 	}
 	c.Source, c.Release, c.Metrics = r.Source, r.Source, source.Summary.Metrics
@@ -165,15 +166,16 @@ func hold(t *tx, c *chargeRecord) error {
 		return err
 	}
 	t.put(heldKey(consumer, number), []byte(c.Release))
-	versions := digestVersions(c.Snapshot.Blocks)
+	versions := digestVersions(c.Snapshot)
 	return save(t, drawOfKey(consumer, c.Plan, number), drawRecord{Release: c.Release, Versions: versions[:]})
 }
 
 // Find implements answer.Releases. Of several draws that the consumer holds, the one they came to hold last
 // is found.
 func (l *Ledger) Find(ctx context.Context, consumer, plan, dataset string, blocks []string, also ...dp.Touched) (found answer.Found, err error) {
+	parts := withParts(dp.Touched{Dataset: dataset, Blocks: blocks}, also)
 	err = l.read(ctx, func(v view) error {
-		current, err := blockVersions(v, dataset, blocks)
+		current, err := snapshotOf(v, parts)
 		if err != nil {
 			return err
 		}
@@ -214,7 +216,8 @@ func (l *Ledger) HeldOver(ctx context.Context, consumer, dataset string, blocks 
 				return false, nil
 			}
 			r, err := l.summaries.of(v, string(value))
-			if err == nil && r.Dataset == dataset && holdsAll(r.Blocks, current) {
+			// Of one whose rows were chosen by what other blocks hold, nothing is a sum of parts.
+			if err == nil && r.Dataset == dataset && len(r.Also) == 0 && holdsAll(r.Blocks, current) {
 				list = append(list, r)
 			}
 			return true, err
@@ -252,6 +255,9 @@ func (s *summaries) of(r reader, id string) (dp.Release, error) {
 		size += len(note)
 	}
 	size += 1024 + 64*len(known.Blocks)
+	for _, part := range known.Also {
+		size += 128 + 64*len(part.Blocks)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.byID == nil || s.bytes+size > summaryBytes {

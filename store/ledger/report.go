@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -149,32 +150,29 @@ func (l *Ledger) shortOf(ctx context.Context, err error, run *report.NewRun) err
 	if !errors.As(err, &short) {
 		return err
 	}
-	consumer, dataset, block := "", "", short.accounts[0].block
+	a, granted := short.account()
+	consumer, asked := "", ""
 	var sum dp.Loss
 	for _, p := range run.Parts {
-		if p.Held == "" && p.Charge.Consumer != "" && contains(p.Charge.Blocks, block) && (dataset == "" || p.Charge.Dataset == dataset) {
-			consumer, dataset = p.Charge.Consumer, p.Charge.Dataset
-			sum = accounting.Add(sum, p.Charge.Loss)
+		if p.Held != "" || a.owner == "" && p.Charge.Source != "" { // the caps pay for no draw twice
+			continue
+		}
+		for _, part := range partsOfRequest(p.Charge) {
+			if part.Dataset == a.dataset && slices.Contains(part.Blocks, a.block) {
+				consumer, asked = p.Charge.Consumer, p.Charge.Dataset
+				sum = accounting.Add(sum, part.Loss)
+			}
 		}
 	}
-	left, leftErr := l.Left(ctx, consumer, dataset, []string{block}, sum)
+	left, leftErr := l.Left(ctx, consumer, a.dataset, []string{a.block}, sum)
 	if leftErr != nil {
 		return leftErr
 	}
-	message := fmt.Sprintf("this report costs epsilon %s on %s and the account with least room still admits %s; nothing was charged: ask for less, or ask an officer for more", sum.Epsilon, block, left.Epsilon)
-	if !short.granted {
-		message = "you have no allotment on this dataset: ask an officer for one"
+	message := fmt.Sprintf("this report costs epsilon %s on %s and the account with least room still admits %s; nothing was charged: ask for less, or ask an officer for more", sum.Epsilon, a.block, left.Epsilon)
+	if !granted {
+		message = fmt.Sprintf("you have no allotment on %s: ask an officer for one", on(a.dataset, asked))
 	}
 	return &dp.Error{Code: dp.CodeBudgetExhausted, Message: message, Required: &sum, Left: &left}
-}
-
-func contains(list []string, name string) bool {
-	for _, have := range list {
-		if have == name {
-			return true
-		}
-	}
-	return false
 }
 
 // withoutCause is an error without what is for the log of the process.
