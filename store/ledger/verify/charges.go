@@ -10,6 +10,8 @@ const (
 	maxAttempts = 3
 	// blink is what the time of an entry leaves out of the writer's.
 	blink = time.Microsecond
+	// maxParts is how many prices a charge may have.
+	maxParts = 8
 )
 
 // charges replays what happens to charges: at most one of them in an entry, but for those of a report.
@@ -37,7 +39,7 @@ func (s *step) charges() error {
 	return s.idempotencyKeys()
 }
 
-// newCharge replays an admission: every account of the blocks takes the whole loss, and had room for it.
+// newCharge replays an admission: every account of the blocks takes the whole loss of its part, and had room for it.
 func (s *step) newCharge(w *write, id string) error {
 	s.done = append(s.done, "charge")
 	s.count.Charges++
@@ -46,29 +48,23 @@ func (s *step) newCharge(w *write, id string) error {
 		return err
 	}
 	w.claimed, s.made[id] = true, c
-	d := s.datasets[c.Charge.Dataset]
-	if d == nil {
-		return misfitf("it charges a dataset that does not exist")
-	}
-	allotment := s.allotments[allotmentID{c.Charge.Consumer, c.Charge.Dataset}]
 	if err := s.wellFormed(&c, id); err != nil {
 		return err
 	}
-	if err := allowed(allotment, &c); err != nil {
-		return err
-	}
-	if c.Snapshot.PolicyVersion != d.record.PolicyVersion {
-		return misfitf("charge %s was admitted under a version of the policy that is not in force", id)
+	for _, p := range c.parts() {
+		if err := s.allowed(&c, p); err != nil {
+			return err
+		}
 	}
 	if c.Source == "" {
-		err = s.newDraw(&c, d)
+		err = s.newDraw(&c)
 	} else {
 		err = s.handOut(&c)
 	}
 	if err != nil {
 		return err
 	}
-	s.spend(&c, d, allotment)
+	s.spend(&c)
 
 	s.numbers = append(s.numbers, c.Number)
 	if err := s.want(numberedKey(c.Number, kindChargeOf, c.Charge.Consumer), []byte(id)); err != nil {
@@ -143,53 +139,74 @@ func (s *step) begun(w *write) (c chargeRecord, seen bool, err error) {
 
 // wellFormed holds a new charge to what every charge is.
 func (s *step) wellFormed(c *chargeRecord, id string) error {
-	l := c.Charge.Loss
 	switch {
 	case c.Charge.ID != id || id == "":
 		return misfitf("a charge has another id than its key")
 	case c.Charge.Consumer == "" || c.Plan == "":
 		return misfitf("charge %s has no consumer or no plan", id)
-	case c.Snapshot.Dataset != c.Charge.Dataset:
-		return misfitf("charge %s has a snapshot of another dataset", id)
-	case l.Epsilon <= 0 || l.Delta < 0 || l.Rho <= 0 || l.DeltaZ < 0:
-		return misfitf("charge %s has no loss, or a negative one", id)
 	case !c.begins() || c.Opening != s.meta.Openings || c.failed():
 		return misfitf("charge %s does not begin with its first attempt", id)
-	case len(c.Charge.Blocks) == 0 || len(c.Snapshot.Blocks) != len(c.Charge.Blocks):
-		return misfitf("charge %s has no blocks, or a snapshot of others", id)
+	case len(c.Snapshot.Also) != len(c.Charge.Also) || len(c.Charge.Also) >= maxParts:
+		return misfitf("charge %s has a snapshot of other blocks, or too many prices", id)
 	}
-	for i, b := range c.Charge.Blocks {
-		if b == "" || i > 0 && c.Charge.Blocks[i-1] >= b || c.Snapshot.Blocks[i].Block != b {
-			return misfitf("charge %s does not name each of its blocks once, in order", id)
+	type place struct{ dataset, block string }
+	named := map[place]bool{}
+	for _, p := range c.parts() {
+		l := p.Loss
+		switch {
+		case p.at.Dataset != p.Dataset:
+			return misfitf("charge %s has a snapshot of another dataset", id)
+		case p.at.PolicyVersion != p.PolicyVersion:
+			return misfitf("charge %s has a snapshot under another version of the policy", id)
+		case l.Epsilon <= 0 || l.Delta < 0 || l.Rho <= 0 || l.DeltaZ < 0:
+			return misfitf("charge %s has no loss, or a negative one", id)
+		case len(p.Blocks) == 0 || len(p.at.Blocks) != len(p.Blocks) || len(p.at.Also) > 0:
+			return misfitf("charge %s has no blocks, or a snapshot of others", id)
+		}
+		for i, b := range p.Blocks {
+			if b == "" || i > 0 && p.Blocks[i-1] >= b || p.at.Blocks[i].Block != b {
+				return misfitf("charge %s does not name each of its blocks once, in order", id)
+			}
+			if named[place{p.Dataset, b}] {
+				return misfitf("charge %s touches block %s of dataset %s at two prices", id, b, p.Dataset)
+			}
+			named[place{p.Dataset, b}] = true
 		}
 	}
 	return nil
 }
 
-// allowed holds a charge to the officer's conditions on the consumer.
-func allowed(a allotmentRecord, c *chargeRecord) error {
+// allowed holds a part of a charge to its dataset's policy and to the officer's conditions on the consumer there.
+func (s *step) allowed(c *chargeRecord, p part) error {
+	id, d, a := c.Charge.ID, s.datasets[p.Dataset], s.allotments[allotmentID{c.Charge.Consumer, p.Dataset}]
 	switch {
+	case d == nil:
+		return misfitf("it charges a dataset that does not exist")
+	case p.PolicyVersion != d.record.PolicyVersion:
+		return misfitf("charge %s was admitted under a version of the policy that is not in force", id)
 	case a.Paused:
-		return misfitf("charge %s was admitted while the allotment was paused", c.Charge.ID)
+		return misfitf("charge %s was admitted while the allotment was paused", id)
 	case !a.Expires.IsZero() && !c.Charge.At.Before(a.Expires):
-		return misfitf("charge %s was admitted after the allotment had expired", c.Charge.ID)
-	case a.MaxEpsilonPerQuery > 0 && c.Charge.Loss.Epsilon > a.MaxEpsilonPerQuery:
-		return misfitf("charge %s costs more than the allotment allows for one query", c.Charge.ID)
+		return misfitf("charge %s was admitted after the allotment had expired", id)
+	case a.MaxEpsilonPerQuery > 0 && p.Loss.Epsilon > a.MaxEpsilonPerQuery:
+		return misfitf("charge %s costs more than the allotment allows for one query", id)
 	}
 	return nil
 }
 
-// newDraw holds the charge of a new draw: the cap pays what the allotment pays, over the rows of the moment.
-func (s *step) newDraw(c *chargeRecord, d *dataset) error {
+// newDraw holds the charge of a new draw: the caps pay what the allotments pay, over the rows of the moment.
+func (s *step) newDraw(c *chargeRecord) error {
 	if c.Charge.CapLoss != c.Charge.Loss {
 		return misfitf("charge %s costs the cap something else than the allotment", c.Charge.ID)
 	}
 	if c.Release != "" || c.Metrics != nil {
 		return misfitf("charge %s has a release before it was answered", c.Charge.ID)
 	}
-	for _, b := range c.Snapshot.Blocks {
-		if b.Version != d.blocks[b.Block] {
-			return misfitf("charge %s is over another version of block %s than the current one", c.Charge.ID, b.Block)
+	for _, p := range c.parts() {
+		for _, b := range p.at.Blocks {
+			if b.Version != s.datasets[p.Dataset].blocks[b.Block] {
+				return misfitf("charge %s is over another version of block %s of dataset %s than the current one", c.Charge.ID, b.Block, p.Dataset)
+			}
 		}
 	}
 	return nil
@@ -231,9 +248,9 @@ func (s *step) handOut(c *chargeRecord) error {
 		return misfitf("charge %s ends with another release than it was handed", id)
 	case drawn.Plan != c.Plan || drawn.Charge.Dataset != c.Charge.Dataset:
 		return misfitf("charge %s was handed the answer to another plan", id)
-	case drawn.Charge.Loss != c.Charge.Loss || !slices.Equal(drawn.Charge.Blocks, c.Charge.Blocks):
+	case drawn.Charge.Loss != c.Charge.Loss || !slices.Equal(drawn.Charge.Blocks, c.Charge.Blocks) || !slices.EqualFunc(drawn.Charge.Also, c.Charge.Also, touched.equal):
 		return misfitf("charge %s does not cost what the release it was handed did", id)
-	case drawn.Snapshot.PolicyVersion != c.Snapshot.PolicyVersion || !slices.Equal(drawn.Snapshot.Blocks, c.Snapshot.Blocks):
+	case !drawn.Snapshot.equal(c.Snapshot):
 		return misfitf("charge %s has another snapshot than the release it was handed", id)
 	}
 	return s.hold(c)
@@ -247,12 +264,16 @@ type spending struct {
 	by      string // one of the charges
 }
 
-// spend takes down what a charge costs exactly the accounts of its blocks.
-func (s *step) spend(c *chargeRecord, d *dataset, a allotmentRecord) {
-	for _, block := range c.Charge.Blocks {
-		s.spendOn(accountID{c.Charge.Dataset, block, c.Charge.Consumer}, c.Charge.Loss, a.Budget, c)
-		if c.Source == "" {
-			s.spendOn(accountID{c.Charge.Dataset, block, ""}, c.Charge.CapLoss, d.record.Cap, c)
+// spend takes down what a charge costs exactly the accounts of its blocks: each what its part costs, and the caps
+// nothing where a draw was handed out.
+func (s *step) spend(c *chargeRecord) {
+	for _, p := range c.parts() {
+		allotment := s.allotments[allotmentID{c.Charge.Consumer, p.Dataset}]
+		for _, block := range p.Blocks {
+			s.spendOn(accountID{p.Dataset, block, c.Charge.Consumer}, p.Loss, allotment.Budget, c)
+			if c.Source == "" {
+				s.spendOn(accountID{p.Dataset, block, ""}, p.Loss, s.datasets[p.Dataset].record.Cap, c)
+			}
 		}
 	}
 }

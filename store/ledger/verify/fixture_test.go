@@ -144,7 +144,7 @@ func (f *fixture) publish(c answer.Charged, id, plan string, size int) bool {
 		ID: id, Dataset: c.Charge.Dataset, PolicyVersion: c.Snapshot.PolicyVersion, Plan: plan, AsOf: c.Charge.At,
 		Confidence: "0.95", By: []string{"country"}, Metrics: []string{"customers"},
 		Groups: list, CanonicalQuery: `{"dataset":"<&>"}`,
-		Charge: c.Charge, Blocks: c.Snapshot.Blocks, NoisedCoordinates: [][]int64{{12}}, PublishedByAttempt: c.Attempt,
+		Charge: c.Charge, Blocks: c.Snapshot.Blocks, Also: c.Snapshot.Also, NoisedCoordinates: [][]int64{{12}}, PublishedByAttempt: c.Attempt,
 	}})
 	f.must(err)
 	return o.Release != nil && o.Release.ID == id

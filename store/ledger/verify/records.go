@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -88,13 +89,31 @@ type paid struct {
 	Blocks   []string
 	Loss     loss
 	CapLoss  loss
+	Also     []touched `json:",omitempty"`
 	At       time.Time
+}
+
+// touched are blocks of one dataset that a charge touches at one price.
+type touched struct {
+	Dataset       string
+	PolicyVersion uint64
+	Blocks        []string
+	Loss          loss
+}
+
+func (t touched) equal(o touched) bool {
+	return t.Dataset == o.Dataset && t.PolicyVersion == o.PolicyVersion && t.Loss == o.Loss && slices.Equal(t.Blocks, o.Blocks)
 }
 
 type snapshot struct {
 	Dataset       string
 	PolicyVersion uint64
 	Blocks        []blockVersion
+	Also          []snapshot `json:",omitempty"`
+}
+
+func (s snapshot) equal(o snapshot) bool {
+	return s.Dataset == o.Dataset && s.PolicyVersion == o.PolicyVersion && slices.Equal(s.Blocks, o.Blocks) && slices.EqualFunc(s.Also, o.Also, snapshot.equal)
 }
 
 // chargeRecord has its fields in the order in which they are written: encodeRecord gives the same bytes.
@@ -114,6 +133,24 @@ type chargeRecord struct {
 	Release string
 	Metrics []string
 	Failure json.RawMessage
+}
+
+// part is one of the prices of a charge, and the rows that it is for.
+type part struct {
+	touched
+	at snapshot // without further parts
+}
+
+// parts are all prices of a charge: that of the blocks which its question is about, and of those which it touches
+// besides. Its snapshot has one for each.
+func (c *chargeRecord) parts() []part {
+	about := c.Snapshot
+	about.Also = nil
+	list := []part{{touched{c.Charge.Dataset, c.Snapshot.PolicyVersion, c.Charge.Blocks, c.Charge.Loss}, about}}
+	for i, t := range c.Charge.Also {
+		list = append(list, part{t, c.Snapshot.Also[i]})
+	}
+	return list
 }
 
 func (c *chargeRecord) failed() bool { return len(c.Failure) > 0 && string(c.Failure) != "null" }
@@ -202,6 +239,7 @@ type answerRecord struct {
 	Metrics       []string
 	Charge        paid
 	Blocks        []blockVersion
+	Also          []snapshot
 }
 
 type unfinishedRecord struct {
@@ -324,13 +362,25 @@ func decodeAccount(value []byte) (accountRecord, error) {
 	return accountRecord{loss{f[0], f[1], f[2], f[3]}, uint64(f[4])}, nil
 }
 
-// digestOf identifies the rows of a set of blocks as they stood.
-func digestOf(versions []blockVersion) [sha256.Size]byte {
+// digestOf identifies the rows of all blocks of a snapshot as they stood. A zero byte, which is no length of a block's
+// name, begins each further part.
+func digestOf(s snapshot) [sha256.Size]byte {
 	h := sha256.New()
-	for _, v := range versions {
-		h.Write(binary.AppendUvarint(nil, uint64(len(v.Block))))
-		h.Write([]byte(v.Block))
-		h.Write(binary.BigEndian.AppendUint64(nil, v.Version))
+	name := func(text string) {
+		h.Write(binary.AppendUvarint(nil, uint64(len(text))))
+		h.Write([]byte(text))
+	}
+	versions := func(list []blockVersion) {
+		for _, v := range list {
+			name(v.Block)
+			h.Write(binary.BigEndian.AppendUint64(nil, v.Version))
+		}
+	}
+	versions(s.Blocks)
+	for _, p := range s.Also {
+		h.Write([]byte{0})
+		name(p.Dataset)
+		versions(p.Blocks)
 	}
 	return [sha256.Size]byte(h.Sum(nil))
 }

@@ -40,6 +40,7 @@ func (s *step) publish(c *chargeRecord) error {
 		{"plan", answer.Plan == c.Plan},
 		{"policy version", answer.PolicyVersion == c.Snapshot.PolicyVersion},
 		{"block versions", slices.Equal(answer.Blocks, c.Snapshot.Blocks)},
+		{"further blocks", slices.EqualFunc(answer.Also, c.Snapshot.Also, snapshot.equal)},
 		{"metrics", slices.Equal(answer.Metrics, c.Metrics)},
 	} {
 		if !part.same {
@@ -47,7 +48,7 @@ func (s *step) publish(c *chargeRecord) error {
 		}
 	}
 	s.numbers = append(s.numbers, r.Number)
-	versions := digestOf(c.Snapshot.Blocks)
+	versions := digestOf(c.Snapshot)
 	draw := append(key(kindDraw, c.Plan), versions[:]...)
 	if err := s.want(append(draw, encodeNumber(r.Number)[1:]...), []byte(c.Release)); err != nil {
 		return err
@@ -73,7 +74,7 @@ func (s *step) hold(c *chargeRecord) error {
 	if err := s.want(numberedKey(h.Number, kindHeld, consumer), []byte(c.Release)); err != nil {
 		return err
 	}
-	versions := digestOf(c.Snapshot.Blocks)
+	versions := digestOf(c.Snapshot)
 	return s.wantRecord(numberedKey(h.Number, kindDrawOf, consumer, c.Plan), drawRecord{Release: c.Release, Versions: versions[:]})
 }
 

@@ -27,6 +27,7 @@ type history struct {
 	keys     map[string]answer.ChargeRequest
 	drawn    []drawn
 	accounts map[string]bool
+	several  int               // charges of several prices
 	versions map[string]uint64 // of policies
 	loads    []dp.Load
 	serial   int
@@ -159,11 +160,27 @@ func (h *history) decide(consumer, dataset string) {
 func (h *history) newCharge(consumer, dataset string) {
 	r := h.ask(consumer, dataset, h.name("plan"), h.price(), h.span()...)
 	if h.random.IntN(2) == 0 {
+		r.Also = h.also(r)
+	}
+	if h.random.IntN(2) == 0 {
 		r.Key, r.Body = h.name("key"), [32]byte{byte(h.serial)}
 	}
 	if c, ok := h.try(r); ok {
 		h.open = append(h.open, c)
 	}
+}
+
+// also are further blocks of a question: some of its own dataset, of the other one, or of both.
+func (h *history) also(r answer.ChargeRequest) (list []dp.Touched) {
+	own := slices.DeleteFunc(h.span(), func(b string) bool { return slices.Contains(r.Blocks, b) })
+	if h.random.IntN(2) == 0 && len(own) > 0 {
+		list = append(list, dp.Touched{Dataset: r.Dataset, PolicyVersion: r.PolicyVersion, Blocks: own, Loss: h.price()})
+	}
+	if h.random.IntN(3) > 0 {
+		i := slices.Index(datasets, r.Dataset)
+		list = append(list, dp.Touched{Dataset: datasets[1-i], PolicyVersion: h.versions[datasets[1-i]], Blocks: h.span(), Loss: h.price()})
+	}
+	return list
 }
 
 // price is a pure loss, or one of Gaussian noise that only the second certificate bears for long.
@@ -188,11 +205,16 @@ func (h *history) try(r answer.ChargeRequest) (answer.Charged, bool) {
 	if r.Key != "" {
 		h.keys[c.Charge.ID] = r
 	}
-	for _, b := range r.Blocks {
-		h.accounts[r.Dataset+"/"+b+"/"+r.Consumer] = true
-		if r.Source == "" {
-			h.accounts[r.Dataset+"/"+b] = true
+	for _, p := range append([]dp.Touched{{Dataset: r.Dataset, Blocks: r.Blocks}}, r.Also...) {
+		for _, b := range p.Blocks {
+			h.accounts[p.Dataset+"/"+b+"/"+r.Consumer] = true
+			if r.Source == "" {
+				h.accounts[p.Dataset+"/"+b] = true
+			}
 		}
+	}
+	if len(r.Also) > 0 {
+		h.several++
 	}
 	return c, true
 }
@@ -200,7 +222,7 @@ func (h *history) try(r answer.ChargeRequest) (answer.Charged, bool) {
 func (h *history) request(c answer.Charged) answer.ChargeRequest {
 	return answer.ChargeRequest{
 		Consumer: c.Charge.Consumer, Dataset: c.Charge.Dataset, PolicyVersion: c.Snapshot.PolicyVersion, Purpose: "reporting",
-		Plan: h.plans[c.Charge.ID], Blocks: c.Charge.Blocks, Loss: c.Charge.Loss,
+		Plan: h.plans[c.Charge.ID], Blocks: c.Charge.Blocks, Loss: c.Charge.Loss, Also: c.Charge.Also,
 	}
 }
 
@@ -222,7 +244,8 @@ func (h *history) handOut(consumer string) {
 	}
 	d := h.drawn[h.random.IntN(len(h.drawn))]
 	r := d.request
-	if r.Consumer == consumer || r.PolicyVersion != h.versions[r.Dataset] {
+	current := r.PolicyVersion == h.versions[r.Dataset] && !slices.ContainsFunc(r.Also, func(p dp.Touched) bool { return p.PolicyVersion != h.versions[p.Dataset] })
+	if r.Consumer == consumer || !current {
 		return
 	}
 	if _, err := h.Release(h.t.Context(), consumer, d.release); err == nil {
@@ -297,6 +320,9 @@ func TestHonestHistoriesFit(t *testing.T) {
 			}
 			if r.Entries != s.Length || r.Head != s.Head || fmt.Sprintf("%x", r.ID) != s.ID {
 				t.Errorf("verified %d entries of %x, the ledger has %d of %s", r.Entries, r.ID, s.Length, s.ID)
+			}
+			if h.several < 5 {
+				t.Errorf("%d charges have several prices: the history shows less than it should", h.several)
 			}
 			if r.Charges != h.charges || r.Releases != h.releases || r.Accounts != len(h.accounts) || r.Open > len(h.open) || len(r.Datasets) != 2 {
 				t.Errorf("verified %+v; %d charges, %d releases, %d accounts, at most %d open", r.Counts, h.charges, h.releases, len(h.accounts), len(h.open))
