@@ -46,7 +46,7 @@ func bank(rowCount, customers int) (*synth.Bank, error) {
 	}
 	const days = 365
 	return synth.New(synth.Size{
-		Seed: 1, Customers: customers, First: first, Days: days, Merchants: merchants,
+		Seed: 1, Customers: customers, First: first, Days: days, Merchants: merchants, Unlinked: true,
 		PaymentsPerMonth: float64(rowCount) / float64(customers) / (days / (365.25 / 12)),
 	})
 }

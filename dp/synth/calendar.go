@@ -10,13 +10,14 @@ import (
 
 // day is one local day of the bank.
 type day struct {
-	number  int // days since 2000-01-01; what draws are seeded with
-	date    rows.Date
-	weekday time.Weekday
-	yearDay int
-	start   time.Time     // local midnight
-	length  time.Duration // 23 to 25 hours
-	hours   []hourText    // by hours passed since midnight
+	number   int // days since 2000-01-01; what draws are seeded with
+	position int // among the days of the bank, from 0
+	date     rows.Date
+	weekday  time.Weekday
+	yearDay  int
+	start    time.Time     // local midnight
+	length   time.Duration // 23 to 25 hours
+	hours    []hourText    // by hours passed since midnight
 }
 
 // hourText is how times of one hour are written: the bank's zone changes its clocks between whole hours.

@@ -11,6 +11,7 @@ type customer struct {
 	joins    int16   // first day as a customer, counted from the bank's first; negative for most
 	leaves   int16   // first day no more; no bank lasts as long as the largest
 	lag      int16   // days until this customer's app has a new version
+	links    int16   // first day on which they agree that their data be joined, counted like joins; never: no bank lasts so long
 	// One stay abroad in each year, by day of the year; none has no days.
 	holidayFrom int16
 	holidayDays uint8
@@ -34,6 +35,10 @@ const (
 	paymentsMedian, paymentsSigma = 0.16, 0.8
 
 	holidayShare = 0.35
+
+	// linkedShare of the customers agree, on a day between joining and leaving, that the bank joins what they do in the
+	// app with what they pay by card.
+	linkedShare = 0.4
 )
 
 // mostKnown bounds how many customers are kept rather than derived anew on every day: 320 MB of them.
@@ -84,6 +89,10 @@ func (m *maker) customer(i uint64, days int) customer {
 		c.holidayDays = uint8(7 + m.IntN(10))
 		c.holidayTo = pickIndex(m, &m.countries)
 	}
+	c.links = math.MaxInt16
+	if m.Float64() < linkedShare {
+		c.links = int16(joins + m.IntN(min(int(c.leaves), days)-joins))
+	}
 	return c
 }
 
@@ -115,6 +124,21 @@ func (c *customer) whereabouts(yearDay int) uint8 {
 		return c.holidayTo
 	}
 	return c.home
+}
+
+// linkedAt is since when a customer agrees that their data be joined, as far as a day's rows can tell.
+func (m *maker) linkedAt(c *customer, d *day) string {
+	if d.position < int(c.links) || m.linkDays == nil {
+		return ""
+	}
+	return m.linkDays[int(c.links)+tenureDays]
+}
+
+// link writes the last field of a row, where rows have it.
+func (m *maker) link(linkedAt string) {
+	if m.linkDays != nil {
+		m.record.text(linkedAt)
+	}
 }
 
 // customerID is written as text by record.customer. It looks like no count and is unique, because mix is a bijection.

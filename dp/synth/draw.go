@@ -10,23 +10,25 @@ import (
 type maker struct {
 	*rand.Rand
 	*world
-	source  *rand.PCG
-	bank    uint64  // the bank's seed, mixed
-	busier  float64 // multiplies payments
-	ranks   *law    // of merchants
-	seconds []int   // scratch: times within one customer's day
-	record  record  // scratch: the row that is handed out
+	source   *rand.PCG
+	bank     uint64   // the bank's seed, mixed
+	busier   float64  // multiplies payments
+	ranks    *law     // of merchants
+	linkDays []string // the bank's
+	seconds  []int    // scratch: times within one customer's day
+	record   record   // scratch: the row that is handed out
 }
 
 func newMaker(b *Bank) *maker {
 	source := rand.NewPCG(0, 0)
 	return &maker{
-		Rand:   rand.New(source),
-		world:  b.world,
-		source: source,
-		bank:   mix(b.size.Seed),
-		busier: b.busier,
-		ranks:  &b.ranks,
+		Rand:     rand.New(source),
+		world:    b.world,
+		source:   source,
+		bank:     mix(b.size.Seed),
+		busier:   b.busier,
+		ranks:    &b.ranks,
+		linkDays: b.linkDays,
 	}
 }
 

@@ -4,9 +4,8 @@ import "fmt"
 
 // Engagement is what customers do in the app: one row for each event.
 func (b *Bank) Engagement() Table {
-	t := b.table("engagement", engagement,
+	t := b.table("engagement", engagement, engagementPolicy,
 		"customer_id", "occurred_at", "event", "platform", "country", "app_version", "duration")
-	t.Policy = fmt.Sprintf(engagementPolicy, b.size.Customers, timezone)
 	t.on = func(m *maker, d *day) activity {
 		rhythm := &m.appWeekdays
 		if d.weekend() {
@@ -19,6 +18,7 @@ func (b *Bank) Engagement() Table {
 			platform := m.platforms.items[c.platform]
 			version := c.appVersion(d, platform)
 			country := m.countries.items[c.whereabouts(d.yearDay)].code
+			linked := m.linkedAt(c, d)
 			until := 0
 			for _, second := range m.moments(sessions, rhythm) {
 				second = max(second, until)
@@ -36,6 +36,7 @@ func (b *Bank) Engagement() Table {
 					m.record.text(country)
 					m.record.text(version)
 					m.record.int(spent)
+					m.link(linked)
 					if !yield(m.record.end()) {
 						return false
 					}

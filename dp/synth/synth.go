@@ -21,11 +21,12 @@ import (
 
 // Bank is everything that a seed makes: customers over days.
 type Bank struct {
-	size   Size
-	zone   *time.Location
-	world  *world
-	ranks  law     // of the merchants of one category
-	busier float64 // multiplies what customers pay by card
+	size     Size
+	zone     *time.Location
+	world    *world
+	ranks    law      // of the merchants of one category
+	linkDays []string // as text, from tenureDays before the first day on
+	busier   float64  // multiplies what customers pay by card
 }
 
 // Size says how much to make.
@@ -40,6 +41,8 @@ type Size struct {
 	PaymentsPerMonth float64
 	// Merchants is how many there are, about: each of the nine kinds has the same number. 0: 5400.
 	Merchants int
+	// Unlinked leaves out the column linked_at, in which rows of customers who agree to it say so, and the policies' link.
+	Unlinked bool
 }
 
 // The largest bank.
@@ -92,6 +95,9 @@ func New(s Size) (*Bank, error) {
 	}
 	b := &Bank{size: s, zone: zone, world: newWorld(), busier: 1}
 	b.ranks = zipf(b.merchantsPerCategory())
+	for n := -tenureDays; n < s.Days && !s.Unlinked; n++ {
+		b.linkDays = append(b.linkDays, s.First.AddDays(n).String())
+	}
 	if s.PaymentsPerMonth > 0 {
 		b.busier = s.PaymentsPerMonth / b.usualPayments()
 	}
@@ -171,9 +177,17 @@ func (t Table) WriteCSV(w io.Writer) error {
 }
 
 // table is what both datasets share.
-func (b *Bank) table(name string, s stream, header ...string) Table {
-	return Table{Name: name, Header: header, bank: b, stream: s, first: 0, last: b.size.Days - 1}
+func (b *Bank) table(name string, s stream, policy string, header ...string) Table {
+	policy = fmt.Sprintf(policy, b.size.Customers, timezone)
+	if !b.size.Unlinked {
+		policy, header = policy+linkPolicy, append(header, "linked_at")
+	}
+	return Table{Name: name, Policy: policy, Header: header, bank: b, stream: s, first: 0, last: b.size.Days - 1}
 }
+
+// linkPolicy says that the app's events and the card's payments may be joined where customers agree.
+const linkPolicy = `link: {consent: linked_at}
+`
 
 func (b *Bank) merchantsPerCategory() int {
 	if b.size.Merchants == 0 {
@@ -185,5 +199,7 @@ func (b *Bank) merchantsPerCategory() int {
 func (b *Bank) day(n int) day {
 	date := b.size.First.AddDays(n)
 	start, end := rows.Span(date, date, b.zone)
-	return newDay(date, time.UnixMilli(start).In(b.zone), time.Duration(end-start)*time.Millisecond)
+	d := newDay(date, time.UnixMilli(start).In(b.zone), time.Duration(end-start)*time.Millisecond)
+	d.position = n
+	return d
 }

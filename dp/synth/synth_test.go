@@ -78,12 +78,66 @@ func TestRowsAreWellFormed(t *testing.T) {
 				t.Fatalf("%s: a row of %v came after one of %v", table.Name, date, before)
 			}
 			before = date
-			number, err := rows.ParseDecimal(record[len(record)-1], 2)
+			number, err := rows.ParseDecimal(record[len(record)-2], 2)
 			if err != nil || number < 1 {
-				t.Fatalf("%s: last field of a row is %d, %v", table.Name, number, err)
+				t.Fatalf("%s: the measure of a row is %d, %v", table.Name, number, err)
+			}
+			if linked := record[len(record)-1]; linked != "" {
+				if since, err := rows.ParseDate(linked); err != nil || date.Before(since) {
+					t.Fatalf("%s: a row of %v is linked since %v, %v", table.Name, date, since, err)
+				}
 			}
 		}
 	}
+}
+
+// Some customers agree to be joined, each from one day on in both tables, whose rows are otherwise what they are without it.
+func TestCustomersAgreeFromOneDayOn(t *testing.T) {
+	size := Size{Seed: 3, Customers: 3000, First: rows.Date{Year: 2025, Month: time.October, Day: 1}, Days: 92}
+	linked := newBank(t, size)
+	size.Unlinked = true
+	unlinked := newBank(t, size)
+	since, seen := map[string]string{}, map[string]bool{}
+	share := map[time.Month]float64{}
+	for i, table := range linked.Tables() {
+		if !strings.Contains(table.Policy, "\nlink: {consent: linked_at}\n") || strings.Contains(unlinked.Tables()[i].Policy, "link") {
+			t.Errorf("policy of %s:\n%s", table.Name, table.Policy)
+		}
+		last := map[string]string{}
+		months := map[time.Month][2]float64{}
+		var without [][]string
+		for _, record := range collect(table) {
+			end := len(record) - 1
+			without = append(without, record[:end])
+			id, at := record[0], record[end]
+			if last[id] != "" && at != last[id] || at != "" && since[id] != "" && at != since[id] {
+				t.Fatalf("%s: a customer who agreed on %q and %q does on %q", table.Name, last[id], since[id], at)
+			}
+			last[id], seen[id] = at, true
+			month, err := time.Parse("2006-01", record[1][:7])
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := months[month.Month()]
+			n[0]++
+			if at != "" {
+				since[id] = at
+				n[1]++
+			}
+			months[month.Month()] = n
+		}
+		if !slices.EqualFunc(without, collect(unlinked.Tables()[i]), slices.Equal) {
+			t.Errorf("%s: the other columns depend on who agrees", table.Name)
+		}
+		for month, n := range months {
+			share[month] = n[1] / n[0]
+			within(t, table.Name+": share of linked rows in "+month.String(), share[month], 0.1, 0.5)
+		}
+		if share[time.December] <= share[time.October] {
+			t.Errorf("%s: %v", table.Name, share)
+		}
+	}
+	within(t, "share of customers with rows who agree", float64(len(since))/float64(len(seen)), 0.3, 0.45)
 }
 
 func TestBanksOutOfRangeAreRefused(t *testing.T) {
@@ -166,7 +220,7 @@ func observe(t *testing.T, table Table) observed {
 		s.rows++
 		s.last = at.YearDay()
 		o.customers[strings.Clone(record[0])] = s
-		amount, err := strconv.ParseFloat(record[len(record)-1], 64)
+		amount, err := strconv.ParseFloat(record[len(record)-2], 64)
 		if err != nil {
 			t.Fatal(err)
 		}

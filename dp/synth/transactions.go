@@ -1,15 +1,13 @@
 package synth
 
 import (
-	"fmt"
 	"math"
 )
 
 // Transactions is what customers pay by card: one row for each payment.
 func (b *Bank) Transactions() Table {
-	t := b.table("transactions", transactions,
+	t := b.table("transactions", transactions, transactionsPolicy,
 		"customer_id", "booked_at", "merchant_category", "merchant", "channel", "country", "city", "amount")
-	t.Policy = fmt.Sprintf(transactionsPolicy, b.size.Customers, timezone)
 	t.on = func(m *maker, d *day) activity {
 		rhythm := &m.shopWeekdays
 		if d.weekend() {
@@ -29,7 +27,7 @@ func (b *Bank) Transactions() Table {
 				demand = &abroad
 			}
 			id := m.customerID(index)
-			country := m.countries.items[where]
+			country, linked := m.countries.items[where], m.linkedAt(c, d)
 			for _, second := range m.moments(payments, rhythm) {
 				category := *pick(m, demand)
 				m.record.begin()
@@ -42,6 +40,7 @@ func (b *Bank) Transactions() Table {
 				m.record.text(country.code)
 				m.record.text(city)
 				m.record.cents(m.amount(c, category))
+				m.link(linked)
 				if !yield(m.record.end()) {
 					return false
 				}
