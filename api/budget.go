@@ -106,7 +106,7 @@ func accountOf(a dp.Account) wire.Account {
 func entryOf(e dp.Entry) wire.ChargeRecord {
 	return wire.ChargeRecord{
 		ID: e.ID, At: e.At.UTC(), Dataset: e.Dataset, Blocks: listOf(e.Blocks),
-		Epsilon: wire.Decimal(e.Loss.Epsilon.String()), Delta: wire.Decimal(e.Loss.Delta.String()), Rho: rhoOf(e.Loss.Rho),
+		Epsilon: wire.Decimal(e.Loss.Epsilon.String()), Delta: wire.Decimal(e.Loss.Delta.String()), Rho: rhoOf(e.Loss.Rho), Also: alsoOf(e.Also),
 		Purpose: e.Purpose, Metrics: e.Metrics, Release: e.Release, Report: e.Report, Failure: string(e.Failure),
 	}
 }

@@ -40,9 +40,19 @@ func chargeOf(c dp.Charge, left *dp.Left) wire.Charge {
 		Delta:   wire.Decimal(c.Loss.Delta.String()),
 		Rho:     rhoOf(c.Loss.Rho),
 		Blocks:  listOf(c.Blocks),
+		Also:    alsoOf(c.Also),
 	}
 	if left != nil {
 		out.Left = leftOf(*left)
+	}
+	return out
+}
+
+func alsoOf(list []dp.Touched) []wire.Touch {
+	var out []wire.Touch
+	for _, t := range list {
+		out = append(out, wire.Touch{Dataset: t.Dataset, Blocks: listOf(t.Blocks),
+			Epsilon: wire.Decimal(t.Loss.Epsilon.String()), Delta: wire.Decimal(t.Loss.Delta.String()), Rho: rhoOf(t.Loss.Rho)})
 	}
 	return out
 }

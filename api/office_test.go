@@ -220,7 +220,12 @@ func TestBudgetTellsWhatIsLeftAndWhatSpentIt(t *testing.T) {
 		{Name: "allotment/transactions/2026-01", Consumer: "product", Dataset: "transactions", Block: "2026-01", Budget: budget, Spent: dp.Loss{Epsilon: 750_000_000_000, Rho: dp.RhoUnknown}},
 		{Name: "allotment/transactions/2026-01", Consumer: "analyst", Dataset: "transactions", Block: "2026-01", Budget: budget},
 	}
-	f.entries = []dp.Entry{{Charge: testRelease().Charge, Purpose: "reporting", Metrics: []string{"customers"}, Release: "rel_1"}}
+	joined := testRelease().Charge
+	joined.Also = []dp.Touched{{Dataset: "other", PolicyVersion: 4, Blocks: []string{"2026-03"}, Loss: dp.Loss{Epsilon: 200_000_000_000, Rho: dp.RhoUnknown}}}
+	f.entries = []dp.Entry{
+		{Charge: testRelease().Charge, Purpose: "reporting", Metrics: []string{"customers"}, Release: "rel_1"},
+		{Charge: joined, Purpose: "reporting", Metrics: []string{"customers"}, Release: "rel_2"},
+	}
 	got := read[wire.Budget](t, send(t, v, "product", "GET", "/v1/budget?dataset=transactions", ""), 200)
 	if len(got.Accounts) != 1 || len(got.Allotments) != 1 {
 		t.Fatalf("got %+v", got)
@@ -229,7 +234,10 @@ func TestBudgetTellsWhatIsLeftAndWhatSpentIt(t *testing.T) {
 	if a.Left.Epsilon != "0.25" || a.Left.Share != 0.25 || a.Left.SimilarQueries != nil || a.Spent.Epsilon != "0.75" || a.Spent.Rho != "" || a.Budget.Epsilon != "1" {
 		t.Errorf("got %+v", a)
 	}
-	if c := got.Charges[0]; c.Epsilon != "0.3" || c.Release != "rel_1" || c.Purpose != "reporting" || c.Blocks[0] != "2026-01" {
+	if c := got.Charges[0]; c.Epsilon != "0.3" || c.Release != "rel_1" || c.Purpose != "reporting" || c.Blocks[0] != "2026-01" || c.Also != nil {
+		t.Errorf("got %+v", c)
+	}
+	if c := got.Charges[1]; c.Epsilon != "0.3" || len(c.Also) != 1 || !reflect.DeepEqual(c.Also[0], wire.Touch{Dataset: "other", Blocks: []string{"2026-03"}, Epsilon: "0.2", Delta: "0"}) {
 		t.Errorf("got %+v", c)
 	}
 	list := read[wire.AccountList](t, send(t, v, "auditor", "GET", "/v1/datasets/transactions/accounts", ""), 200)

@@ -37,6 +37,7 @@ type ChargeRecord struct {
 	Epsilon Decimal   `json:"epsilon" doc:"On each of the blocks"`
 	Delta   Decimal   `json:"delta"`
 	Rho     Decimal   `json:"rho,omitempty" doc:"Absent where no bound is known"`
+	Also    []Touch   `json:"also,omitzero" doc:"What else it cost: blocks at another price, or of another dataset"`
 	Purpose string    `json:"purpose,omitempty" example:"product-analytics"`
 	Metrics []string  `json:"metrics,omitzero" doc:"What it asked for" example:"[\"customers\"]"`
 	Release string    `json:"release,omitempty" doc:"What it bought" example:"rel_01k3x8"`

@@ -74,7 +74,17 @@ type Charge struct {
 	Delta   Decimal  `json:"delta"`
 	Rho     Decimal  `json:"rho,omitempty" doc:"Absent where no bound is known"`
 	Blocks  []string `json:"blocks" example:"[\"2026-01\",\"2026-02\",\"2026-03\"]"`
+	Also    []Touch  `json:"also,omitzero" doc:"Blocks that it touched at another price, or of another dataset: their rows decide which rows of the others count"`
 	Left    *Left    `json:"left,omitempty" doc:"The touched account with least room, after the charge"`
+}
+
+// Touch is what a charge cost on each of some blocks of a dataset.
+type Touch struct {
+	Dataset string   `json:"dataset" example:"engagement"`
+	Blocks  []string `json:"blocks" example:"[\"2026-03\"]"`
+	Epsilon Decimal  `json:"epsilon" doc:"On each of the blocks"`
+	Delta   Decimal  `json:"delta"`
+	Rho     Decimal  `json:"rho,omitempty" doc:"Absent where no bound is known"`
 }
 
 // Left is what an account would still admit.

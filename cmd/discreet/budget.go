@@ -103,7 +103,7 @@ func allotmentLine(a wire.Allotment) string {
 
 // chargeLine says what a charge was for.
 func chargeLine(c wire.ChargeRecord) string {
-	line := "spent       " + instant(c.At) + "  " + lossText(c.Epsilon, c.Delta) + " on " + c.Dataset + " " + span(c.Blocks)
+	line := "spent       " + instant(c.At) + "  " + lossText(c.Epsilon, c.Delta) + " on " + c.Dataset + " " + span(c.Blocks) + alsoText(c.Also)
 	if c.Purpose != "" {
 		line += " for " + c.Purpose
 	}

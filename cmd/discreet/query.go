@@ -313,9 +313,19 @@ func priceLine(label string, c wire.Charge) string {
 	case 0:
 		return price
 	case 1:
-		return price + " on " + c.Blocks[0]
+		price += " on " + c.Blocks[0]
+	default:
+		price += fmt.Sprintf(" on each of %d blocks, %s", len(c.Blocks), span(c.Blocks))
 	}
-	return price + fmt.Sprintf(" on each of %d blocks, %s", len(c.Blocks), span(c.Blocks))
+	return price + alsoText(c.Also)
+}
+
+// alsoText says what further blocks cost.
+func alsoText(also []wire.Touch) (text string) {
+	for _, t := range also {
+		text += "; and " + lossText(t.Epsilon, t.Delta) + " on " + t.Dataset + " " + span(t.Blocks)
+	}
+	return text
 }
 
 // lossText leaves out a delta that is nothing.

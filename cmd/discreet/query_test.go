@@ -157,3 +157,12 @@ func TestSharesAndConfidencesKeepTheirDigits(t *testing.T) {
 		}
 	}
 }
+
+func TestPriceNamesWhatFurtherBlocksCost(t *testing.T) {
+	c := wire.Charge{Epsilon: "0.1", Delta: "0", Blocks: []string{"2026-01", "2026-02"}, Also: []wire.Touch{
+		{Dataset: "shop", Blocks: []string{"2026-03"}, Epsilon: "0.3", Delta: "0"}, {Dataset: "bank", Blocks: []string{"2026-02", "2026-03"}, Epsilon: "0.2", Delta: "0"},
+	}}
+	if got, want := priceLine("price", c), "price       epsilon 0.1 on each of 2 blocks, 2026-01 to 2026-02; and epsilon 0.3 on shop 2026-03; and epsilon 0.2 on bank 2026-02 to 2026-03"; got != want {
+		t.Errorf("the price is %q", got)
+	}
+}

@@ -88,6 +88,9 @@ func Costs(run dp.ReportRun) (costs []BlockCost) {
 	for _, p := range run.Parts {
 		if p.Charge.ID != "" {
 			costs = addTo(costs, p.Charge.Dataset, p.Charge.Blocks, p.Charge.Loss)
+			for _, also := range p.Charge.Also {
+				costs = addTo(costs, also.Dataset, also.Blocks, also.Loss)
+			}
 		}
 	}
 	return costs

@@ -262,6 +262,24 @@ func TestHeldAnswersCostNothing(t *testing.T) {
 	}
 }
 
+func TestCostsCountEveryBlockThatAQuestionTouched(t *testing.T) {
+	loss := func(e dp.Epsilon) dp.Loss { return dp.Loss{Epsilon: e, Rho: 1} }
+	run := dp.ReportRun{Parts: []dp.ReportPart{
+		{Charge: dp.Charge{ID: "chg_1", Dataset: "shop", Blocks: []string{"2026-01"}, Loss: loss(1), Also: []dp.Touched{
+			{Dataset: "shop", Blocks: []string{"2026-02"}, Loss: loss(3)}, {Dataset: "bank", Blocks: []string{"2026-01"}, Loss: loss(5)},
+		}}},
+		{Charge: dp.Charge{ID: "chg_2", Dataset: "bank", Blocks: []string{"2026-01"}, Loss: loss(7)}},
+		{Charge: dp.Charge{Dataset: "bank", Blocks: []string{"2026-01"}, Loss: loss(9)}}, // held before, and free
+	}}
+	want := []BlockCost{
+		{Dataset: "bank", Block: "2026-01", Loss: dp.Loss{Epsilon: 12, Rho: 2}},
+		{Dataset: "shop", Block: "2026-01", Loss: loss(1)}, {Dataset: "shop", Block: "2026-02", Loss: loss(3)},
+	}
+	if got := Costs(run); !reflect.DeepEqual(got, want) {
+		t.Errorf("costs are %+v", got)
+	}
+}
+
 func TestRelativeErrorsAreEqualised(t *testing.T) {
 	w := newWorld()
 	s := spec(question("small", "spend", "category"), question("large", "rows"))
