@@ -79,7 +79,7 @@ func planOf(q answer.Quote) wire.Plan {
 		Expected:          make(map[string]wire.Expected),
 		GroupsMayBeHidden: q.Plan.GroupsMayBeHidden,
 		Privacy:           privacyOf(answer.Privacy(answered)),
-		Charge:            chargeOf(dp.Charge{Blocks: q.Plan.Blocks, Loss: q.Plan.Loss}, &q.Left),
+		Charge:            chargeOf(dp.Charge{Dataset: q.Plan.Policy.Name, Blocks: q.Plan.Blocks, Loss: q.Plan.Loss, Also: q.Plan.Also}, &q.Left),
 		FreeFrom:          q.FreeFrom,
 		Alternatives:      listOf(alternativesOf(q.Alternatives)),
 		Notes:             answered.Notes,

@@ -21,6 +21,28 @@ type Query struct {
 	// Reconcile are coarser levels, each a list of some of By: their figures are drawn, too, and all are made to add up.
 	Reconcile   [][]string `json:",omitempty"`
 	NonNegative bool       `json:",omitempty"` // of reconciled figures
+	// Cohorts leave the rows of those customers who are in all of them.
+	Cohorts []Cohort `json:",omitempty"`
+	// First are conditions on the row that makes a customer's first appearance, for keys first.* and since.*; nil: it is the
+	// first row of the range that passes Where.
+	First []Condition `json:",omitempty"`
+	// Funnel counts customers by how far they came, for the key funnel.step; nil: not asked.
+	Funnel *Funnel `json:",omitempty"`
+}
+
+// Cohort is customers by what they did: those with at least AtLeast and at most AtMost rows that pass Where.
+type Cohort struct {
+	Dataset  string // empty: the query's own; another one joins both
+	Where    []Condition
+	From, To string // dates, both included; empty: the query's
+	AtLeast  int64  // 0 means 1, unless AtMost is set
+	AtMost   *int64 // nil: any number
+}
+
+// Funnel is steps in the order of time.
+type Funnel struct {
+	Steps  [][]Condition // each is a row that passes all of them, besides Where
+	Within string        // from the first step to the last, such as 7d, 24h or 30m; empty: all of the range
 }
 
 // Definition is a metric that a query brings itself.

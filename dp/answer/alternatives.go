@@ -92,8 +92,8 @@ func (s *Service) cheaper(ctx context.Context, asker dp.Consumer, q dp.Query, po
 
 // isBetter tells whether a variant costs less, or no more with an interval of every metric that is a fifth narrower.
 func isBetter(variant, p *plan.Plan) bool {
-	if variant.Loss.Epsilon != p.Loss.Epsilon {
-		return variant.Loss.Epsilon < p.Loss.Epsilon
+	if most, least := p.MostLoss().Epsilon, variant.MostLoss().Epsilon; most != least {
+		return least < most
 	}
 	for i, m := range p.Metrics {
 		if m.Within >= 0 && variant.Metrics[i].Within > m.Within*4/5 {

@@ -134,7 +134,18 @@ func (s *Service) side(ctx context.Context, asker dp.Consumer, name string, cell
 	if err != nil {
 		return nil, fmt.Errorf("reading the policy of a release: %w", err)
 	}
-	p, err := plan.Drawn(release, policy)
+	var others []dp.VersionedPolicy
+	for _, of := range release.Also {
+		if of.Dataset == release.Dataset {
+			continue
+		}
+		other, err := s.policies.PolicyAt(ctx, of.Dataset, of.PolicyVersion)
+		if err != nil {
+			return nil, fmt.Errorf("reading the policy of a release: %w", err)
+		}
+		others = append(others, other)
+	}
+	p, err := plan.Drawn(release, policy, others...)
 	if err != nil {
 		stored, err := mechanism.ParseConfidence(release.Confidence)
 		if err != nil {

@@ -101,7 +101,7 @@ func (s *Service) reuse(ctx context.Context, asker dp.Consumer, p *plan.Plan, f 
 			return Answer{}, fmt.Errorf("deriving from release %s: %w", release.ID, err)
 		}
 	}
-	if answer.Left, err = s.ledger.Left(ctx, asker.Name, p.Policy.Name, p.Blocks, p.Loss); err != nil {
+	if answer.Left, err = s.ledger.Left(ctx, asker.Name, p.Policy.Name, p.Blocks, p.Loss, p.Also...); err != nil {
 		return Answer{}, fmt.Errorf("reading what is left: %w", err)
 	}
 	return answer, nil

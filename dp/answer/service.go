@@ -130,7 +130,7 @@ func (s *Service) ask(ctx context.Context, asker dp.Consumer, q dp.Query, key st
 	// this question comes first, then what its figures follow from, then its answer over older rows.
 	var found Found
 	if !q.Fresh && !known {
-		if found, err = s.releases.Find(ctx, asker.Name, p.ID, p.Policy.Name, p.Blocks); err != nil {
+		if found, err = s.releases.Find(ctx, asker.Name, p.ID, p.Policy.Name, p.Blocks, p.Also...); err != nil {
 			return Answer{}, fmt.Errorf("looking for an earlier release: %w", err)
 		}
 		if found.Held != "" {
@@ -151,7 +151,7 @@ func (s *Service) ask(ctx context.Context, asker dp.Consumer, q dp.Query, key st
 	// Nothing that depends on rows happens before this charge is durable.
 	charged, err = s.ledger.Charge(ctx, ChargeRequest{
 		Consumer: asker.Name, Dataset: p.Policy.Name, PolicyVersion: p.Policy.Version, Purpose: q.Purpose,
-		Plan: p.ID, Blocks: p.Blocks, Loss: p.Loss, Key: key, Body: body, Source: found.Other,
+		Plan: p.ID, Blocks: p.Blocks, Loss: p.Loss, Also: p.Also, Key: key, Body: body, Source: found.Other,
 	})
 	if err != nil {
 		return Answer{}, s.withAlternatives(ctx, asker, err, q, p)
@@ -343,13 +343,13 @@ func (s *Service) Plan(ctx context.Context, asker dp.Consumer, q dp.Query) (Quot
 		return Quote{}, err
 	}
 	quote := Quote{Plan: p}
-	if quote.Left, err = s.ledger.Left(ctx, asker.Name, p.Policy.Name, p.Blocks, p.Loss); err != nil {
+	if quote.Left, err = s.ledger.Left(ctx, asker.Name, p.Policy.Name, p.Blocks, p.Loss, p.Also...); err != nil {
 		return Quote{}, fmt.Errorf("reading what is left: %w", err)
 	}
 	if q.Fresh {
 		return quote, nil
 	}
-	found, err := s.releases.Find(ctx, asker.Name, p.ID, p.Policy.Name, p.Blocks)
+	found, err := s.releases.Find(ctx, asker.Name, p.ID, p.Policy.Name, p.Blocks, p.Also...)
 	if err != nil {
 		return Quote{}, fmt.Errorf("looking for an earlier release: %w", err)
 	}
@@ -389,17 +389,59 @@ func (s *Service) price(ctx context.Context, asker dp.Consumer, policy dp.Versio
 	return p, nil
 }
 
+// unpaid are touched blocks that pay nothing.
+func unpaid(all []dp.Touched) (free []dp.Touched) {
+	for _, t := range all {
+		t.Loss = dp.Loss{}
+		free = append(free, t)
+	}
+	return free
+}
+
 // make makes a plan under the ceilings that the asker's charge will be admitted against.
 func (s *Service) make(ctx context.Context, asker dp.Consumer, policy dp.VersionedPolicy, q dp.Query) (*plan.Plan, error) {
-	allotment, err := s.ledger.Allotment(ctx, asker.Name, q.Dataset)
+	others, err := s.joined(ctx, asker, policy, q)
 	if err != nil {
-		return nil, fmt.Errorf("reading the allotment: %w", err)
+		return nil, err
 	}
-	ceilings := []dp.Budget{policy.Cap}
-	if allotment.Budget != (dp.Budget{}) {
-		ceilings = append(ceilings, allotment.Budget)
+	var ceilings []dp.Budget
+	for _, of := range append([]dp.VersionedPolicy{policy}, others...) {
+		allotment, err := s.ledger.Allotment(ctx, asker.Name, of.Name)
+		if err != nil {
+			return nil, fmt.Errorf("reading the allotment: %w", err)
+		}
+		ceilings = append(ceilings, of.Cap)
+		if allotment.Budget != (dp.Budget{}) {
+			ceilings = append(ceilings, allotment.Budget)
+		}
 	}
-	return plan.Make(q, policy, ceilings, s.options.Limits)
+	return plan.Make(q, policy, ceilings, s.options.Limits, others...)
+}
+
+// mostJoined is how many datasets one question may name.
+const mostJoined = 8
+
+// joined finds the policies of the other datasets that a question's cohorts name, as far as the asker may ask them for
+// this purpose. One that they may not is like one that does not exist.
+func (s *Service) joined(ctx context.Context, asker dp.Consumer, policy dp.VersionedPolicy, q dp.Query) (others []dp.VersionedPolicy, err error) {
+	for _, c := range q.Cohorts {
+		known := c.Dataset == "" || c.Dataset == policy.Name ||
+			slices.ContainsFunc(others, func(p dp.VersionedPolicy) bool { return p.Name == c.Dataset })
+		if known || len(others) >= mostJoined {
+			continue
+		}
+		of := dp.Query{Dataset: c.Dataset, Purpose: q.Purpose}
+		other, err := s.policyFor(ctx, asker, of)
+		var refused *dp.Error
+		switch {
+		case errors.As(err, &refused) && refused.Code == dp.CodeNotFound: // the plan refuses it by name
+		case err != nil:
+			return nil, err
+		default:
+			others = append(others, other)
+		}
+	}
+	return others, nil
 }
 
 // authorise holds a question to the policy's purposes and audiences, and to the asker's. An audience that the
@@ -430,11 +472,11 @@ func (s *Service) reread(ctx context.Context, asker dp.Consumer, p *plan.Plan, i
 	if err != nil {
 		return Answer{}, fmt.Errorf("reading an earlier release: %w", err)
 	}
-	left, err := s.ledger.Left(ctx, asker.Name, p.Policy.Name, p.Blocks, p.Loss)
+	left, err := s.ledger.Left(ctx, asker.Name, p.Policy.Name, p.Blocks, p.Loss, p.Also...)
 	if err != nil {
 		return Answer{}, fmt.Errorf("reading what is left: %w", err)
 	}
-	free := dp.Charge{Consumer: asker.Name, Dataset: p.Policy.Name, Blocks: release.Charge.Blocks, ID: release.Charge.ID}
+	free := dp.Charge{Consumer: asker.Name, Dataset: p.Policy.Name, Blocks: release.Charge.Blocks, Also: unpaid(release.Charge.Also), ID: release.Charge.ID}
 	return Answer{Release: shown(p, release), Reused: true, Stale: stale, Charge: free, Left: left}, nil
 }
 

@@ -35,6 +35,9 @@ func Compile(p *plan.Plan) (*Evaluator, error) {
 	}
 	e := &Evaluator{policy: policy, zone: zone, columns: p.Tree.Columns, bound: p.Tree.Input}
 	group := e.bound.Input
+	if group.Profile != nil {
+		return nil, errors.New("the plan reads several blocks of a customer together, which an evaluator of rows does not")
+	}
 	e.scan = group.Input.Input
 	e.scan.Bounded = e.scan.Bounded && policy.Time != nil
 	if policy.Unit.Row { // every row is its own customer and counts once
@@ -43,13 +46,8 @@ func Compile(p *plan.Plan) (*Evaluator, error) {
 	if e.bound.Partitions < 1 || e.bound.Rows < 1 {
 		return nil, fmt.Errorf("bounding dataset %s: bounds must be at least 1", policy.Name)
 	}
-	for i := range group.Input.Tests {
-		t := &group.Input.Tests[i]
-		f, err := newField(policy, t.Field, zone)
-		if err != nil {
-			return nil, fmt.Errorf("test on %s: %w", t.Name, err)
-		}
-		e.tests = append(e.tests, test{field: f, test: t})
+	if e.tests, err = newTests(policy, group.Input.Tests, zone); err != nil {
+		return nil, err
 	}
 	for _, k := range group.Keys {
 		f, err := newField(policy, k.Field, zone)
@@ -195,13 +193,8 @@ func (e *Evaluator) block(r *rows.Row) string {
 // partition: it lies outside of the scanned time, fails a test, or has a label in no domain. The row's block
 // is the caller's to check.
 func (e *Evaluator) Key(buf []byte, r *rows.Row) (key []byte, ok bool) {
-	if e.scan.Bounded && (r.Time < e.scan.From || r.Time >= e.scan.To) {
+	if !inRange(e.scan, r) || !passAll(e.tests, r) {
 		return buf, false
-	}
-	for i := range e.tests {
-		if !e.tests[i].passes(r) {
-			return buf, false
-		}
 	}
 	for i := range e.keys {
 		label, ok := e.keys[i].label(r)
@@ -211,6 +204,31 @@ func (e *Evaluator) Key(buf []byte, r *rows.Row) (key []byte, ok bool) {
 		buf = appendNetstring(buf, label) // as rows.AppendKey
 	}
 	return buf, true
+}
+
+func inRange(s plan.Scan, r *rows.Row) bool {
+	return !s.Bounded || r.Time >= s.From && r.Time < s.To
+}
+
+func passAll(tests []test, r *rows.Row) bool {
+	for i := range tests {
+		if !tests[i].passes(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// newTests compiles conditions on fields of rows.
+func newTests(policy *dp.Policy, tests []plan.Test, zone *time.Location) (compiled []test, err error) {
+	for i := range tests {
+		f, err := newField(policy, tests[i].Field, zone)
+		if err != nil {
+			return nil, fmt.Errorf("test on %s: %w", tests[i].Name, err)
+		}
+		compiled = append(compiled, test{field: f, test: &tests[i]})
+	}
+	return compiled, nil
 }
 
 // field reads the label of a dimension or time key.

@@ -20,6 +20,25 @@ type canonicalQuestion struct {
 	Confidence    string            `json:"confidence,omitempty"`
 	Reconcile     [][]string        `json:"reconcile,omitempty"`
 	NonNegative   bool              `json:"non_negative,omitempty"`
+	Cohorts       []canonicalCohort `json:"cohorts,omitempty"`
+	First         []canonicalTest   `json:"first,omitempty"`
+	FirstOfAll    bool              `json:"first_of_all,omitempty"` // First has no conditions, but where does not apply
+	Funnel        *canonicalFunnel  `json:"funnel,omitempty"`
+}
+
+type canonicalCohort struct {
+	Dataset string          `json:"dataset"`
+	Policy  uint64          `json:"policy_version,omitempty"` // of another dataset
+	Where   []canonicalTest `json:"where,omitempty"`
+	From    string          `json:"from,omitempty"`
+	To      string          `json:"to,omitempty"`
+	AtLeast int64           `json:"at_least"`
+	AtMost  *int64          `json:"at_most,omitempty"`
+}
+
+type canonicalFunnel struct {
+	Steps  [][]canonicalTest `json:"steps"`
+	Within string            `json:"within,omitempty"`
 }
 
 type canonicalMetric struct {
@@ -93,7 +112,49 @@ func (q question) drawn(p *dp.Policy) canonicalQuestion {
 	if q.ranged {
 		c.From, c.To = q.from.String(), q.to.String()
 	}
+	if q.profile != nil {
+		q.profile.writeTo(&c, q.dataset, p)
+	}
 	return c
+}
+
+// writeTo writes a profile in its canonical form.
+func (profile *Profile) writeTo(c *canonicalQuestion, dataset string, p *dp.Policy) {
+	tests := func(all []Test) []canonicalTest {
+		list := []canonicalTest{}
+		for _, t := range all {
+			list = append(list, t.canonical(p))
+		}
+		return list
+	}
+	for _, of := range profile.Cohorts {
+		cohort := canonicalCohort{Dataset: of.Policy.Name, AtLeast: of.Least}
+		for _, t := range of.Input.Tests {
+			cohort.Where = append(cohort.Where, t.canonical(&of.Policy.Policy))
+		}
+		if of.Policy.Name != dataset {
+			cohort.Policy = of.Policy.Version
+		}
+		if of.ranged {
+			cohort.From, cohort.To = of.from.String(), of.to.String()
+		}
+		if of.Most >= 0 {
+			cohort.AtMost = &of.Most
+		}
+		c.Cohorts = append(c.Cohorts, cohort)
+	}
+	if profile.First != nil && !profile.First.Own {
+		c.First, c.FirstOfAll = tests(profile.First.Tests), len(profile.First.Tests) == 0
+	}
+	if profile.Funnel != nil {
+		c.Funnel = &canonicalFunnel{}
+		for _, step := range profile.Funnel.Steps {
+			c.Funnel.Steps = append(c.Funnel.Steps, tests(step))
+		}
+		if profile.Funnel.Within > 0 {
+			c.Funnel.Within = formatSpan(profile.Funnel.Within)
+		}
+	}
 }
 
 // canonical writes a test's values as text.

@@ -41,7 +41,7 @@ type derivedPart struct {
 // public keys and of one level. Distinct customers, means, variances and quantiles do not add up, nor do balances, days and sessions: one
 // of them can count in two of the groups that are added up, where a question of its own would count it once.
 func (p *Plan) Derivable() bool {
-	return !p.GroupsMayBeHidden && len(p.Levels) == 0 && !slices.ContainsFunc(p.Metrics, func(m Metric) bool {
+	return !p.GroupsMayBeHidden && len(p.Levels) == 0 && !p.isSeveral() && !slices.ContainsFunc(p.Metrics, func(m Metric) bool {
 		switch m.Aggregate {
 		case dp.Rows, dp.Sum, dp.Ratio, dp.Share: // of the last two, the parts are metrics of the plan, too
 			return m.Last
@@ -54,7 +54,7 @@ func (p *Plan) Derivable() bool {
 // dataset and policy version, with the plan's own bounds and clamps. Whether the release was drawn over the current
 // versions of the plan's blocks is for the caller to hold.
 func (p *Plan) DeriveFrom(source *Plan) (*Derivation, bool) {
-	same := p.Derivable() && !source.GroupsMayBeHidden && source.Policy.Name == p.Policy.Name && source.Policy.Version == p.Policy.Version &&
+	same := p.Derivable() && !source.GroupsMayBeHidden && !source.isSeveral() && source.Policy.Name == p.Policy.Name && source.Policy.Version == p.Policy.Version &&
 		source.Tree.Input.Rows == p.Tree.Input.Rows && source.Tree.Input.Partitions == min(p.asked.maxPartitions, source.groups.perBlock)
 	if !same {
 		return nil, false

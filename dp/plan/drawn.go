@@ -20,9 +20,10 @@ var errNotDrawn = errors.New("the release does not say how it was drawn")
 // Drawn is the plan that a release is the draw of, from what the release says of itself (its figures are not looked at)
 // and the policy of the version that it was drawn under. The plan can be read, which is to say that its metrics, groups,
 // bounds and laws of noise are those of the draw: its identity is the release's. It has no canonical text, purpose,
-// accuracy or confidence, which are the asker's; of the metrics that it adds up or counts it has the SD.
-func Drawn(r dp.Release, policy dp.VersionedPolicy) (*Plan, error) {
-	q, err := readDrawn(r, policy)
+// accuracy or confidence, which are the asker's; of the metrics that it adds up or counts it has the SD. others are the
+// policies of the other datasets that the release was drawn from, of the versions that it names.
+func Drawn(r dp.Release, policy dp.VersionedPolicy, others ...dp.VersionedPolicy) (*Plan, error) {
+	q, err := readDrawn(r, policy, others)
 	if err != nil {
 		return nil, err
 	}
@@ -31,8 +32,11 @@ func Drawn(r dp.Release, policy dp.VersionedPolicy) (*Plan, error) {
 		return nil, fmt.Errorf("finding the time zone of dataset %s: %w", policy.Name, err)
 	}
 	shape := q.shape(policy.Policy)
-	p := &Plan{Policy: policy, Blocks: q.blocks, SelectedBy: -1, GroupsMayBeHidden: q.private(), groups: shape, asked: q, Loss: r.Privacy.Loss}
+	p := &Plan{Policy: policy, Blocks: q.blocks, SelectedBy: -1, GroupsMayBeHidden: q.private(), groups: shape, asked: q, Loss: r.Charge.Loss, Also: r.Charge.Also}
 	p.Tree = tree(q, shape, location)
+	if err := p.reach(q, math.MaxInt); err != nil {
+		return nil, err
+	}
 	p.addMetrics(q)
 	if err := p.noise(r.Privacy); err != nil {
 		return nil, err
@@ -49,7 +53,7 @@ func Drawn(r dp.Release, policy dp.VersionedPolicy) (*Plan, error) {
 }
 
 // readDrawn reads the canonical question of a release.
-func readDrawn(r dp.Release, policy dp.VersionedPolicy) (question, error) {
+func readDrawn(r dp.Release, policy dp.VersionedPolicy, others []dp.VersionedPolicy) (question, error) {
 	var text canonicalQuestion
 	d := json.NewDecoder(strings.NewReader(r.CanonicalQuery))
 	d.DisallowUnknownFields()
@@ -60,9 +64,12 @@ func readDrawn(r dp.Release, policy dp.VersionedPolicy) (question, error) {
 	for _, t := range text.Where {
 		asked.Where = append(asked.Where, t.condition())
 	}
+	if err := text.addProfile(&asked, others); err != nil {
+		return question{}, err
+	}
 	// What was drawn was within some limits, perhaps not today's.
 	const any = math.MaxInt32
-	reader := &reader{query: asked, policy: &policy.Policy, limits: Limits{Keys: any, Conditions: any, Values: any, Blocks: any}}
+	reader := &reader{query: asked, policy: &policy.Policy, version: policy.Version, others: others, limits: Limits{Keys: any, Conditions: any, Values: any, Blocks: any}}
 	q := question{dataset: text.Dataset, block: policy.Unit.Block, maxPartitions: r.Privacy.MaxPartitions, rows: r.Privacy.MaxRows}
 	reader.readRange(&q)
 	q.tests = reader.readTests()
@@ -79,6 +86,7 @@ func readDrawn(r dp.Release, policy dp.VersionedPolicy) (question, error) {
 		}
 		q.metrics = append(q.metrics, metric)
 	}
+	reader.readProfile(&q)
 	if reader.refusal() != nil || q.private() != r.GroupsMayBeHidden {
 		return question{}, errNotDrawn
 	}
@@ -89,7 +97,7 @@ func readDrawn(r dp.Release, policy dp.VersionedPolicy) (question, error) {
 func (p *Plan) noise(drawn dp.Privacy) error {
 	if selection, ok := drawn.Noise[SelectionName]; ok && p.GroupsMayBeHidden {
 		p.Selection = &mechanism.Selection{
-			Kind: mechanism.Kind(drawn.Mechanism[SelectionName]), Partitions: p.Tree.Input.Partitions, Epsilon: selection.Epsilon, Delta: selection.Delta,
+			Kind: mechanism.Kind(drawn.Mechanism[SelectionName]), Partitions: p.counted(p.mostTimes()), Epsilon: selection.Epsilon, Delta: selection.Delta,
 		}
 	}
 	for i := range p.Metrics {
@@ -173,4 +181,36 @@ func (p *Plan) Bytes() int {
 		size += label * len(k.Domain)
 	}
 	return size + len(p.groups.times)*(moment+2*label*len(p.groups.calendar)) + label*len(p.Blocks)
+}
+
+// addProfile gives the question what was asked about customers.
+func (c canonicalQuestion) addProfile(q *dp.Query, others []dp.VersionedPolicy) error {
+	conditions := func(tests []canonicalTest) []dp.Condition {
+		list := []dp.Condition{}
+		for _, t := range tests {
+			list = append(list, t.condition())
+		}
+		return list
+	}
+	for _, cohort := range c.Cohorts {
+		known := cohort.Dataset == c.Dataset || slices.ContainsFunc(others, func(p dp.VersionedPolicy) bool {
+			return p.Name == cohort.Dataset && p.Version == cohort.Policy
+		})
+		if !known {
+			return errNotDrawn
+		}
+		q.Cohorts = append(q.Cohorts, dp.Cohort{
+			Dataset: cohort.Dataset, Where: conditions(cohort.Where), From: cohort.From, To: cohort.To, AtLeast: cohort.AtLeast, AtMost: cohort.AtMost,
+		})
+	}
+	if len(c.First) > 0 || c.FirstOfAll {
+		q.First = conditions(c.First)
+	}
+	if c.Funnel != nil {
+		q.Funnel = &dp.Funnel{Within: c.Funnel.Within}
+		for _, step := range c.Funnel.Steps {
+			q.Funnel.Steps = append(q.Funnel.Steps, conditions(step))
+		}
+	}
+	return nil
 }

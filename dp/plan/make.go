@@ -20,12 +20,14 @@ import (
 // against (the dataset's cap, the asker's allotment): static numbers of which only the size matters here,
 // never what is spent of them. Refusals are *dp.Error: CodeInvalidQuery with every location that is wrong,
 // CodeAccuracyUnattainable, or CodeConflict where the price is above what the asker said to spend.
-func Make(q dp.Query, policy dp.VersionedPolicy, ceilings []dp.Budget, limits Limits) (*Plan, error) {
+//
+// others are the policies of the datasets that the query joins, as far as the asker may ask them; ceilings hold theirs too.
+func Make(q dp.Query, policy dp.VersionedPolicy, ceilings []dp.Budget, limits Limits, others ...dp.VersionedPolicy) (*Plan, error) {
 	location, err := rows.Location(&policy.Policy)
 	if err != nil {
 		return nil, fmt.Errorf("finding the time zone of dataset %s: %w", policy.Name, err)
 	}
-	r := &reader{query: q, policy: &policy.Policy, limits: limits, location: location}
+	r := &reader{query: q, policy: &policy.Policy, limits: limits, location: location, version: policy.Version, others: others}
 	question := r.read()
 	if err := r.refusal(); err != nil {
 		return nil, err
@@ -47,6 +49,9 @@ func Make(q dp.Query, policy dp.VersionedPolicy, ceilings []dp.Budget, limits Li
 		asked:             question,
 	}
 	p.Tree = tree(question, shape, location)
+	if err := p.reach(question, limits.Blocks); err != nil {
+		return nil, err
+	}
 	p.addMetrics(question)
 	if draws := times(shape.groups, p.draws()); draws > int64(limits.Draws) {
 		r.refuse("metrics", "give %d noised numbers in all groups (a mean takes two, a variance three, quantiles up to 1364), more than the %d of one answer: ask for fewer metrics or groups", draws, limits.Draws)
@@ -78,16 +83,25 @@ func Make(q dp.Query, policy dp.VersionedPolicy, ceilings []dp.Budget, limits Li
 
 // tree arranges the question as operators.
 func tree(q question, s shape, location *time.Location) Aggregate {
+	own := q.tests
+	if q.profile != nil && len(q.profile.Tests) > 0 {
+		own = slices.DeleteFunc(slices.Clone(own), func(t Test) bool { return t.Field.NeedsProfile() })
+	}
+	return Aggregate{Input: Bound{
+		Input:      Group{Input: Filter{Input: scanOf(q, location), Tests: own}, Keys: q.keys, Profile: q.profile},
+		Partitions: s.partitions,
+		Rows:       q.rows,
+	}}
+}
+
+// scanOf reads the question's blocks and range.
+func scanOf(q question, location *time.Location) Scan {
 	scan := Scan{Dataset: q.dataset, Blocks: q.blocks}
 	if q.ranged {
 		scan.Bounded = true
 		scan.From, scan.To = rows.Span(q.from, q.to, location)
 	}
-	return Aggregate{Input: Bound{
-		Input:      Group{Input: Filter{Input: scan, Tests: q.tests}, Keys: q.keys},
-		Partitions: s.partitions,
-		Rows:       q.rows,
-	}}
+	return scan
 }
 
 // addMetrics gives every metric its columns, sharing those that several metrics need.
@@ -181,20 +195,30 @@ func (p *Plan) column(c Column) int {
 
 // bounds are the sensitivities of a metric's coordinates: how much one (customer, block) can change each of
 // them in one partition (dp/PRIVACY.md, bounding lemma).
-func (p *Plan) bounds(m Metric) mechanism.Vector {
+//
+// Most blocks are those in which one that is left out changes most (reach).
+func (p *Plan) bounds(m Metric) mechanism.Vector { return p.boundsOver(m, p.mostTimes()) }
+
+// boundsOver are the same where what changes is what so many blocks add.
+func (p *Plan) boundsOver(m Metric, times int64) mechanism.Vector {
 	partitions, linf := p.Tree.Input.Partitions, p.Tree.Input.Rows
 	if m.Last || m.Of != ValueRow {
 		linf = 1
 	}
+	if m.Aggregate == dp.Customers {
+		return mechanism.Vector{Partitions: p.counted(times), Bounds: []int64{1}}
+	}
+	if p.apart {
+		partitions, times = product(partitions, times), 1
+	}
+	linf = product(times, linf)
 	switch m.Aggregate {
 	case dp.Days, dp.Sessions:
-		return mechanism.Vector{Partitions: partitions, Bounds: []int64{m.Upper}}
-	case dp.Customers:
-		return mechanism.Vector{Partitions: partitions, Bounds: []int64{1}}
+		return mechanism.Vector{Partitions: partitions, Bounds: []int64{product(times, m.Upper)}}
 	case dp.Rows:
 		return mechanism.Vector{Partitions: partitions, Bounds: []int64{linf}}
 	case dp.Sum:
-		return mechanism.Vector{Partitions: partitions, Bounds: []int64{max(difference(m.Upper, 0), difference(0, m.Upper), difference(m.Lower, 0), difference(0, m.Lower))}}
+		return mechanism.Vector{Partitions: partitions, Bounds: []int64{product(times, max(difference(m.Upper, 0), difference(0, m.Upper), difference(m.Lower, 0), difference(0, m.Lower)))}}
 	case dp.Mean: // the centred sum and the count; a midpoint rounds to no noise
 		return mechanism.Vector{Partitions: partitions, Bounds: []int64{product(linf, difference(m.Upper, m.Lower)), linf}}
 	case dp.Variance, dp.StdDev:

@@ -43,6 +43,9 @@ type Bound struct {
 type Group struct {
 	Input Filter
 	Keys  []Key // sorted by name; none: one partition with the empty key
+	// Profile is what decides about a row beside the row itself: all that the customer did, in several blocks perhaps. Nil:
+	// nothing, and each (customer, block) counts by its own rows alone.
+	Profile *Profile
 }
 
 // Filter keeps the rows that pass every test.
@@ -71,6 +74,8 @@ type Field struct {
 	Kind  FieldKind
 	Index int           // position in the policy's dimensions or measures
 	Unit  rows.TimeUnit // for TimeField
+	// Moment is of which row of the customer it is read: other than of the row itself, it needs the customer's profile.
+	Moment Moment
 }
 
 // FieldKind tells dimensions, measures and time keys apart.
@@ -81,6 +86,8 @@ const (
 	DimensionField FieldKind = iota
 	MeasureField
 	TimeField
+	// StepField is a step of the profile's funnel that the customer reached: 1, 2, ...
+	StepField
 )
 
 // Key is one part of a partition's key.

@@ -24,20 +24,24 @@ type Plan struct {
 	Policy   dp.VersionedPolicy
 	Purpose  string
 	Tree     Aggregate
-	Blocks   []string // every (dataset, block) that can matter, in calendar order
-	Metrics  []Metric // sorted by name
+	Blocks   []string // every block that can matter and has the price of Loss, in calendar order
+	// Also are the others that can matter, at their own prices, of other datasets too.
+	Also    []dp.Touched
+	Metrics []Metric // sorted by name
 	// Selection decides which private partitions are shown; nil when every key is public.
 	Selection *mechanism.Selection
 	// SelectedBy is the index in Metrics of the customers metric whose draw is also selection's, or -1.
 	SelectedBy int
 	Confidence mechanism.Confidence
-	Loss       dp.Loss // the sum over metrics and selection, per touched block
+	Loss       dp.Loss // the sum over metrics and selection, for each of Blocks
 	// GroupsMayBeHidden is true where keys must pass selection.
 	GroupsMayBeHidden bool
 	Notes             []string // what bounding does to the figures, in words
 	Levels            []Level  // coarser ones, drawn as well and reconciled; nil: none
 	NonNegative       bool     // of reconciled figures
 
+	reaches         []reach // Blocks first, then Also
+	apart           bool    // no partition has rows of two blocks, so that what several blocks add lies apart
 	groups          shape
 	selectionColumn int
 	asked           question

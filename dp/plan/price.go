@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/discreet-analytics/discreet/dp"
-	"github.com/discreet-analytics/discreet/dp/accounting"
 	"github.com/discreet-analytics/discreet/dp/mechanism"
 )
 
@@ -48,17 +47,14 @@ func (p *Plan) price(q question, ceilings []dp.Budget) error {
 		if err := m.Vector.Validate(); err != nil {
 			return priceRefused(m.Name, err)
 		}
-		if p.SelectedBy != i {
-			p.Loss = accounting.Add(p.Loss, m.Vector.Loss())
-		}
 		m.SD, m.Within = p.expect(*m, m.Vector)
 	}
 	if p.Selection != nil {
 		if err := p.Selection.Validate(); err != nil {
 			return priceRefused("selection", err)
 		}
-		p.Loss = accounting.Add(p.Loss, p.Selection.Loss())
 	}
+	p.priceReaches()
 	return nil
 }
 
@@ -107,7 +103,7 @@ func (p *Plan) shares(q question, parts []part) ([]dp.Epsilon, []dp.Delta) {
 
 // priceOne chooses the mechanism of one part.
 func (p *Plan) priceOne(part part, q question, e dp.Epsilon, d dp.Delta, pure bool, most dp.Epsilon) error {
-	partitions := p.Tree.Input.Partitions
+	partitions := p.counted(p.mostTimes())
 	if part.index < 0 {
 		s, err := mechanism.ForSelection(partitions, e, d, pure)
 		if err != nil {
@@ -146,7 +142,7 @@ func (p *Plan) priceOne(part part, q question, e dp.Epsilon, d dp.Delta, pure bo
 
 // selector prices the customers metric whose draw also selects the groups that are shown.
 func (p *Plan) selector(m *Metric, asked []target, e dp.Epsilon, d dp.Delta, pure bool, most dp.Epsilon) (mechanism.Selection, error) {
-	partitions := p.Tree.Input.Partitions
+	partitions := p.counted(p.mostTimes())
 	if len(asked) > 0 {
 		// The noise gets half of the part's delta, as selection splits it.
 		v, err := p.accurate(m, asked, d/2, pure, most)
@@ -231,10 +227,10 @@ func (p *Plan) expect(m Metric, v mechanism.Vector) (sd, within float64) {
 
 // checkPrice keeps the asker's own ceiling.
 func (p *Plan) checkPrice(q question) error {
-	if q.spendAtMost == nil || p.Loss.Epsilon <= *q.spendAtMost {
+	loss := p.MostLoss()
+	if q.spendAtMost == nil || loss.Epsilon <= *q.spendAtMost {
 		return nil
 	}
-	loss := p.Loss
 	return &dp.Error{
 		Code:     dp.CodeConflict,
 		Message:  fmt.Sprintf("this costs epsilon %s, more than spend_at_most allows: raise it or ask for less", loss.Epsilon),

@@ -36,6 +36,7 @@ type question struct {
 	purpose       string
 	levels        [][]int // coarser ones, as positions in keys
 	nonNegative   bool
+	profile       *Profile
 }
 
 // askedMetric is a metric with its clamp resolved.
@@ -65,6 +66,8 @@ type reader struct {
 	policy   *dp.Policy
 	limits   Limits
 	location *time.Location
+	version  uint64               // of the policy
+	others   []dp.VersionedPolicy // of datasets that cohorts name
 	problems []dp.Location
 }
 
@@ -100,6 +103,7 @@ func (r *reader) read() question {
 	q.tests = r.readTests()
 	q.keys = r.readKeys(q)
 	r.readLevels(&q)
+	r.readProfile(&q)
 	r.checkLevels(q)
 	r.readPrice(&q)
 	return q
@@ -469,6 +473,8 @@ func (r *reader) readKeys(q question) []Key {
 		}
 		key := Key{Name: name, Field: field}
 		switch field.Kind {
+		case StepField:
+			key.Domain = countingFrom(1, len(r.query.Funnel.Steps))
 		case MeasureField:
 			r.refuse(path, "is a measure: group by a dimension or a time key")
 			continue
@@ -478,6 +484,9 @@ func (r *reader) readKeys(q question) []Key {
 				continue
 			}
 			key.Domain = rows.TimeKeys(q.from, q.to, field.Unit)
+			if field.Moment == PeriodsSince {
+				key.Domain = countingFrom(0, len(key.Domain))
+			}
 		case DimensionField:
 			d := &r.policy.Dimensions[field.Index]
 			if !d.Private {
@@ -548,6 +557,9 @@ func narrowed(key Key, tests []Test) []string {
 
 // field finds what a name means.
 func (r *reader) field(path, name string) (Field, bool) {
+	if f, known, ok := r.profileField(path, name); known {
+		return f, ok
+	}
 	if unit, ok := rows.ParseTimeUnit(name); ok {
 		if r.policy.Time == nil {
 			r.refuse(path, "is a time key, but rows of this dataset have no time: leave it out")

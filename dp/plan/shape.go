@@ -38,8 +38,11 @@ func (q question) shape(policy dp.Policy) shape {
 		switch {
 		case key.Field.Kind == TimeField && key.Field.Unit != rows.Hour:
 			s.calendar = append(s.calendar, i)
+		case key.Domain == nil && key.Field.Moment == AtFirst: // a customer has one
 		case key.Domain == nil:
 			perBlock = unlimited
+		case key.Field.Moment == AtFirst:
+			s.groups = times(s.groups, int64(len(key.Domain)))
 		default:
 			s.groups = times(s.groups, int64(len(key.Domain)))
 			perBlock = times(perBlock, int64(len(key.Domain)))
@@ -69,6 +72,9 @@ func (q question) calendarTuples(calendar []int, block dp.Block) (tuples [][]str
 			allowed[i][label] = true
 		}
 	}
+	if q.profile != nil && q.profile.First != nil {
+		return q.appearanceTuples(calendar, block, allowed)
+	}
 	days = make(map[string]int)
 	seenInBlock := make(map[string]map[string]bool)
 	for day := q.from; !q.to.Before(day); day = day.AddDays(1) {
@@ -93,6 +99,58 @@ func (q question) calendarTuples(calendar []int, block dp.Block) (tuples [][]str
 	}
 	for _, ids := range seenInBlock {
 		mostPerBlock = max(mostPerBlock, int64(len(ids)))
+	}
+	return tuples, days, mostPerBlock
+}
+
+// appearanceTuples are those where keys read a first appearance too: of every day with every first day before it. Of a
+// block they are the most that a customer can have, who has one first day.
+func (q question) appearanceTuples(calendar []int, block dp.Block, allowed []map[string]bool) (tuples [][]string, days map[string]int, mostPerBlock int64) {
+	all := q.from.DaysUntil(q.to) + 1
+	labels, periods, blocks := make([][]string, len(calendar)), make([][]int, len(calendar)), make([]string, all)
+	for day := range all {
+		date := q.from.AddDays(day)
+		blocks[day] = rows.Blocks(date, date, block)[0]
+		for i, k := range calendar {
+			label := rows.TimeKeys(date, date, q.keys[k].Field.Unit)[0]
+			period := 0
+			if day > 0 {
+				if period = periods[i][day-1]; label != labels[i][day-1] {
+					period++
+				}
+			}
+			labels[i], periods[i] = append(labels[i], label), append(periods[i], period)
+		}
+	}
+	days = make(map[string]int)
+	for first := range all {
+		inBlock := make(map[string]bool)
+		for day := first; day < all; day++ {
+			if day > first && blocks[day] != blocks[day-1] {
+				mostPerBlock, inBlock = max(mostPerBlock, int64(len(inBlock))), make(map[string]bool)
+			}
+			tuple, passes := make([]string, len(calendar)), true
+			for i, k := range calendar {
+				switch q.keys[k].Field.Moment {
+				case OfRow:
+					tuple[i] = labels[i][day]
+				case AtFirst:
+					tuple[i] = labels[i][first]
+				case PeriodsSince:
+					tuple[i] = strconv.Itoa(periods[i][day] - periods[i][first])
+				}
+				passes = passes && allowed[i][tuple[i]]
+			}
+			if !passes {
+				continue
+			}
+			id := strings.Join(tuple, "\x00")
+			if days[id]++; days[id] == 1 {
+				tuples = append(tuples, tuple)
+			}
+			inBlock[id] = true
+		}
+		mostPerBlock = max(mostPerBlock, int64(len(inBlock)))
 	}
 	return tuples, days, mostPerBlock
 }
@@ -171,6 +229,9 @@ func (p *Plan) CompareKeys(a, b []string) int {
 	for i, key := range p.Tree.Input.Input.Keys {
 		if a[i] == b[i] {
 			continue
+		}
+		if key.Field.isNumber() {
+			return compareInts(a[i], b[i])
 		}
 		if key.Field.Kind == DimensionField && p.Policy.Dimensions[key.Field.Index].Type == dp.IntDimension {
 			return compareInts(a[i], b[i])

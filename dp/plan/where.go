@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strconv"
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/rows"
@@ -73,6 +74,10 @@ func (r *reader) addLabels(t *Test, c dp.Condition, path string) {
 		t.NotIn = union(t.NotIn, readList(path+".not_in", c.NotIn, label))
 	}
 	if c.Gte == nil && c.Lte == nil {
+		return
+	}
+	if t.Field.isNumber() {
+		r.addRange(t, c, path, rows.ParseInt, "a whole number")
 		return
 	}
 	if t.Field.Kind == TimeField {
@@ -153,6 +158,14 @@ func (r *reader) label(f Field, path, text string) (string, bool) {
 	if len(text) > maxValueLength {
 		r.refuse(path, "is longer than %d bytes", maxValueLength)
 		return "", false
+	}
+	if f.isNumber() {
+		n, err := rows.ParseInt(text)
+		if err != nil || n < 0 {
+			r.refuse(path, "must be a whole number of 0 or more")
+			return "", false
+		}
+		return strconv.FormatInt(n, 10), true
 	}
 	if f.Kind == TimeField {
 		if !rows.ValidTimeKey(f.Unit, text) {

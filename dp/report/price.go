@@ -64,6 +64,12 @@ func (p *Plan) addUp() {
 			loss = dp.Loss{}
 		}
 		p.Blocks = addTo(p.Blocks, priced.Policy.Name, priced.Blocks, loss)
+		for _, t := range priced.Also {
+			if loss == (dp.Loss{}) {
+				t.Loss = loss
+			}
+			p.Blocks = addTo(p.Blocks, t.Dataset, t.Blocks, t.Loss)
+		}
 	}
 }
 

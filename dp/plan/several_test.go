@@ -1,0 +1,268 @@
+package plan_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/bounding"
+	"github.com/discreet-analytics/discreet/dp/plan"
+	"github.com/discreet-analytics/discreet/dp/rows"
+)
+
+// The lemma of several blocks (dp/PRIVACY.md, "Several blocks of one customer") by brute force: of random questions over
+// random small histories, leaving out any (customer, block) of any dataset changes the exact figures by no more than the
+// block is charged for, and leaving out one that is not charged changes nothing.
+func TestRemovingOneBlockChangesSeveralBlocksByAtMostWhatItIsChargedFor(t *testing.T) {
+	const worlds = 6000
+	reached := make(map[string]float64) // by kind of question and figure: the largest part of what is allowed
+	questions := 0
+	for seed := range uint64(worlds) {
+		random := rand.New(rand.NewPCG(seed, 5))
+		q := severalQuestion(random)
+		p, err := plan.Make(q, usage(), nil, plan.DefaultLimits(), payments())
+		if err != nil {
+			t.Fatalf("world %d: %v of %+v", seed, err, q)
+		}
+		questions++
+		all := world(random)
+		exact := figuresOf(t, p, all)
+		for _, removed := range unitsOf(all) {
+			without := map[string][]rows.Row{}
+			for dataset, of := range all {
+				without[dataset] = slices.DeleteFunc(slices.Clone(of), func(r rows.Row) bool {
+					return dataset == removed.dataset && r.Customer == removed.customer && blockOf(r) == removed.block
+				})
+			}
+			times := int64(0)
+			for _, r := range p.Reaches() {
+				if r.Dataset == removed.dataset && slices.Contains(r.Blocks, removed.block) {
+					times = r.Times
+				}
+			}
+			changes := changesOf(exact, figuresOf(t, p, without))
+			if times == 0 {
+				if len(changes) > 0 {
+					t.Fatalf("world %d: a block that is not charged changes %v of %+v", seed, changes, q)
+				}
+				continue
+			}
+			for _, m := range p.Metrics {
+				v := p.BoundsOver(m, times)
+				if v.L1 != 0 || v.Spread != 0 {
+					continue // joint vectors are sums over blocks of what dp/bounding tests of one
+				}
+				l1, l2, partitions := 0.0, 0.0, 0.0
+				for _, change := range changes {
+					for i, column := range m.Columns {
+						part := math.Abs(float64(change[p.Tree.At(column)])) / float64(v.Bounds[i])
+						l1, l2 = l1+part, l2+part*part
+						if i == 0 && part > 0 {
+							partitions++
+						}
+					}
+				}
+				most := float64(v.Partitions) * float64(len(v.Bounds))
+				if l1 > most+1e-9 || l2 > most+1e-9 {
+					t.Fatalf("world %d: leaving out %+v changes %s by %v and %v (squares), %v are charged for: %+v", seed, removed, m.Name, l1, l2, most, q)
+				}
+				if m.Aggregate == dp.Customers && partitions > float64(v.Partitions) {
+					t.Fatalf("world %d: %v partitions change, of %d", seed, partitions, v.Partitions)
+				}
+				name := kindOf(q) + " " + m.Name
+				reached[name] = max(reached[name], l1/most)
+			}
+		}
+	}
+	// Bounds that nothing reaches would show nothing. Of first appearances half is known to be out of reach of sums, whose
+	// clamp is one-sided in most worlds.
+	for _, name := range []string{"cohort customers", "cohort rows", "cohort spent", "join customers", "join rows", "funnel customers"} {
+		if reached[name] < 1 {
+			t.Errorf("%s reached %.2f of its bound: the worlds are too tame", name, reached[name])
+		}
+	}
+	for _, name := range []string{"first customers", "first rows"} {
+		if reached[name] < 0.8 {
+			t.Errorf("%s reached %.2f of its bound: the worlds are too tame", name, reached[name])
+		}
+	}
+}
+
+func kindOf(q dp.Query) string {
+	switch {
+	case q.Funnel != nil:
+		return "funnel"
+	case q.First != nil || slices.ContainsFunc(q.By, func(k string) bool { return strings.HasPrefix(k, "first.") || strings.HasPrefix(k, "since.") }):
+		return "first"
+	case slices.ContainsFunc(q.Cohorts, func(c dp.Cohort) bool { return c.Dataset == "cards" }):
+		return "join"
+	}
+	return "cohort"
+}
+
+func severalPolicy(name string, measure string) dp.VersionedPolicy {
+	return dp.VersionedPolicy{Version: 1, Policy: dp.Policy{
+		Name: name, Kind: dp.Custom, Population: 1000, Unit: dp.Unit{Column: "c", Block: dp.Month},
+		Time: &dp.TimeColumn{Column: "t", Timezone: "UTC", Format: "date"},
+		Dimensions: []dp.Dimension{
+			{Name: "kind", Column: "kind", Type: dp.StringDimension, Values: []string{"a", "b", "c"}},
+			{Name: "variant", Column: "variant", Type: dp.StringDimension, Values: []string{"x", "y"}},
+		},
+		Measures: []dp.Measure{{Name: measure, Column: measure, Lower: -3, Upper: 5}},
+		Metrics:  []dp.Metric{{Name: "spent", Aggregate: dp.Sum, Measure: measure}, {Name: "average", Aggregate: dp.Mean, Measure: measure}},
+		Bounds:   dp.Bounds{MaxPartitions: 3, MaxRows: 2}, Cap: dp.Budget{Epsilon: 100 * dp.EpsilonOne, Delta: 1e8},
+		Default: dp.Budget{Epsilon: dp.EpsilonOne, Delta: 1e7}, Purposes: []string{"p"}, Audiences: []dp.Audience{dp.Internal},
+		Link: &dp.Link{Consent: "agreed"},
+	}}
+}
+
+func usage() dp.VersionedPolicy    { return severalPolicy("usage", "n") }
+func payments() dp.VersionedPolicy { return severalPolicy("cards", "amount") }
+
+var months = []string{"2026-01", "2026-02", "2026-03", "2026-04"}
+
+// severalQuestion is a random question over January to March, at most.
+func severalQuestion(random *rand.Rand) dp.Query {
+	pick := func(of ...string) string { return of[random.IntN(len(of))] }
+	where := func(kinds ...string) []dp.Condition {
+		kind := pick(kinds...)
+		return []dp.Condition{{Field: "kind", Eq: &kind}}
+	}
+	q := dp.Query{Dataset: "usage", Metrics: []string{"customers", "rows", "spent", "average"}, Purpose: "p", From: "2026-01-10", To: pick("2026-01-31", "2026-02-20", "2026-03-31"), Epsilon: "1"}
+	if random.IntN(3) == 0 {
+		q.Where = where("a", "b")
+	}
+	switch random.IntN(4) {
+	case 0, 1:
+		for range 1 + random.IntN(2) {
+			c := dp.Cohort{Where: where("a", "b", "c"), AtLeast: int64(1 + random.IntN(2))}
+			if random.IntN(2) == 0 {
+				c.Dataset = "cards"
+			}
+			if random.IntN(2) == 0 {
+				c.From, c.To = "2026-02-01", pick("2026-02-28", "2026-04-30")
+			}
+			if random.IntN(4) == 0 {
+				most := int64(1)
+				c.AtLeast, c.AtMost = 0, &most
+			}
+			q.Cohorts = append(q.Cohorts, c)
+		}
+		q.By = [][]string{nil, {"kind"}, {"time.month"}, {"kind", "time.month"}, {"time.week"}}[random.IntN(5)]
+		if random.IntN(4) == 0 {
+			q.By = append(q.By, "first.variant")
+		}
+	case 2:
+		q.By = [][]string{{"first.month"}, {"since.month"}, {"first.month", "since.month"}, {"first.week", "time.month"}, {"first.variant"}, {"first.variant", "kind"}, {"since.week"}}[random.IntN(7)]
+		if random.IntN(2) == 0 {
+			q.First = where("a", "b", "c")
+		}
+		if random.IntN(3) == 0 {
+			last := pick("2026-01", "2026-02")
+			q.Where = append(q.Where, dp.Condition{Field: "first.month", Lte: &last})
+		}
+		if random.IntN(3) == 0 {
+			q.Where = append(q.Where, dp.Condition{Field: "since.month", In: []string{"0", "2"}})
+		}
+	case 3:
+		q.Where, q.Metrics, q.By = nil, []string{"customers"}, []string{"funnel.step"}
+		q.Funnel = &dp.Funnel{Steps: [][]dp.Condition{where("a"), where("b"), where("c", "a")}[:2+random.IntN(2)], Within: pick("", "7d", "24h")}
+		if random.IntN(2) == 0 {
+			q.By = append(q.By, pick("first.variant", "first.month"))
+		}
+		if random.IntN(3) == 0 {
+			q.Cohorts = []dp.Cohort{{Where: where("b"), Dataset: pick("", "cards")}}
+		}
+	}
+	return q
+}
+
+// world is a history of few customers with many coincidences, in both datasets and also where nobody asks.
+func world(random *rand.Rand) map[string][]rows.Row {
+	all := map[string][]rows.Row{}
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	many := 2 + random.IntN(14)
+	for _, dataset := range []string{"usage", "cards"} {
+		for customer := range uint64(2) {
+			agrees := random.IntN(4)
+			for range random.IntN(many) {
+				at := start.AddDate(0, 0, random.IntN(120))
+				all[dataset] = append(all[dataset], rows.Row{
+					Customer: customer, Time: at.UnixMilli(),
+					Dimensions: []rows.Text{{Value: string("abc"[random.IntN(3)]), Valid: true}, {Value: string("xy"[random.IntN(2)]), Valid: true}},
+					Measures:   []rows.Number{{Value: int64(random.IntN(13) - 5), Valid: random.IntN(8) > 0}},
+					Consented:  random.IntN(4) < agrees,
+				})
+			}
+		}
+	}
+	return all
+}
+
+type unit struct {
+	dataset  string
+	customer uint64
+	block    string
+}
+
+func unitsOf(all map[string][]rows.Row) (units []unit) {
+	for dataset, of := range all {
+		for _, r := range of {
+			u := unit{dataset, r.Customer, blockOf(r)}
+			if !slices.Contains(units, u) {
+				units = append(units, u)
+			}
+		}
+	}
+	return units
+}
+
+func blockOf(r rows.Row) string { return rows.BlockOf(r.Time, dp.Month, time.UTC) }
+
+func figuresOf(t *testing.T, p *plan.Plan, all map[string][]rows.Row) map[string][]int64 {
+	t.Helper()
+	partitions, err := bounding.ReferenceSeveral(p, []byte("salt"), all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := map[string]bool{}
+	for _, key := range p.Groups() {
+		public[fmt.Sprint(key)] = true
+	}
+	figures := map[string][]int64{}
+	for _, of := range partitions {
+		if !public[fmt.Sprint(of.Key)] {
+			t.Fatalf("the partition %q is no group of %s", of.Key, p.Canonical)
+		}
+		figures[fmt.Sprint(of.Key)] = of.Totals
+	}
+	return figures
+}
+
+// changesOf are the differences in each partition that has any.
+func changesOf(before, after map[string][]int64) (changes [][]int64) {
+	for key, of := range before {
+		change := slices.Clone(of)
+		for i, v := range after[key] {
+			change[i] -= v
+		}
+		changes = append(changes, change)
+	}
+	for key, of := range after {
+		if before[key] == nil {
+			change := slices.Clone(of)
+			for i := range change {
+				change[i] = -change[i]
+			}
+			changes = append(changes, change)
+		}
+	}
+	return slices.DeleteFunc(changes, func(change []int64) bool {
+		return !slices.ContainsFunc(change, func(v int64) bool { return v != 0 })
+	})
+}
