@@ -107,8 +107,18 @@ func queryOf(q wire.Query) dp.Query {
 			Per: dp.Per(d.Per), Distinct: d.Distinct,
 		})
 	}
-	for _, w := range q.Where {
-		out.Where = append(out.Where, dp.Condition{Field: w.Field, Eq: (*string)(w.Eq), In: textsOf(w.In), NotIn: textsOf(w.NotIn), Gte: (*string)(w.Gte), Lte: (*string)(w.Lte)})
+	out.Where = conditionsOf(q.Where)
+	for _, c := range q.Cohorts {
+		out.Cohorts = append(out.Cohorts, dp.Cohort{Dataset: c.Dataset, Where: conditionsOf(c.Where), From: c.From, To: c.To, AtLeast: c.AtLeast, AtMost: c.AtMost})
+	}
+	if q.First != nil {
+		out.First = append([]dp.Condition{}, conditionsOf(q.First.Where)...)
+	}
+	if q.Funnel != nil {
+		out.Funnel = &dp.Funnel{Within: q.Funnel.Within}
+		for _, step := range q.Funnel.Steps {
+			out.Funnel.Steps = append(out.Funnel.Steps, conditionsOf(step.Where))
+		}
 	}
 	for metric, within := range q.Within {
 		if out.Within == nil {
@@ -124,6 +134,13 @@ func queryOf(q wire.Query) dp.Query {
 	}
 	if q.SpendAtMost != nil {
 		out.SpendAtMost = string(q.SpendAtMost.Epsilon)
+	}
+	return out
+}
+
+func conditionsOf(list []wire.Condition) (out []dp.Condition) {
+	for _, w := range list {
+		out = append(out, dp.Condition{Field: w.Field, Eq: (*string)(w.Eq), In: textsOf(w.In), NotIn: textsOf(w.NotIn), Gte: (*string)(w.Gte), Lte: (*string)(w.Lte)})
 	}
 	return out
 }

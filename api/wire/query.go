@@ -6,7 +6,7 @@ type Query struct {
 	Dataset       string                `json:"dataset" doc:"Which dataset to ask" example:"transactions"`
 	Metrics       []string              `json:"metrics" doc:"Names of the dataset's metrics, or of those in define" example:"[\"customers\",\"spend\"]"`
 	Define        []Definition          `json:"define,omitzero" doc:"Metrics that this query brings itself"`
-	By            []string              `json:"by,omitzero" doc:"Dimensions, or time.hour, time.day, time.week, time.month, time.quarter, time.year" example:"[\"merchant_category\",\"time.month\"]"`
+	By            []string              `json:"by,omitzero" doc:"Dimensions, or time.hour, time.day, time.week, time.month, time.quarter, time.year; of a customer's first appearance first.day to first.year and first.DIMENSION, since it since.day to since.year; funnel.step" example:"[\"merchant_category\",\"time.month\"]"`
 	Where         []Condition           `json:"where,omitzero" doc:"Conditions that every row must meet"`
 	From          string                `json:"from,omitempty" doc:"First date, included; required unless the dataset's block is all" example:"2026-01-01"`
 	To            string                `json:"to,omitempty" doc:"Last date, included" example:"2026-03-31"`
@@ -21,6 +21,35 @@ type Query struct {
 	Fresh         bool                  `json:"fresh,omitempty" doc:"Always pay for a new draw"`
 	Reconcile     [][]string            `json:"reconcile,omitzero" doc:"Coarser levels, each a list of some of by ([]: everything together): their sums are drawn as well, of rows bounded once, and all figures are made to add up. For rows and sums over public keys" example:"[[\"merchant_category\"],[]]"`
 	NonNegative   bool                  `json:"non_negative,omitempty" doc:"Of reconciled figures: none below 0"`
+	Cohorts       []Cohort              `json:"cohorts,omitzero" doc:"Count only customers who are in all of these, by what they did; of another dataset too"`
+	First         *First                `json:"first,omitempty" doc:"Which row is a customer's first appearance, for keys such as first.month, first.platform and since.week; absent, it is the first row of the range that meets where. What comes before it counts nowhere"`
+	Funnel        *Funnel               `json:"funnel,omitempty" doc:"Count customers by how many of these steps they took in the order of time; group by funnel.step"`
+}
+
+// Cohort is customers by what they did.
+type Cohort struct {
+	Dataset string      `json:"dataset,omitempty" doc:"Where they did it; absent, in the query's dataset. In another one, only what carries consent counts, of both" example:"engagement"`
+	Where   []Condition `json:"where,omitzero" doc:"Conditions on the rows that are counted"`
+	From    string      `json:"from,omitempty" doc:"First date, included; absent with to, the query's" example:"2026-03-01"`
+	To      string      `json:"to,omitempty" doc:"Last date, included" example:"2026-03-31"`
+	AtLeast int64       `json:"at_least,omitempty" doc:"How many such rows they have at least; 1 when absent, 0 beside at_most" example:"3"`
+	AtMost  *int64      `json:"at_most,omitempty" doc:"How many they have at most; 0: those who did not"`
+}
+
+// First says which rows make a first appearance.
+type First struct {
+	Where []Condition `json:"where" doc:"Conditions; those of the query's where do not apply"`
+}
+
+// Funnel is steps in the order of time.
+type Funnel struct {
+	Steps  []Step `json:"steps" doc:"From 2 to 10"`
+	Within string `json:"within,omitempty" doc:"Longest time from the first step to the last, such as 30m, 24h or 7d; absent, all of the range" example:"7d"`
+}
+
+// Step is a row that meets the conditions, besides those of where. Each step is a row of its own.
+type Step struct {
+	Where []Condition `json:"where"`
 }
 
 // Definition is a metric that a query brings itself.

@@ -45,6 +45,9 @@ type ReportQuestion struct {
 	Fresh         bool                  `json:"fresh,omitempty"`
 	Reconcile     [][]string            `json:"reconcile,omitzero" doc:"Coarser levels, each a list of some of by, that are made to add up" example:"[[\"time.month\"],[]]"`
 	NonNegative   bool                  `json:"non_negative,omitempty" doc:"Of reconciled figures: none below 0"`
+	Cohorts       []Cohort              `json:"cohorts,omitzero" doc:"Count only customers who are in all of these"`
+	First         *First                `json:"first,omitempty" doc:"Which row is a customer's first appearance"`
+	Funnel        *Funnel               `json:"funnel,omitempty" doc:"Count customers by how many of these steps they took"`
 }
 
 // Report is how a batch of questions stands.

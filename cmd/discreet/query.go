@@ -22,9 +22,14 @@ type queryCommand struct {
 	Purpose string   `help:"What the answer is for; one of the dataset's purposes." required:"" placeholder:"NAME"`
 	From    string   `help:"First date, included." placeholder:"DATE"`
 	To      string   `help:"Last date, included." placeholder:"DATE"`
-	By      []string `help:"Group by dimensions and time.hour, time.day, time.week, time.month, time.quarter, time.year." placeholder:"KEY"`
+	By      []string `help:"Group by dimensions and time.hour, time.day, time.week, time.month, time.quarter, time.year; first.*, since.* and funnel.step (see --first and --step)." placeholder:"KEY"`
 	Where   []string `help:"Keep rows: 'country=DE,FR' 'platform!=web' 'amount>=10' 'amount<=500'. Values with commas go in double quotes." sep:"none" placeholder:"COND"`
 	Define  []string `help:"A metric of your own, to list among the metrics: NAME=AGGREGATE:MEASURE with sum, mean, variance, stddev, min or max (ticket=mean:amount), NAME=quantile:MEASURE:RANK (p90=quantile:amount:0.9), NAME=ratio:METRIC/METRIC (per_head=ratio:spend/customers), NAME=share:METRIC (part=share:spend), or NAME=customers, rows, days or sessions. @customer behind it reads one number of each customer (big=quantile:amount:0.99@customer, kinds=mean@customer:merchant_category)." sep:"none" placeholder:"METRIC"`
+
+	Cohort       []string `help:"Count only customers by what they did: 'event=bank_chat; at_least=3; from=2026-03-01; to=2026-03-31'. Conditions as in --where, and of at_least, at_most, from, to and dataset (to join another one), each with =." sep:"none" placeholder:"COND; ..."`
+	First        string   `help:"Which row is a customer's first appearance, for --by first.month, first.DIMENSION and since.week: conditions as in --where, with ; between." placeholder:"COND; ..."`
+	Step         []string `help:"A step of a funnel, in order, for --by funnel.step: conditions as in --where, with ; between." sep:"none" placeholder:"COND; ..."`
+	FunnelWithin string   `help:"Longest time from a funnel's first step to its last: 30m, 24h, 7d." placeholder:"TIME"`
 
 	Within     map[string]string `help:"Half-width of the interval to reach: customers=35." mapsep:"," placeholder:"METRIC=N"`
 	Epsilon    string            `help:"What to spend, for each touched block." placeholder:"N"`
@@ -143,7 +148,7 @@ func (c *queryCommand) query() (wire.Query, error) {
 		}
 		q.Where = append(q.Where, condition)
 	}
-	return q, nil
+	return q, c.addCustomers(&q)
 }
 
 // decimal checks that a flag is a number, and keeps its text. Empty stays empty.

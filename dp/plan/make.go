@@ -276,6 +276,7 @@ func notes(p *Plan) []string {
 	}
 	var lines []string
 	lines = append(lines, p.levelNotes(per)...)
+	lines = append(lines, p.profileNotes()...)
 	if len(bound.Input.Keys) > 0 && !p.Policy.Unit.Row {
 		lines = append(lines, fmt.Sprintf("Each %s counts in at most %d of the groups.", per, bound.Partitions))
 	}

@@ -370,3 +370,27 @@ func (r *reader) checkProfile(q question) {
 		r.refuse("where", "of a funnel takes fields of rows and of the first appearance: leave the others out")
 	}
 }
+
+// profileNotes says in words what a profile does to the figures and to the price.
+func (p *Plan) profileNotes() (lines []string) {
+	profile := p.Tree.Input.Input.Profile
+	if profile == nil {
+		return nil
+	}
+	if len(profile.Cohorts) > 0 {
+		lines = append(lines, "Only customers count who are in every cohort.")
+	}
+	if profile.Consent {
+		lines = append(lines, "Of all joined datasets, only rows count of a customer's period (block) of which some row carries consent to be joined.")
+	}
+	if profile.First != nil {
+		lines = append(lines, "A customer's first appearance is the first one within the range: who was there before it looks new. Rows before it count nowhere.")
+	}
+	if profile.Funnel != nil {
+		lines = append(lines, "A step is counted with all customers who reached it, by a row for each step in the order of time; of rows at one time any order counts.")
+	}
+	if most := p.mostTimes(); most > 1 {
+		lines = append(lines, fmt.Sprintf("What a customer did in one %s can change what it adds in others: noise and price are those of %d times as much as one adds, and the charge names what each block pays.", p.Policy.Unit.Block, most))
+	}
+	return lines
+}
