@@ -133,20 +133,26 @@ func (c *cursor) read(b *bounder) (err error) {
 		}
 	}
 	c.findErased()
-	c.hidden = nil
-	if c.chain.visible != nil {
-		for _, load := range c.segment.header.Loads {
-			c.hidden = append(c.hidden, !slices.Contains(c.chain.visible, load))
-		}
-		if !slices.Contains(c.hidden, true) {
-			c.hidden = nil
-		}
-	}
+	c.hidden = hiddenLoads(&c.chain, &c.segment.header)
 	c.slots = nil
 	if b.quick != nil {
 		c.slots = b.quick.few.slotTables(c)
 	}
 	return nil
+}
+
+// hiddenLoads tells of each load that was merged into a segment whether it is not visible; nil: all are visible.
+func hiddenLoads(c *chain, h *header) (hidden []bool) {
+	if c.visible == nil {
+		return nil
+	}
+	for _, load := range h.Loads {
+		hidden = append(hidden, !slices.Contains(c.visible, load))
+	}
+	if !slices.Contains(hidden, true) {
+		return nil
+	}
+	return hidden
 }
 
 // take hands all rows of a customer to a bounder, also where they go on in the next segment, and goes to the next

@@ -71,22 +71,44 @@ func (a *aggregation) find(ctx context.Context, at dp.Snapshot) error {
 	if scan.Dataset != at.Dataset || a.plan.Policy.Name != at.Dataset {
 		return fmt.Errorf("the plan is for another dataset")
 	}
-	for _, block := range scan.Blocks {
-		i := slices.IndexFunc(at.Blocks, func(b dp.BlockVersion) bool { return b.Block == block })
-		if i < 0 {
-			return fmt.Errorf("block %s was not charged for", block)
-		}
-		if at.Blocks[i].Version == 0 {
-			continue
-		}
-		loads, err := a.store.catalog.CommittedLoads(ctx, at.Dataset, block, at.Blocks[i].Version)
-		if err != nil {
-			return err
-		}
-		slices.Sort(loads)
-		a.blocks = append(a.blocks, scannedBlock{name: block, loads: loads})
+	var err error
+	if a.blocks, err = a.store.visible(ctx, at, scan.Dataset, scan.Blocks); err != nil {
+		return err
 	}
 	return a.translate()
+}
+
+// visible asks the catalog which loads a snapshot has in some blocks of a dataset. Blocks that no load covered are left out.
+func (s *Store) visible(ctx context.Context, at dp.Snapshot, dataset string, blocks []string) (visible []scannedBlock, err error) {
+	for _, block := range blocks {
+		version, charged := versionOf(at, dataset, block)
+		if !charged {
+			return nil, fmt.Errorf("block %s was not charged for", block)
+		}
+		if version == 0 {
+			continue
+		}
+		loads, err := s.catalog.CommittedLoads(ctx, dataset, block, version)
+		if err != nil {
+			return nil, err
+		}
+		slices.Sort(loads)
+		visible = append(visible, scannedBlock{name: block, loads: loads})
+	}
+	return visible, nil
+}
+
+// versionOf gives the version of a block in a snapshot; false where the snapshot is without it.
+func versionOf(at dp.Snapshot, dataset, block string) (version uint64, ok bool) {
+	for _, s := range append([]dp.Snapshot{at}, at.Also...) {
+		if s.Dataset != dataset {
+			continue
+		}
+		if i := slices.IndexFunc(s.Blocks, func(b dp.BlockVersion) bool { return b.Block == block }); i >= 0 {
+			return s.Blocks[i].Version, true
+		}
+	}
+	return 0, false
 }
 
 func (a *aggregation) translate() (err error) {
