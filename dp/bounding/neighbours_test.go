@@ -1,4 +1,4 @@
-package plan_test
+package bounding_test
 
 import (
 	"fmt"
@@ -19,17 +19,15 @@ import (
 // random small histories, leaving out any (customer, block) of any dataset changes the exact figures by no more than the
 // block is charged for, and leaving out one that is not charged changes nothing.
 func TestRemovingOneBlockChangesSeveralBlocksByAtMostWhatItIsChargedFor(t *testing.T) {
-	const worlds = 6000
-	reached := make(map[string]float64) // by kind of question and figure: the largest part of what is allowed
-	questions := 0
+	const worlds = 8000
+	reached := make(map[string]float64) // by kind of question, noise and metric: the largest part of the price
 	for seed := range uint64(worlds) {
 		random := rand.New(rand.NewPCG(seed, 5))
 		q := severalQuestion(random)
-		p, err := plan.Make(q, usage(), nil, plan.DefaultLimits(), payments())
+		p, err := plan.Make(q, severalPolicy("usage"), nil, plan.DefaultLimits(), severalPolicy("cards"))
 		if err != nil {
 			t.Fatalf("world %d: %v of %+v", seed, err, q)
 		}
-		questions++
 		all := world(random)
 		exact := figuresOf(t, p, all)
 		for _, removed := range unitsOf(all) {
@@ -39,58 +37,77 @@ func TestRemovingOneBlockChangesSeveralBlocksByAtMostWhatItIsChargedFor(t *testi
 					return dataset == removed.dataset && r.Customer == removed.customer && blockOf(r) == removed.block
 				})
 			}
-			times := int64(0)
-			for _, r := range p.Reaches() {
-				if r.Dataset == removed.dataset && slices.Contains(r.Blocks, removed.block) {
-					times = r.Times
-				}
-			}
 			changes := changesOf(exact, figuresOf(t, p, without))
-			if times == 0 {
+			paid, charged := paidBy(p, removed)
+			if !charged {
 				if len(changes) > 0 {
 					t.Fatalf("world %d: a block that is not charged changes %v of %+v", seed, changes, q)
 				}
 				continue
 			}
-			for _, m := range p.Metrics {
-				v := p.BoundsOver(m, times)
-				if v.L1 != 0 || v.Spread != 0 {
-					continue // joint vectors are sums over blocks of what dp/bounding tests of one
+			lost, kind := lossOf(p, changes)
+			if lost.epsilon > float64(paid.Epsilon)*(1+1e-9) || lost.rho > float64(paid.Rho)*(1+1e-9) {
+				t.Fatalf("world %d: leaving out %+v changes by epsilon %v of %v, rho %v of %v: %+v", seed, removed,
+					lost.epsilon, paid.Epsilon, lost.rho, paid.Rho, q)
+			}
+			name := kindOf(q) + " " + kind + " " + strings.Join(q.Metrics, " ")
+			part := lost.rho / float64(paid.Rho)
+			if kind == "laplace" {
+				part = lost.epsilon / float64(paid.Epsilon)
+			}
+			reached[name] = max(reached[name], part)
+		}
+	}
+	// Bounds that nothing reaches would show nothing.
+	for name, least := range map[string]float64{
+		"cohort laplace customers": 1, "cohort laplace rows": 1, "cohort laplace spent": 1, "join laplace customers": 1, "join laplace rows": 1,
+		"funnel laplace customers": 1, "first laplace customers": 0.99, "first laplace rows": 0.8,
+		"cohort gaussian customers": 0.99, "cohort gaussian rows": 0.99, "funnel gaussian customers": 0.99, "first gaussian customers": 0.99,
+	} {
+		if reached[name] < least-1e-6 {
+			t.Errorf("%s reached %.3f of its price: the worlds are too tame", name, reached[name])
+		}
+	}
+}
+
+// paidBy is what a block is charged.
+func paidBy(p *plan.Plan, u unit) (loss dp.Loss, charged bool) {
+	if u.dataset == p.Policy.Name && slices.Contains(p.Blocks, u.block) {
+		return p.Loss, true
+	}
+	for _, t := range p.Also {
+		if u.dataset == t.Dataset && slices.Contains(t.Blocks, u.block) {
+			return t.Loss, true
+		}
+	}
+	return dp.Loss{}, false
+}
+
+// loss is what changes tell, in the units of dp.Epsilon and dp.Rho. Gaussian noise has no epsilon of its own.
+type loss struct{ epsilon, rho float64 }
+
+// lossOf adds up what each noised number tells: a shift of d under Laplace noise of scale b tells d/b and has a rho of
+// f(d/b), under Gaussian noise d^2/(2 sigma^2) (dp/PRIVACY.md 5, 6).
+func lossOf(p *plan.Plan, changes [][]int64) (sum loss, kind string) {
+	for _, m := range p.Metrics {
+		kind = string(m.Vector.Kind)
+		for i, column := range m.Columns {
+			draw := m.Vector.Draw(i)
+			for _, change := range changes {
+				d := math.Abs(float64(change[p.Tree.At(column)]))
+				if draw.Kind == "gaussian" {
+					sigma2 := draw.SD()*draw.SD() - 1.0/12 // the rest is rounding's
+					sum.rho += d * d / (2 * sigma2) * float64(dp.RhoOne)
+					continue
 				}
-				l1, l2, partitions := 0.0, 0.0, 0.0
-				for _, change := range changes {
-					for i, column := range m.Columns {
-						part := math.Abs(float64(change[p.Tree.At(column)])) / float64(v.Bounds[i])
-						l1, l2 = l1+part, l2+part*part
-						if i == 0 && part > 0 {
-							partitions++
-						}
-					}
-				}
-				most := float64(v.Partitions) * float64(len(v.Bounds))
-				if l1 > most+1e-9 || l2 > most+1e-9 {
-					t.Fatalf("world %d: leaving out %+v changes %s by %v and %v (squares), %v are charged for: %+v", seed, removed, m.Name, l1, l2, most, q)
-				}
-				if m.Aggregate == dp.Customers && partitions > float64(v.Partitions) {
-					t.Fatalf("world %d: %v partitions change, of %d", seed, partitions, v.Partitions)
-				}
-				name := kindOf(q) + " " + m.Name
-				reached[name] = max(reached[name], l1/most)
+				e := d * float64(draw.Epsilon) / float64(draw.L0*draw.Bound)
+				sum.epsilon += e
+				e /= float64(dp.EpsilonOne)
+				sum.rho += (e + math.Exp(-e) - 1) * float64(dp.RhoOne)
 			}
 		}
 	}
-	// Bounds that nothing reaches would show nothing. Of first appearances half is known to be out of reach of sums, whose
-	// clamp is one-sided in most worlds.
-	for _, name := range []string{"cohort customers", "cohort rows", "cohort spent", "join customers", "join rows", "funnel customers"} {
-		if reached[name] < 1 {
-			t.Errorf("%s reached %.2f of its bound: the worlds are too tame", name, reached[name])
-		}
-	}
-	for _, name := range []string{"first customers", "first rows"} {
-		if reached[name] < 0.8 {
-			t.Errorf("%s reached %.2f of its bound: the worlds are too tame", name, reached[name])
-		}
-	}
+	return sum, kind
 }
 
 func kindOf(q dp.Query) string {
@@ -105,7 +122,7 @@ func kindOf(q dp.Query) string {
 	return "cohort"
 }
 
-func severalPolicy(name string, measure string) dp.VersionedPolicy {
+func severalPolicy(name string) dp.VersionedPolicy {
 	return dp.VersionedPolicy{Version: 1, Policy: dp.Policy{
 		Name: name, Kind: dp.Custom, Population: 1000, Unit: dp.Unit{Column: "c", Block: dp.Month},
 		Time: &dp.TimeColumn{Column: "t", Timezone: "UTC", Format: "date"},
@@ -113,27 +130,33 @@ func severalPolicy(name string, measure string) dp.VersionedPolicy {
 			{Name: "kind", Column: "kind", Type: dp.StringDimension, Values: []string{"a", "b", "c"}},
 			{Name: "variant", Column: "variant", Type: dp.StringDimension, Values: []string{"x", "y"}},
 		},
-		Measures: []dp.Measure{{Name: measure, Column: measure, Lower: -3, Upper: 5}},
-		Metrics:  []dp.Metric{{Name: "spent", Aggregate: dp.Sum, Measure: measure}, {Name: "average", Aggregate: dp.Mean, Measure: measure}},
+		Measures: []dp.Measure{{Name: "n", Column: "n", Lower: -3, Upper: 5}},
+		Metrics:  []dp.Metric{{Name: "spent", Aggregate: dp.Sum, Measure: "n"}, {Name: "average", Aggregate: dp.Mean, Measure: "n"}},
 		Bounds:   dp.Bounds{MaxPartitions: 3, MaxRows: 2}, Cap: dp.Budget{Epsilon: 100 * dp.EpsilonOne, Delta: 1e8},
 		Default: dp.Budget{Epsilon: dp.EpsilonOne, Delta: 1e7}, Purposes: []string{"p"}, Audiences: []dp.Audience{dp.Internal},
 		Link: &dp.Link{Consent: "agreed"},
 	}}
 }
 
-func usage() dp.VersionedPolicy    { return severalPolicy("usage", "n") }
-func payments() dp.VersionedPolicy { return severalPolicy("cards", "amount") }
-
 var months = []string{"2026-01", "2026-02", "2026-03", "2026-04"}
 
 // severalQuestion is a random question over January to March, at most.
-func severalQuestion(random *rand.Rand) dp.Query {
+func severalQuestion(random *rand.Rand) (q dp.Query) {
 	pick := func(of ...string) string { return of[random.IntN(len(of))] }
 	where := func(kinds ...string) []dp.Condition {
 		kind := pick(kinds...)
 		return []dp.Condition{{Field: "kind", Eq: &kind}}
 	}
-	q := dp.Query{Dataset: "usage", Metrics: []string{"customers", "rows", "spent", "average"}, Purpose: "p", From: "2026-01-10", To: pick("2026-01-31", "2026-02-20", "2026-03-31"), Epsilon: "1"}
+	q = dp.Query{Dataset: "usage", Metrics: [][]string{{"customers"}, {"rows"}, {"spent"}, {"average"}, {"customers", "rows", "spent"}}[random.IntN(5)], Purpose: "p", From: "2026-01-10", To: pick("2026-01-31", "2026-02-20", "2026-03-31"), Epsilon: "0.5", Delta: "0"}
+	exact := random.IntN(2) == 0
+	defer func() {
+		if exact { // of least rho, which is Gaussian noise's
+			q.Epsilon, q.Delta, q.Within = "", "1e-7", map[string]string{}
+			for _, m := range q.Metrics {
+				q.Within[m] = "40"
+			}
+		}
+	}()
 	if random.IntN(3) == 0 {
 		q.Where = where("a", "b")
 	}
