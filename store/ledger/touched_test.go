@@ -194,6 +194,16 @@ func TestChargeThatTheSecondDatasetRefusesChangesNothing(t *testing.T) {
 		t.Errorf("refusal says %+v", e.Left)
 	}
 
+	// Where accounts of both refuse, the one with least room of these is named.
+	f.allotOn(bob, dataset, func(a *dp.Allotment) { a.Budget.Epsilon = pure(90).Epsilon })
+	f.allotOn(bob, other, func(a *dp.Allotment) { a.Budget.Epsilon = pure(50).Epsilon })
+	both := join(bob, "both")
+	both.Also[1].PolicyVersion, both.Also[1].Blocks = 3, january
+	e = f.unchanged(dp.CodeBudgetExhausted, charge(both))
+	if e.Left.Account != "allotment/chats/2026-01" || e.Left.Epsilon != pure(50).Epsilon || *e.Required != pure(200) {
+		t.Errorf("refusal says %+v, %+v", e.Required, e.Left)
+	}
+
 	// By the policy that its part was priced under.
 	by.Also[1].PolicyVersion = 2
 	before := f.dump()

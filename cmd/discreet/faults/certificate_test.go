@@ -15,14 +15,16 @@ import (
 // admitted holds a charge that was just made to the exact certificates: every account that it touched must be
 // within its budget in force by one of them.
 func admitted(l *ledger.Ledger, c dp.Charge) error {
-	accounts, _, err := l.DatasetAccounts(context.Background(), c.Dataset, "", 0)
-	if err != nil {
-		return err
-	}
-	for _, a := range accounts {
-		touched := slices.Contains(c.Blocks, a.Block) && (a.Consumer == c.Consumer || a.Consumer == "" && c.CapLoss != (dp.Loss{}))
-		if touched && !certified(a.Budget, a.Spent) {
-			return fmt.Errorf("charge %s: no certificate holds account %s of %q within %+v: it spent %+v", c.ID, a.Name, a.Consumer, a.Budget, a.Spent)
+	for _, p := range partsOf(c.Dataset, c.Blocks, c.Loss, c.Also) {
+		accounts, _, err := l.DatasetAccounts(context.Background(), p.Dataset, "", 0)
+		if err != nil {
+			return err
+		}
+		for _, a := range accounts {
+			touched := slices.Contains(p.Blocks, a.Block) && (a.Consumer == c.Consumer || a.Consumer == "" && c.CapLoss != (dp.Loss{}))
+			if touched && !certified(a.Budget, a.Spent) {
+				return fmt.Errorf("charge %s: no certificate holds account %s of %q within %+v: it spent %+v", c.ID, a.Name, a.Consumer, a.Budget, a.Spent)
+			}
 		}
 	}
 	return nil

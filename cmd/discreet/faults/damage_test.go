@@ -165,7 +165,7 @@ func charge(t *testing.T, l *ledger.Ledger, n int) {
 	case 1, 2:
 		outcome = answer.Outcome{Release: &dp.Release{
 			ID: fmt.Sprint("rel_", n), Dataset: shop, PolicyVersion: 1, Plan: request(n).Plan, AsOf: c.Charge.At, Confidence: "0.95",
-			By: []string{"category"}, Metrics: []string{"customers"}, Blocks: c.Snapshot.Blocks, Charge: c.Charge,
+			By: []string{"category"}, Metrics: []string{"customers"}, Blocks: c.Snapshot.Blocks, Also: c.Snapshot.Also, Charge: c.Charge,
 			Groups:            []dp.Group{{Key: []string{strings.Repeat("food", 200*n)}, Values: []dp.Value{{Value: 12, Low: 1, High: 23, SD: 5.98}}}},
 			NoisedCoordinates: [][]int64{{12}}, PublishedByAttempt: 1,
 		}}
@@ -178,7 +178,7 @@ func charge(t *testing.T, l *ledger.Ledger, n int) {
 func request(n int) answer.ChargeRequest {
 	return answer.ChargeRequest{
 		Consumer: names[n%len(names)], Dataset: shop, PolicyVersion: 1, Purpose: "reporting", Plan: fmt.Sprint("plan ", n),
-		Blocks: quarter[:1+n%3], Loss: dp.Loss{Epsilon: dp.EpsilonOne / 100, Rho: dp.RhoOne / 20_000}, Key: fmt.Sprint("key ", n), Body: [32]byte{byte(n)},
+		Blocks: quarter[:1+n%3], Loss: dp.Loss{Epsilon: dp.EpsilonOne / 100, Rho: dp.RhoOne / 20_000}, Also: further(fmt.Sprint("plan ", n), dp.Loss{Epsilon: 1, Rho: 1}, 1, 1), Key: fmt.Sprint("key ", n), Body: [32]byte{byte(n)},
 	}
 }
 

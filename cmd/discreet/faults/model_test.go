@@ -81,9 +81,10 @@ func (m *model) compare(l *ledger.Ledger) error {
 		}
 	}
 	seen := map[string]dp.Entry{}
+	touches := map[string]bool{} // dataset/charge
 	for _, name := range names {
 		for cursor, more := "", true; more; more = cursor != "" {
-			page, next, err := l.Entries(ctx, name, shop, cursor, 0)
+			page, next, err := l.Entries(ctx, name, "", cursor, 0)
 			if err != nil {
 				return err
 			}
@@ -93,14 +94,32 @@ func (m *model) compare(l *ledger.Ledger) error {
 					return fmt.Errorf("charge %s is listed twice", e.ID)
 				}
 				seen[e.ID] = e
-				for _, block := range e.Blocks {
-					add(name+"/"+block, e.Loss)
-					if e.CapLoss != (dp.Loss{}) {
-						add("/"+block, e.CapLoss)
+				for _, p := range partsOf(e.Dataset, e.Blocks, e.Loss, e.Also) {
+					touches[p.Dataset+"/"+e.ID] = true
+					for _, block := range p.Blocks {
+						add(p.Dataset+"/"+name+"/"+block, p.Loss)
+						if e.CapLoss != (dp.Loss{}) {
+							add(p.Dataset+"//"+block, p.Loss)
+						}
 					}
 				}
 			}
 		}
+		for _, dataset := range []string{shop, bank} {
+			page, _, err := l.Entries(ctx, name, dataset, "", 0)
+			if err != nil {
+				return err
+			}
+			for _, e := range page {
+				if !touches[dataset+"/"+e.ID] {
+					return fmt.Errorf("charge %s is listed for %s, which it does not touch, or twice", e.ID, dataset)
+				}
+				delete(touches, dataset+"/"+e.ID)
+			}
+		}
+	}
+	for _, of := range sorted(touches) {
+		return fmt.Errorf("%s is missing among the charges of its dataset", of)
 	}
 	for _, id := range sorted(m.charges) {
 		e, ok := seen[id]
@@ -124,12 +143,17 @@ func (m *model) compare(l *ledger.Ledger) error {
 		}
 	}
 	m.entries = seen
-	accounts, _, err := l.DatasetAccounts(ctx, shop, "", 0)
-	if err != nil {
-		return err
+	var accounts []dp.Account
+	for _, dataset := range []string{shop, bank} {
+		list, _, err := l.DatasetAccounts(ctx, dataset, "", 0)
+		if err != nil {
+			return err
+		}
+		accounts = append(accounts, list...)
 	}
 	for _, a := range accounts {
-		sum := sums[a.Consumer+"/"+a.Block]
+		account := a.Dataset + "/" + a.Consumer + "/" + a.Block
+		sum := sums[account]
 		if sum == nil {
 			return fmt.Errorf("account %s of %s spent without a charge", a.Name, a.Consumer)
 		}
@@ -138,7 +162,7 @@ func (m *model) compare(l *ledger.Ledger) error {
 				return fmt.Errorf("account %s of %s spent %+v, its charges are %v", a.Name, a.Consumer, a.Spent, sum)
 			}
 		}
-		delete(sums, a.Consumer+"/"+a.Block)
+		delete(sums, account)
 	}
 	for _, account := range sorted(sums) {
 		return fmt.Errorf("the charges of account %s are in no account", account)

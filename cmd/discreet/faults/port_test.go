@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/answer"
@@ -121,6 +122,11 @@ func (p *port) Policy(ctx context.Context, dataset string) (dp.VersionedPolicy, 
 	if err := p.pause(ctx); err != nil {
 		return dp.VersionedPolicy{}, err
 	}
+	other, err := p.world.ledger.Policy(ctx, bank)
+	if err != nil {
+		return dp.VersionedPolicy{}, err
+	}
+	ctx.Value(callKey{}).(*call).bank = other.Version
 	return p.world.ledger.Policy(ctx, dataset)
 }
 
@@ -140,10 +146,28 @@ func (p *port) Allotment(ctx context.Context, consumer, dataset string) (dp.Allo
 	return p.world.ledger.Allotment(ctx, consumer, dataset)
 }
 
-// Charge implements answer.Ledger, and keeps what was acknowledged.
+// Charge implements answer.Ledger, adds what the plan touches besides, and keeps what was acknowledged.
 func (p *port) Charge(ctx context.Context, r answer.ChargeRequest) (answer.Charged, error) {
+	r.Also = further(r.Plan, r.Loss, r.PolicyVersion, ctx.Value(callKey{}).(*call).bank)
+	r.Plan = planOf(ctx, r.Plan)
 	charged, err := use(p, ctx, func() (answer.Charged, error) { return p.world.ledger.Charge(ctx, r) })
+	var short *dp.Error
+	if errors.As(err, &short) && short.Code == dp.CodeBudgetExhausted {
+		p.world.fail(refused(p.world.ledger, r, short), "being refused")
+		if strings.Contains(short.Left.Account, "/"+bank+"/") {
+			p.world.did.RefusedElsewhere++
+		}
+	}
+	if errors.Is(err, answer.ErrPolicyChanged) {
+		p.world.did.Repriced++
+	}
 	if err == nil {
+		if len(charged.Charge.Also) > 0 {
+			p.world.did.Several++
+			if charged.Charge.CapLoss == (dp.Loss{}) {
+				p.world.did.HandedOut++
+			}
+		}
 		w := p.world
 		if _, repeated := w.model.entries[charged.Charge.ID]; !repeated {
 			w.fail(admitted(w.ledger, charged.Charge), "charging")
@@ -184,7 +208,8 @@ func (p *port) Find(ctx context.Context, consumer, plan, dataset string, blocks 
 	if err := p.pause(ctx); err != nil {
 		return answer.Found{}, err
 	}
-	return p.world.ledger.Find(ctx, consumer, plan, dataset, blocks, also...)
+	also = append(also, further(plan, dp.Loss{}, 0, 0)...)
+	return p.world.ledger.Find(ctx, consumer, planOf(ctx, plan), dataset, blocks, also...)
 }
 
 // HeldOver implements answer.Releases.
@@ -197,6 +222,12 @@ func (p *port) HeldOver(ctx context.Context, consumer, dataset string, blocks []
 
 // Publish implements answer.Releases.
 func (p *port) Publish(ctx context.Context, charge string, attempt int, o answer.Outcome) (answer.Outcome, error) {
+	if o.Release != nil {
+		r := *o.Release
+		r.Also = ctx.Value(callKey{}).(*call).read.Also
+		r.Plan = planOf(ctx, r.Plan)
+		o.Release = &r
+	}
 	return use(p, ctx, func() (answer.Outcome, error) { return p.world.ledger.Publish(ctx, charge, attempt, o) })
 }
 
@@ -226,6 +257,7 @@ func (p *port) Aggregate(ctx context.Context, query *plan.Plan, at dp.Snapshot, 
 	if err := p.pause(ctx); err != nil {
 		return err
 	}
+	ctx.Value(callKey{}).(*call).read = at
 	w := p.world
 	switch n := w.choose.IntN(20); {
 	case n < 3:
@@ -239,8 +271,10 @@ func (p *port) Aggregate(ctx context.Context, query *plan.Plan, at dp.Snapshot, 
 		return errors.New("the engine failed")
 	}
 	total := int64(0)
-	for _, b := range at.Blocks {
-		total += int64(b.Version) + 1
+	for _, part := range append([]dp.Snapshot{at}, at.Also...) {
+		for _, b := range part.Blocks {
+			total += int64(b.Version) + 1
+		}
 	}
 	key := []string{}
 	if len(query.Tree.Input.Input.Keys) > 0 {

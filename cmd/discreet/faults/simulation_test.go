@@ -71,7 +71,8 @@ func TestHistoriesKeepTheBooks(t *testing.T) {
 		for what, n := range map[string]int{
 			"answers": total.Answered, "refusals by budget": total.Exhausted, "replays": total.Replayed, "failures as outcomes": total.Failed,
 			"crashes between steps": total.Crashed, "crashes within a call": total.CrashedWithin, "torn commits": total.Torn,
-			"second attempts": total.Repeated,
+			"second attempts": total.Repeated, "charges of several prices": total.Several, "hand-outs of several prices": total.HandedOut,
+			"refusals by the second dataset": total.RefusedElsewhere, "charges under a policy of before": total.Repriced,
 		} {
 			if n == 0 {
 				t.Errorf("no history has %s: the simulation shows less than it should", what)
@@ -83,6 +84,7 @@ func TestHistoriesKeepTheBooks(t *testing.T) {
 // tally counts what histories did, so that it shows when they stop doing it.
 type tally struct {
 	Steps, Answered, Replayed, Repeated, Exhausted, Failed, Refused, Crashed, CrashedWithin, Torn, Changed int
+	Several, HandedOut, RefusedElsewhere, Repriced                                                         int
 }
 
 func (t *tally) add(o tally) {
@@ -97,6 +99,10 @@ func (t *tally) add(o tally) {
 	t.CrashedWithin += o.CrashedWithin
 	t.Torn += o.Torn
 	t.Changed += o.Changed
+	t.Several += o.Several
+	t.HandedOut += o.HandedOut
+	t.RefusedElsewhere += o.RefusedElsewhere
+	t.Repriced += o.Repriced
 }
 
 func setting(t testing.TB, name string, otherwise int) int {
@@ -149,9 +155,9 @@ func consumer(name string) dp.Consumer {
 	return dp.Consumer{Name: name, Role: dp.Analyst, Audience: dp.Internal, Purposes: []string{"reporting"}}
 }
 
-func policy(cap dp.Budget) dp.Policy {
+func policy(name string, cap dp.Budget) dp.Policy {
 	return dp.Policy{
-		Name: shop, Kind: dp.Transactions, Population: 1000,
+		Name: name, Kind: dp.Transactions, Population: 1000,
 		Unit: dp.Unit{Column: "customer", Block: dp.Month}, Time: &dp.TimeColumn{Column: "at", Timezone: "UTC", Format: "rfc3339"},
 		Dimensions: []dp.Dimension{
 			{Name: "category", Column: "category", Type: dp.StringDimension, Values: []string{"food", "toys"}},
@@ -229,13 +235,17 @@ func (w *world) live() {
 // found puts the policy in force and hires everybody.
 func (w *world) found() {
 	ctx := context.Background()
-	_, _, err := w.office.ApplyPolicy(ctx, "root", policy(dp.Budget{Epsilon: dp.EpsilonOne, Delta: dp.DeltaOne / 1e6}), nil, "found")
-	w.fail(err, "applying the policy")
+	for _, dataset := range []string{shop, bank} {
+		_, _, err := w.office.ApplyPolicy(ctx, "root", policy(dataset, dp.Budget{Epsilon: dp.EpsilonOne, Delta: dp.DeltaOne / 1e6}), nil, "found")
+		w.fail(err, "applying the policy")
+	}
 	for _, name := range names {
 		_, err := w.office.CreateConsumer(ctx, "root", consumer(name), "found")
 		w.fail(err, "hiring")
-		_, _, err = w.office.SetAllotment(ctx, "root", dp.Allotment{Consumer: name, Dataset: shop, Budget: dp.Budget{Epsilon: dp.EpsilonOne / 2, Delta: dp.DeltaOne / 1e6}}, nil, "found")
-		w.fail(err, "allotting")
+		for _, dataset := range []string{shop, bank} {
+			_, _, err = w.office.SetAllotment(ctx, "root", dp.Allotment{Consumer: name, Dataset: dataset, Budget: dp.Budget{Epsilon: dp.EpsilonOne / 2, Delta: dp.DeltaOne / 1e6}}, nil, "found")
+			w.fail(err, "allotting")
+		}
 	}
 }
 
@@ -260,14 +270,23 @@ func (w *world) step() {
 	}
 }
 
+// dataset is one of the two: mostly that which questions are about.
+func (w *world) dataset() string {
+	if w.choose.IntN(3) == 0 {
+		return bank
+	}
+	return shop
+}
+
 // load makes a new version of some blocks, or dies before it is committed.
 func (w *world) load() {
 	w.wrote = true
 	ctx := context.Background()
-	p, err := w.ledger.Policy(ctx, shop)
+	dataset := w.dataset()
+	p, err := w.ledger.Policy(ctx, dataset)
 	w.fail(err, "reading the policy")
 	blocks := quarter[:1+w.choose.IntN(3)]
-	l, _, err := w.ledger.BeginLoad(ctx, shop, p.Version, fmt.Sprint("load ", w.did.Steps), blocks)
+	l, _, err := w.ledger.BeginLoad(ctx, dataset, p.Version, fmt.Sprint("load ", w.did.Steps), blocks)
 	w.fail(err, "beginning a load")
 	l.Digest[0] = byte(w.did.Steps)
 	if w.choose.IntN(4) == 0 {
@@ -284,14 +303,15 @@ func (w *world) change() {
 	w.did.Changed++
 	w.wrote = true
 	budget := dp.Budget{Epsilon: dp.Epsilon(1+w.choose.IntN(30)) * dp.EpsilonOne / 10, Delta: dp.Delta(w.choose.IntN(3)) * dp.DeltaOne / 1e6}
+	dataset := w.dataset()
 	if w.choose.IntN(3) == 0 {
-		p, err := w.ledger.Policy(ctx, shop)
+		p, err := w.ledger.Policy(ctx, dataset)
 		w.fail(err, "reading the policy")
-		_, _, err = w.office.ApplyPolicy(ctx, "root", policy(budget), &p.Version, "change")
+		_, _, err = w.office.ApplyPolicy(ctx, "root", policy(dataset, budget), &p.Version, "change")
 		w.fail(ignoreRefusal(err), "changing the policy")
 		return
 	}
-	a, err := w.ledger.Allotment(ctx, names[w.choose.IntN(len(names))], shop)
+	a, err := w.ledger.Allotment(ctx, names[w.choose.IntN(len(names))], dataset)
 	w.fail(err, "reading an allotment")
 	version := a.Version
 	a.Budget, a.Paused = budget, w.choose.IntN(4) == 0
@@ -371,11 +391,14 @@ func (w *world) question() question {
 		return q
 	}
 	shape := w.choose.IntN(24)
+	if w.choose.IntN(2) == 0 { // what several consumers ask
+		shape %= 3
+	}
 	q := question{asker: names[w.choose.IntN(len(names))], service: w.choose.IntN(2), shape: shape}
 	q.query = dp.Query{
 		Dataset: shop, Metrics: [][]string{{"customers"}, {"customers", "spend"}}[shape%2], By: [][]string{nil, {"category"}}[shape/2%2],
 		From: "2026-01-01", To: []string{"2026-01-31", "2026-02-28", "2026-03-31"}[shape/4%3], Purpose: "reporting",
-		Epsilon: []string{"0.05", "0.2"}[shape/12], Fresh: w.choose.IntN(2) == 0,
+		Epsilon: []string{"0.05", "0.2"}[shape/12], Fresh: w.choose.IntN(3) == 0,
 	}
 	if shape%3 == 0 {
 		q.query.Delta = "0"
@@ -393,6 +416,9 @@ type call struct {
 	life    int
 	resumed chan struct{}
 	paused  chan bool // true: it has ended
+
+	bank uint64      // version of the other dataset's policy when the question was priced
+	read dp.Snapshot // what its rows were read at last
 
 	answer answer.Answer
 	err    error
