@@ -12,7 +12,7 @@ type Book interface {
 	// BeginReport records a report and, in the same durable transaction, charges its first run; a scheduled report has
 	// none. One that is known by its id is returned as it stands, or is CodeConflict where another body asked for it.
 	// Refused means that nothing changed: CodeBudgetExhausted with what the whole run costs, answer.ErrPolicyChanged,
-	// and whatever else answer.Ledger says of a charge.
+	// and whatever else answer.Ledger says of a charge; CodeConflict also for a further one of MaxScheduled.
 	BeginReport(ctx context.Context, r dp.Report, body [32]byte, first *NewRun) (dp.Report, error)
 	// AddRun charges a further run of a scheduled report. A run of this number that exists is left as it is.
 	AddRun(ctx context.Context, id string, number uint64, run NewRun) error

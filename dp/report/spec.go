@@ -45,6 +45,7 @@ const (
 const (
 	MaxQuestions = 50
 	MaxName      = 100 // bytes of a report's name
+	MaxScheduled = 100 // reports of one consumer that have runs to come: to schedule one costs nothing
 )
 
 var named = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)

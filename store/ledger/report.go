@@ -52,6 +52,11 @@ func (l *Ledger) BeginReport(ctx context.Context, r dp.Report, body [32]byte, fi
 	if r.ID == "" || r.Consumer == "" || (first == nil) != r.Scheduled {
 		return dp.Report{}, errors.New("a report names its consumer and has a run, or runs to come")
 	}
+	if r.Scheduled {
+		if err := l.checkScheduled(ctx, r); err != nil {
+			return dp.Report{}, err
+		}
+	}
 	err := l.write(ctx, func(t *tx) error {
 		t.kind = entryReport
 		known, found, err := load[reportRecord](t, reportKey(r.ID))
@@ -82,6 +87,29 @@ func (l *Ledger) BeginReport(ctx context.Context, r dp.Report, body [32]byte, fi
 		return dp.Report{}, l.shortOf(ctx, err, first)
 	}
 	return l.Report(ctx, r.Consumer, r.ID)
+}
+
+// checkScheduled refuses a further scheduled report of a consumer that has as many as one may have. Several at the same
+// moment may all pass: what is bounded is what a consumer can make the ledger look through again and again.
+func (l *Ledger) checkScheduled(ctx context.Context, r dp.Report) error {
+	of := 0
+	err := l.read(ctx, func(v view) error {
+		return v.walk([]byte{kindScheduled}, nil, ascending, func(_, value []byte) (bool, error) {
+			known, err := mustLoad[reportRecord](v, reportKey(string(value)))
+			if err != nil || string(value) == r.ID { // it is known: that is not refused
+				of = 0
+				return false, err
+			}
+			if known.Consumer == r.Consumer {
+				of++
+			}
+			return true, nil
+		})
+	})
+	if err == nil && of >= report.MaxScheduled {
+		err = refuse(dp.CodeConflict, "you have %d scheduled reports, as many as one may have: cancel one first", report.MaxScheduled)
+	}
+	return err
 }
 
 // AddRun implements report.Book.

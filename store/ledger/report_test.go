@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +61,20 @@ func TestReportIsChargedAsOneOrNotAtAll(t *testing.T) {
 	wantCode(t, dp.CodeNotFound, err)
 	_, err = f.Report(ctx, bob, "rep_1")
 	wantCode(t, dp.CodeNotFound, err)
+}
+
+// TestReportIsRefusedByTheAccountThatHasNoRoom: of several blocks and datasets, the refusal names the one that is short.
+func TestReportIsRefusedByTheAccountThatHasNoRoom(t *testing.T) {
+	f := newFixture(t)
+	spent := ask(alice, "plan spent")
+	spent.Blocks, spent.Loss = []string{"2026-03"}, pure(900)
+	f.publish(f.charge(spent), "rel_spent", "plan spent")
+	run := report.NewRun{Parts: []report.NewPart{partOf("rep_1", 0, 50, january), partOf("rep_1", 1, 60, quarter), partOf("rep_1", 2, 70, quarter[1:])}}
+	_, err := f.BeginReport(ctx, named("rep_1"), [32]byte{1}, &run)
+	refused := wantCode(t, dp.CodeBudgetExhausted, err)
+	if refused.Required.Epsilon != 130*dp.EpsilonOne/1000 || refused.Left == nil || refused.Left.Epsilon != dp.EpsilonOne/10 || !strings.HasSuffix(refused.Left.Account, "/2026-03") || !strings.Contains(refused.Message, "2026-03") {
+		t.Errorf("it says %q: %+v of %+v", refused.Message, refused.Required, refused.Left)
+	}
 }
 
 func TestReportIsChargedOnce(t *testing.T) {
@@ -217,6 +232,25 @@ func TestScheduledReportHasRunsUntilItIsCancelled(t *testing.T) {
 	if err != nil || len(list) != 1 || next != "" || report.StateOf(list[0]) != report.Cancelled {
 		t.Errorf("the list is %+v, %q, %v", list, next, err)
 	}
+}
+
+func TestScheduledReportsOfOneConsumerAreBounded(t *testing.T) {
+	f := newFixture(t)
+	begin := func(who string, n int) error {
+		r := named(fmt.Sprint("rep_", who, n))
+		r.Consumer, r.Scheduled = who, true
+		_, err := f.BeginReport(ctx, r, [32]byte{1}, nil)
+		return err
+	}
+	for n := range report.MaxScheduled {
+		check(t, begin(alice, n))
+	}
+	wantCode(t, dp.CodeConflict, begin(alice, report.MaxScheduled))
+	check(t, begin(alice, 7)) // is one of them
+	check(t, begin(bob, 1))
+	_, err := f.CancelReport(ctx, alice, fmt.Sprint("rep_", alice, 3), dp.Error{Code: dp.CodeConflict, Message: "cancelled"})
+	check(t, err)
+	check(t, begin(alice, report.MaxScheduled))
 }
 
 func TestReportLargerThanAnEntryIsRefused(t *testing.T) {
