@@ -31,6 +31,7 @@ type ReportPart struct {
 	Charge   Charge
 	Attempts int
 	Release  string // the answer; empty while there is none
+	Stale    bool   // rows were loaded since the answer was drawn
 	Failure  *Error // how it ended without one
 }
 

@@ -25,7 +25,8 @@ type Book interface {
 	Report(ctx context.Context, consumer, id string) (dp.Report, error)
 	// Reports lists a consumer's reports, the last first.
 	Reports(ctx context.Context, consumer, cursor string, limit int) (list []dp.Report, next string, err error)
-	// OpenReports returns the reports of all consumers that have questions without an outcome, or runs to come.
+	// OpenReports returns the reports of all consumers that have questions without an outcome, or runs to come. It does not
+	// say which answers are stale.
 	OpenReports(ctx context.Context) ([]dp.Report, error)
 	// Left returns the touched account with least room and how many charges of this loss it still admits.
 	Left(ctx context.Context, consumer, dataset string, blocks []string, loss dp.Loss, also ...dp.Touched) (dp.Left, error)

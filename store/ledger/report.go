@@ -306,7 +306,7 @@ func (l *Ledger) Report(ctx context.Context, consumer, id string) (r dp.Report, 
 		if !found || consumer != record.Consumer {
 			return refuse(dp.CodeNotFound, "there is no such report among yours: list your reports")
 		}
-		r, err = readReport(v, id)
+		r, err = l.reportReader(v).report(id)
 		return err
 	})
 	return r, err
@@ -314,8 +314,9 @@ func (l *Ledger) Report(ctx context.Context, consumer, id string) (r dp.Report, 
 
 // Reports implements report.Book.
 func (l *Ledger) Reports(ctx context.Context, consumer, cursor string, limit int) (list []dp.Report, next string, err error) {
+	versions := map[string]uint64{}
 	next, err = l.page(ctx, makeKey(kindReportOf, consumer), descending, cursor, limit, func(v view, _, value []byte) (bool, error) {
-		r, err := readReport(v, string(value))
+		r, err := (&reportReader{v, &l.summaries, versions}).report(string(value))
 		list = append(list, r)
 		return true, err
 	})
@@ -331,7 +332,7 @@ func (l *Ledger) OpenReports(ctx context.Context) (list []dp.Report, err error) 
 				return nil
 			}
 			seen[id] = true
-			r, err := readReport(v, id)
+			r, err := (&reportReader{view: v}).report(id)
 			list = append(list, r)
 			return err
 		}
@@ -355,8 +356,19 @@ func (l *Ledger) OpenReports(ctx context.Context) (list []dp.Report, err error) 
 	return list, nil
 }
 
-// readReport reads a report with its runs and how their questions stand.
-func readReport(v view, id string) (dp.Report, error) {
+// reportReader reads reports, and each block's version once for all of their answers.
+type reportReader struct {
+	view
+	summaries *summaries
+	versions  map[string]uint64 // by key; nil: it does not matter which answers are stale
+}
+
+func (l *Ledger) reportReader(v view) *reportReader {
+	return &reportReader{view: v, summaries: &l.summaries, versions: map[string]uint64{}}
+}
+
+// report reads a report with its runs and how their questions stand.
+func (v *reportReader) report(id string) (dp.Report, error) {
 	record, err := mustLoad[reportRecord](v, reportKey(id))
 	if err != nil {
 		return dp.Report{}, err
@@ -382,12 +394,42 @@ func readReport(v view, id string) (dp.Report, error) {
 				}
 				part.Charge, part.Attempts, part.Release, part.Failure = c.Charge, c.Attempts, c.Release, c.Failure
 			}
+			if part.Stale, err = v.stale(part.Release); err != nil {
+				return false, err
+			}
 			out.Parts = append(out.Parts, part)
 		}
 		r.Runs = append(r.Runs, out)
 		return true, nil
 	})
 	return r, err
+}
+
+// stale tells whether rows were loaded into a block since a release was drawn over it.
+func (v *reportReader) stale(release string) (bool, error) {
+	if release == "" || v.versions == nil {
+		return false, nil
+	}
+	r, err := v.summaries.of(v, release)
+	if err != nil {
+		return false, err
+	}
+	for _, over := range append([]dp.Snapshot{{Dataset: r.Dataset, Blocks: r.Blocks}}, r.Also...) {
+		for _, b := range over.Blocks {
+			key := blockKey(over.Dataset, b.Block)
+			now, known := v.versions[string(key)]
+			if !known {
+				if now, err = loadNumber(v, key); err != nil {
+					return false, fmt.Errorf("reading a block's version: %w", err)
+				}
+				v.versions[string(key)] = now
+			}
+			if now != b.Version {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // LoadedBlocks implements report.Book.

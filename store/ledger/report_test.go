@@ -149,6 +149,44 @@ func TestHeldAndOthersAnswersAreNotDrawnAgainForAReport(t *testing.T) {
 	}
 }
 
+func TestAnswersAreStaleOnceRowsWereLoadedIntoTheirBlocks(t *testing.T) {
+	f := newFixture(t)
+	check(t, f.CommitLoad(ctx, mustBegin(f, quarter)))
+	mine := ask(alice, "plan 0")
+	f.publish(f.charge(mine), "rel_mine", "plan 0") // over January
+	run := report.NewRun{Parts: []report.NewPart{{Name: "held", Held: "rel_mine"}, partOf("rep_1", 1, 100, quarter), partOf("rep_1", 2, 100, quarter[1:])}}
+	_, err := f.BeginReport(ctx, named("rep_1"), [32]byte{1}, &run)
+	check(t, err)
+	f.publish(f.charge(run.Parts[1].Charge), "rel_1", "plan 1")
+	stale := func() (now [3]bool) {
+		r, err := f.Report(ctx, alice, "rep_1")
+		check(t, err)
+		list, _, err := f.Reports(ctx, alice, "", 10)
+		check(t, err)
+		if !reflect.DeepEqual(list, []dp.Report{r}) {
+			t.Errorf("listed it is %+v, and read %+v", list, r)
+		}
+		for i, p := range r.Runs[0].Parts {
+			now[i] = p.Stale
+		}
+		return now
+	}
+	if got := stale(); got != [3]bool{} {
+		t.Errorf("before any load %v are stale", got)
+	}
+	again, _ := f.begin("another load", quarter[2:])
+	check(t, f.CommitLoad(ctx, again))
+	if got := stale(); got != [3]bool{false, true, false} {
+		t.Errorf("after a load of March %v are stale", got)
+	}
+	again, _ = f.begin("a third load", january)
+	check(t, f.CommitLoad(ctx, again))
+	f.reopen()
+	if got := stale(); got != [3]bool{true, true, false} {
+		t.Errorf("after a load of January %v are stale", got)
+	}
+}
+
 func mustBegin(f *fixture, blocks []string) dp.Load {
 	f.t.Helper()
 	l, _ := f.begin("a load", blocks)
