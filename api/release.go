@@ -79,7 +79,7 @@ func (v *Server) releaseResponse(description string, types ...string) map[string
 		case jsonType:
 			r.Content[t] = &huma.MediaType{Schema: v.schema(reflect.TypeFor[wire.Release]())}
 		case csvType:
-			r.Content[t] = &huma.MediaType{Schema: v.textSchema("ReleaseCSV", "A column per part of the key; of each metric four: its value, _low, _high and _sd")}
+			r.Content[t] = &huma.MediaType{Schema: v.textSchema("ReleaseCSV", "A column per part of the key; where levels were reconciled, one for the level; of each metric four: its value, _low, _high and _sd. Texts that a spreadsheet would take for a formula begin with an apostrophe")}
 		case ndjsonType:
 			r.Content[t] = &huma.MediaType{Schema: v.schema(reflect.TypeFor[wire.Group]())}
 		case arrowType:
@@ -121,7 +121,7 @@ func (v *Server) getRelease(ctx context.Context, in *releaseInput) (*releaseOutp
 	}
 	switch short {
 	case "csv":
-		out.Body = v.body(csvType+"; charset=utf-8", len(release.Groups), csvRelease(release))
+		out.Body = v.body(csvType+"; charset=utf-8", len(release.Groups), func(w io.Writer) error { return export.ReleaseCSV(w, release) })
 	case "ndjson":
 		out.Body = v.body(ndjsonType, len(release.Groups), ndjsonRelease(release))
 	case "arrow":

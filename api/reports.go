@@ -92,7 +92,7 @@ func (v *Server) registerReports() {
 		Metadata:    map[string]any{produces: []string{jsonType, csvType, ndjsonType, arrowType, htmlType}},
 		Responses: map[string]*huma.Response{"200": {Description: "The report", Content: map[string]*huma.MediaType{
 			jsonType:   {Schema: v.schema(reflect.TypeFor[wire.Report]())},
-			csvType:    {Schema: v.textSchema("ReportCSV", "A line for each figure: run, question, dataset, release, level, a column for every key that any question has, metric, value, low, high, sd")},
+			csvType:    {Schema: v.textSchema("ReportCSV", "A line for each figure: run, question, dataset, release, level, a column for every key that any question has (one that is named as another column has key_ before its name), metric, value, low, high, sd, stale. Texts that a spreadsheet would take for a formula begin with an apostrophe")},
 			ndjsonType: {Schema: v.schema(reflect.TypeFor[export.Figure]())},
 			arrowType:  {Schema: v.textSchema("ReportArrow", "An Arrow IPC stream with the columns of the CSV")},
 			htmlType:   {Schema: v.textSchema("ReportPage", "One page with charts and tables; it loads nothing and runs nothing")},
@@ -172,27 +172,25 @@ func (v *Server) getReport(ctx context.Context, in *getReportInput) (*getReportO
 		out.Body = v.body(jsonType, 0, func(w io.Writer) error { return json.NewEncoder(w).Encode(reportOf(r)) })
 		return out, nil
 	}
-	figures, groups, err := v.figuresOf(ctx, caller, r)
-	if err != nil {
-		return nil, err
-	}
+	figures := v.figuresOf(caller, r)
 	switch format {
 	case "csv":
-		out.Body = v.body(csvType+"; charset=utf-8", groups, func(w io.Writer) error { return export.CSV(w, figures) })
+		out.Body = v.streamed(csvType+"; charset=utf-8", func(w io.Writer) error { return export.CSV(w, figures) })
 	case "ndjson":
-		out.Body = v.body(ndjsonType, groups, func(w io.Writer) error { return export.NDJSON(w, figures) })
+		out.Body = v.streamed(ndjsonType, func(w io.Writer) error { return export.NDJSON(w, figures) })
 	case "arrow":
-		out.Body = v.body(arrowType, groups, func(w io.Writer) error { return export.Arrow(w, figures) })
+		out.Body = v.streamed(arrowType, func(w io.Writer) error { return export.Arrow(w, figures) })
 	default:
 		out.Security = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-		out.Body = v.body(htmlType+"; charset=utf-8", 0, func(w io.Writer) error { return export.Page(w, figures) })
+		out.Body = v.streamed(htmlType+"; charset=utf-8", func(w io.Writer) error { return export.Page(w, figures) })
 	}
 	return out, nil
 }
 
-// figuresOf reads the answers of a report, and counts their groups.
-func (v *Server) figuresOf(ctx context.Context, caller string, r dp.Report) (out export.Report, groups int, err error) {
-	out = export.Report{Name: r.Name, ID: r.ID, State: string(report.StateOf(r)), Created: r.Created}
+// figuresOf names the answers of a report, which are read while they are written.
+func (v *Server) figuresOf(caller string, r dp.Report) export.Report {
+	out := export.Report{Name: r.Name, ID: r.ID, State: string(report.StateOf(r)), Created: r.Created,
+		Read: func(id string) (dp.Release, error) { return v.services.Releases.Release(v.base, caller, id) }} // it outlives the handler
 	for _, run := range r.Runs {
 		name := run.Block
 		if name == "" {
@@ -210,15 +208,10 @@ func (v *Server) figuresOf(ctx context.Context, caller string, r dp.Report) (out
 				out.Missing = append(out.Missing, p.Name+" "+why)
 				continue
 			}
-			release, err := v.services.Releases.Release(ctx, caller, p.Release)
-			if err != nil {
-				return out, 0, err
-			}
-			out.Answers = append(out.Answers, export.Answer{Run: name, Question: p.Name, Release: release})
-			groups += len(release.Groups)
+			out.Answers = append(out.Answers, export.Answer{Run: name, Question: p.Name, Release: p.Release, By: p.Query.By, Stale: p.Stale})
 		}
 	}
-	return out, groups, nil
+	return out
 }
 
 func (v *Server) cancelReport(ctx context.Context, in *ReportParam) (*reportOutput, error) {
@@ -334,7 +327,7 @@ func reportOf(r dp.Report) wire.Report {
 			next.Charges = append(next.Charges, blockCostOf(b))
 		}
 		for _, p := range run.Parts {
-			part := wire.ReportPart{Name: p.Name, State: string(report.StateOfPart(p)), Dataset: p.Query.Dataset, Release: p.Release, Failure: partFailureOf(p.Failure), Attempts: p.Attempts}
+			part := wire.ReportPart{Name: p.Name, State: string(report.StateOfPart(p)), Dataset: p.Query.Dataset, Release: p.Release, Stale: p.Stale, Failure: partFailureOf(p.Failure), Attempts: p.Attempts}
 			if p.Charge.ID != "" {
 				charge := chargeOf(p.Charge, nil)
 				part.Charge = &charge

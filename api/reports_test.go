@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -62,6 +63,45 @@ func TestReportsAreTheirConsumersAlone(t *testing.T) {
 	var r wire.Report
 	if err := json.NewDecoder(resp.Body).Decode(&r); err != nil || r.State != "cancelled" || r.Cancelled == nil {
 		t.Errorf("cancelled it is %+v, %v", r, err)
+	}
+}
+
+// TestReportIsExportedAsItIsRead: every format comes whole, and one that cannot be read is cut off and not taken for whole.
+func TestReportIsExportedAsItIsRead(t *testing.T) {
+	f := newFakes(t)
+	r := testReport("analyst", "rep_1", 3)
+	r.Runs[0].Parts[0].Release, r.Runs[0].Parts[0].Query.By, r.Runs[0].Parts[0].Stale = "rel_1", []string{"merchant_category"}, true
+	r.Runs[0].Parts[1].Failure = &dp.Error{Code: dp.CodeInternal, Message: "m"}
+	f.reports = []dp.Report{r}
+	url, stop := listen(t, newTestServer(t, f))
+	defer stop()
+	c, err := client.New(url, "dk_analyst", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, err := c.Report(t.Context(), "rep_1")
+	if err != nil || !now.Runs[0].Parts[0].Stale || now.Runs[0].Parts[1].Stale {
+		t.Errorf("it stands at %+v, %v", now.Runs, err)
+	}
+	for format, want := range map[string]string{
+		"csv":    "run,question,dataset,release,level,merchant_category,metric,value,low,high,sd,stale\n1,q1,transactions,rel_1,0,\"dining, out\",customers,-6,-41,29,17.9,true\n",
+		"ndjson": `{"run":"1","question":"q1","dataset":"transactions","release":"rel_1","level":0,"key":{"merchant_category":"dining, out"},"metric":"customers","value":-6,`,
+		"arrow":  "\xff\xff\xff\xff",
+		"html":   "<!doctype html>",
+	} {
+		var b strings.Builder
+		if err := c.WriteReport(t.Context(), &b, "rep_1", format); err != nil || !strings.HasPrefix(b.String(), want) {
+			t.Errorf("%s is %.200q, %v", format, b.String(), err)
+		}
+		if format == "html" && (!strings.Contains(b.String(), "q2 has no answer: m") || !strings.Contains(b.String(), "Rows were loaded") || !strings.HasSuffix(b.String(), "</html>\n")) {
+			t.Errorf("the page is\n%s", b.String())
+		}
+	}
+	f.changeReport("rep_1", func(r *dp.Report) { r.Runs[0].Parts[2].Release = "rel_gone" })
+	for _, format := range []string{"csv", "ndjson", "arrow", "html"} {
+		if err := c.WriteReport(t.Context(), io.Discard, "rep_1", format); err == nil {
+			t.Errorf("%s: half of a report is taken for all of it", format)
+		}
 	}
 }
 

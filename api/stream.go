@@ -3,13 +3,11 @@ package api
 import (
 	"bufio"
 	"bytes"
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
@@ -122,29 +120,3 @@ func ndjsonRelease(r dp.Release) func(io.Writer) error {
 		return nil
 	}
 }
-
-func csvRelease(r dp.Release) func(io.Writer) error {
-	return func(w io.Writer) error {
-		c := csv.NewWriter(w)
-		record := append([]string(nil), r.By...)
-		for _, m := range r.Metrics {
-			record = append(record, m, m+"_low", m+"_high", m+"_sd")
-		}
-		if err := c.Write(record); err != nil {
-			return err
-		}
-		for _, g := range r.Groups {
-			record = append(record[:0], g.Key...)
-			for _, v := range g.Values {
-				record = append(record, floatText(v.Value), floatText(v.Low), floatText(v.High), floatText(v.SD))
-			}
-			if err := c.Write(record); err != nil {
-				return err
-			}
-		}
-		c.Flush()
-		return c.Error()
-	}
-}
-
-func floatText(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }

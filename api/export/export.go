@@ -12,16 +12,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
-	"github.com/apache/arrow-go/v18/arrow/memory"
+	"unicode/utf8"
 
 	"github.com/discreet-analytics/discreet/dp"
 )
 
-// Report is a report with the answers that it has.
+// Report is a report with the answers that it has. They are read one at a time: all of them may be larger than memory.
 type Report struct {
 	Name    string
 	ID      string
@@ -29,25 +25,42 @@ type Report struct {
 	Created time.Time
 	Answers []Answer
 	Missing []string // questions without an answer, in words
+	// Read reads the release of an answer.
+	Read func(id string) (dp.Release, error)
 }
 
 // Answer is one question's release.
 type Answer struct {
 	Run      string // the block of a scheduled run, else its number
 	Question string
-	Release  dp.Release
+	Release  string   // its id
+	By       []string // the parts of its key, in any order
+	Stale    bool     // rows were loaded since it was drawn
 }
 
 // keys are the names of all parts of keys, in the order in which answers bring them.
 func (r Report) keys() (names []string) {
 	for _, a := range r.Answers {
-		for _, name := range a.Release.By {
+		for _, name := range slices.Sorted(slices.Values(a.By)) {
 			if !slices.Contains(names, name) {
 				names = append(names, name)
 			}
 		}
 	}
 	return names
+}
+
+// columns are those of a table of figures, with those of keys among them: a key that is named as another column is has key_
+// before its name.
+func columns(keys []string) (names, ofKeys []string) {
+	first, last := []string{"run", "question", "dataset", "release", "level"}, []string{"metric", "value", "low", "high", "sd", "stale"}
+	for _, key := range keys {
+		for slices.Contains(first, key) || slices.Contains(last, key) || slices.Contains(ofKeys, key) {
+			key = "key_" + key
+		}
+		ofKeys = append(ofKeys, key)
+	}
+	return slices.Concat(first, ofKeys, last), ofKeys
 }
 
 // Figure is one figure of a report: a row of its exports.
@@ -63,19 +76,24 @@ type Figure struct {
 	Low      float64           `json:"low"`
 	High     float64           `json:"high"`
 	SD       float64           `json:"sd"`
+	Stale    bool              `json:"stale"` // rows were loaded since it was drawn
 }
 
 // each calls take with every figure, answer by answer.
 func (r Report) each(take func(Figure) error) error {
 	for _, a := range r.Answers {
-		for _, g := range a.Release.Groups {
-			f := Figure{Run: a.Run, Question: a.Question, Dataset: a.Release.Dataset, Release: a.Release.ID, Level: g.Level, Key: map[string]string{}}
-			for i, name := range a.Release.By {
-				if g.Level == 0 || slices.Contains(a.Release.Levels[g.Level-1], name) {
+		release, err := r.Read(a.Release)
+		if err != nil {
+			return fmt.Errorf("reading the answer to %s: %w", a.Question, err)
+		}
+		for _, g := range release.Groups {
+			f := Figure{Run: a.Run, Question: a.Question, Dataset: release.Dataset, Release: release.ID, Level: g.Level, Key: map[string]string{}, Stale: a.Stale}
+			for i, name := range release.By {
+				if g.Level == 0 || slices.Contains(release.Levels[g.Level-1], name) {
 					f.Key[name] = g.Key[i]
 				}
 			}
-			for i, metric := range a.Release.Metrics {
+			for i, metric := range release.Metrics {
 				v := g.Values[i]
 				f.Metric, f.Value, f.Low, f.High, f.SD = metric, v.Value, v.Low, v.High, v.SD
 				if err := take(f); err != nil {
@@ -91,22 +109,84 @@ func (r Report) each(take func(Figure) error) error {
 // its interval. Parts that a figure's key does not have are empty.
 func CSV(w io.Writer, r Report) error {
 	keys := r.keys()
+	names, _ := columns(keys)
 	out := csv.NewWriter(w)
-	if err := out.Write(slices.Concat([]string{"run", "question", "dataset", "release", "level"}, keys, []string{"metric", "value", "low", "high", "sd"})); err != nil {
+	if err := out.Write(cells(names)); err != nil {
 		return err
 	}
 	err := r.each(func(f Figure) error {
 		record := []string{f.Run, f.Question, f.Dataset, f.Release, strconv.Itoa(f.Level)}
 		for _, name := range keys {
-			record = append(record, f.Key[name])
+			record = append(record, Cell(f.Key[name]))
 		}
-		return out.Write(append(record, f.Metric, text(f.Value), text(f.Low), text(f.High), text(f.SD)))
+		return out.Write(append(record, Cell(f.Metric), text(f.Value), text(f.Low), text(f.High), text(f.SD), strconv.FormatBool(f.Stale)))
 	})
 	out.Flush()
 	if err == nil {
 		err = out.Error()
 	}
 	return err
+}
+
+// ReleaseCSV writes a line for each group: a column for each part of the key and four for each metric. Where levels were
+// reconciled, a column says which level a group is of, 0 the finest, and parts that it leaves out are empty.
+func ReleaseCSV(w io.Writer, r dp.Release) error {
+	out := csv.NewWriter(w)
+	record := slices.Clone(r.By)
+	if len(r.Levels) > 0 {
+		record = append(record, levelName(r))
+	}
+	for _, m := range r.Metrics {
+		record = append(record, m, m+"_low", m+"_high", m+"_sd")
+	}
+	if err := out.Write(cells(record)); err != nil {
+		return err
+	}
+	for _, g := range r.Groups {
+		record = append(record[:0], cells(g.Key)...)
+		if len(r.Levels) > 0 {
+			record = append(record, strconv.Itoa(g.Level))
+		}
+		for _, v := range g.Values {
+			record = append(record, text(v.Value), text(v.Low), text(v.High), text(v.SD))
+		}
+		if err := out.Write(record); err != nil {
+			return err
+		}
+	}
+	out.Flush()
+	return out.Error()
+}
+
+// levelName is that of the column of levels, which no part of the key and no metric has.
+func levelName(r dp.Release) string {
+	name := "level"
+	for slices.Contains(r.By, name) || slices.Contains(r.Metrics, name) {
+		name += "_"
+	}
+	return name
+}
+
+// Cell is a text as CSV has it. Spreadsheets take some texts for formulas, which can send what stands beside them
+// elsewhere (OWASP, "CSV Injection"), and a label can be what anybody had written on a receipt: an apostrophe is put before
+// those, as spreadsheets themselves do. Numbers stay as they are.
+func Cell(s string) string {
+	first, size := utf8.DecodeRuneInString(s)
+	if size == 0 || !strings.ContainsRune("=+-@\t\r\n\uFF1D\uFF0B\uFF0D\uFF20", first) {
+		return s
+	}
+	if _, err := strconv.ParseFloat(s, 64); err == nil && strings.Trim(s, "+-.0123456789eE") == "" {
+		return s
+	}
+	return "'" + s
+}
+
+func cells(texts []string) []string {
+	out := make([]string, len(texts))
+	for i, s := range texts {
+		out[i] = Cell(s)
+	}
+	return out
 }
 
 func text(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
@@ -116,145 +196,3 @@ func NDJSON(w io.Writer, r Report) error {
 	e := json.NewEncoder(w)
 	return r.each(func(f Figure) error { return e.Encode(f) })
 }
-
-// batch is how many rows one Arrow record has.
-const batch = 8192
-
-// Arrow writes an IPC stream with the columns of CSV. A part that a figure's key does not have is null.
-func Arrow(w io.Writer, r Report) error {
-	keys := r.keys()
-	t := newTable(slices.Concat(texts("run", "question", "dataset", "release"), []arrow.Field{{Name: "level", Type: arrow.PrimitiveTypes.Int32}},
-		labels(keys), texts("metric"), floats("value", "low", "high", "sd")))
-	return t.write(w, func(end func() error) error {
-		return r.each(func(f Figure) error {
-			row := t.row()
-			for _, s := range []string{f.Run, f.Question, f.Dataset, f.Release} {
-				row.text(s)
-			}
-			row.int(f.Level)
-			for _, name := range keys {
-				value, has := f.Key[name]
-				row.label(value, has)
-			}
-			row.text(f.Metric)
-			for _, v := range []float64{f.Value, f.Low, f.High, f.SD} {
-				row.float(v)
-			}
-			return end()
-		})
-	})
-}
-
-// ReleaseArrow writes an IPC stream with a column for each part of the key and four for each metric, as its CSV has.
-// Where levels were reconciled, a column says which level a group is of, and parts that it leaves out are null.
-func ReleaseArrow(w io.Writer, r dp.Release) error {
-	fields := labels(r.By)
-	if len(r.Levels) > 0 {
-		fields = append(fields, arrow.Field{Name: "level", Type: arrow.PrimitiveTypes.Int32})
-	}
-	for _, m := range r.Metrics {
-		fields = append(fields, floats(m, m+"_low", m+"_high", m+"_sd")...)
-	}
-	t := newTable(fields)
-	return t.write(w, func(end func() error) error {
-		for _, g := range r.Groups {
-			row := t.row()
-			for i, name := range r.By {
-				row.label(g.Key[i], g.Level == 0 || slices.Contains(r.Levels[g.Level-1], name))
-			}
-			if len(r.Levels) > 0 {
-				row.int(g.Level)
-			}
-			for _, v := range g.Values {
-				for _, f := range []float64{v.Value, v.Low, v.High, v.SD} {
-					row.float(f)
-				}
-			}
-			if err := end(); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func texts(names ...string) []arrow.Field { return fields(arrow.BinaryTypes.String, false, names) }
-func labels(names []string) []arrow.Field { return fields(arrow.BinaryTypes.String, true, names) }
-func floats(names ...string) []arrow.Field {
-	return fields(arrow.PrimitiveTypes.Float64, false, names)
-}
-
-func fields(t arrow.DataType, nullable bool, names []string) (list []arrow.Field) {
-	for _, name := range names {
-		list = append(list, arrow.Field{Name: name, Type: t, Nullable: nullable})
-	}
-	return list
-}
-
-// table builds Arrow records row by row.
-type table struct {
-	schema  *arrow.Schema
-	builder *array.RecordBuilder
-	rows    int
-}
-
-func newTable(fields []arrow.Field) *table {
-	schema := arrow.NewSchema(fields, nil)
-	return &table{schema: schema, builder: array.NewRecordBuilder(memory.DefaultAllocator, schema)}
-}
-
-// write writes what rows adds, calling end after each row.
-func (t *table) write(w io.Writer, rows func(end func() error) error) error {
-	out := ipc.NewWriter(w, ipc.WithSchema(t.schema))
-	defer t.builder.Release()
-	flush := func() error {
-		record := t.builder.NewRecordBatch()
-		defer record.Release()
-		t.rows = 0
-		if err := out.Write(record); err != nil {
-			return fmt.Errorf("writing Arrow: %w", err)
-		}
-		return nil
-	}
-	err := rows(func() error {
-		if t.rows++; t.rows < batch {
-			return nil
-		}
-		return flush()
-	})
-	if err == nil && t.rows > 0 {
-		err = flush()
-	}
-	if closed := out.Close(); err == nil && closed != nil {
-		err = fmt.Errorf("writing Arrow: %w", closed)
-	}
-	return err
-}
-
-// row fills one row from left to right.
-type row struct {
-	t  *table
-	at int
-}
-
-func (t *table) row() *row { return &row{t: t} }
-
-func (r *row) next() array.Builder {
-	r.at++
-	return r.t.builder.Field(r.at - 1)
-}
-
-func (r *row) text(s string) { r.label(s, true) }
-
-// label cuts texts that are not UTF-8, which a row's bytes can be: Arrow has no others.
-func (r *row) label(s string, has bool) {
-	b := r.next().(*array.StringBuilder)
-	if !has {
-		b.AppendNull()
-		return
-	}
-	b.Append(strings.ToValidUTF8(s, "\uFFFD"))
-}
-
-func (r *row) int(n int)       { r.next().(*array.Int32Builder).Append(int32(n)) }
-func (r *row) float(f float64) { r.next().(*array.Float64Builder).Append(f) }

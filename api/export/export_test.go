@@ -35,8 +35,33 @@ func sample() Report {
 	levels.Groups = append(levels.Groups, dp.Group{Level: 2, Key: []string{"", ""}, Values: value(1200)})
 	dots := dp.Release{ID: "rel_2", Dataset: "shop", Confidence: "0.9", By: []string{"shop"}, Metrics: []string{"rows"}, Privacy: dp.Privacy{Unit: "row"}, Blocks: []dp.BlockVersion{{Block: "2026-01"}, {Block: "2026-02"}},
 		Groups: []dp.Group{{Key: []string{"<script>alert(1)</script>"}, Values: value(-6)}, {Key: []string{"b, \"c\"\xff"}, Values: value(1234567)}}}
-	return Report{Name: "Week & <b>", ID: "rep_1", State: "done", Created: time.Date(2026, 4, 1, 8, 0, 0, 0, time.UTC),
-		Answers: []Answer{{"1", "weeks", levels}, {"1", "shops", dots}}, Missing: []string{"q3 has no answer: spent."}}
+	return reportOf(levels, dots)
+}
+
+// reportOf is a report of releases, of which the last is stale.
+func reportOf(releases ...dp.Release) Report {
+	r := Report{Name: "Week & <b>", ID: "rep_1", State: "done", Created: time.Date(2026, 4, 1, 8, 0, 0, 0, time.UTC), Missing: []string{"q3 has no answer: spent."}}
+	for i, release := range releases {
+		r.Answers = append(r.Answers, Answer{Run: "1", Question: []string{"weeks", "shops"}[i%2], Release: release.ID, By: release.By, Stale: i == len(releases)-1})
+	}
+	r.Read = func(id string) (dp.Release, error) {
+		for _, release := range releases {
+			if release.ID == id {
+				return release, nil
+			}
+		}
+		return dp.Release{}, errors.New("no such release")
+	}
+	return r
+}
+
+func mustRead(t *testing.T, r Report, answer int) dp.Release {
+	t.Helper()
+	release, err := r.Read(r.Answers[answer].Release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return release
 }
 
 func TestCSVHasALineForEachFigure(t *testing.T) {
@@ -48,10 +73,10 @@ func TestCSVHasALineForEachFigure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(lines[0], " "); got != "run question dataset release level region time.week shop metric value low high sd" || len(lines) != 1+13+2 {
+	if got := strings.Join(lines[0], " "); got != "run question dataset release level region time.week shop metric value low high sd stale" || len(lines) != 1+13+2 {
 		t.Fatalf("%d lines, the first %q", len(lines), got)
 	}
-	for i, want := range map[int]string{1: "1|weeks|shop|rel_1|0|north|2026-W01||spend|0|-20|30|10", 9: "1|weeks|shop|rel_1|1||2026-W01||spend|0|-20|30|10", 13: "1|weeks|shop|rel_1|2||||spend|1200|1180|1230|10", 15: "1|shops|shop|rel_2|0|||b, \"c\"\xff|rows|1234567|1234547|1234597|10"} {
+	for i, want := range map[int]string{1: "1|weeks|shop|rel_1|0|north|2026-W01||spend|0|-20|30|10|false", 9: "1|weeks|shop|rel_1|1||2026-W01||spend|0|-20|30|10|false", 13: "1|weeks|shop|rel_1|2||||spend|1200|1180|1230|10|false", 15: "1|shops|shop|rel_2|0|||b, \"c\"\xff|rows|1234567|1234547|1234597|10|true"} {
 		if got := strings.Join(lines[i], "|"); got != want {
 			t.Errorf("line %d is %q, want %q", i, got, want)
 		}
@@ -79,14 +104,11 @@ func TestNDJSONHasAnObjectForEachFigure(t *testing.T) {
 }
 
 func TestArrowReadsBackAsItWasWritten(t *testing.T) {
-	r := sample()
+	levels, dots := mustRead(t, sample(), 0), mustRead(t, sample(), 1)
 	for range 3000 { // more than one record
-		r.Answers[1].Release.Groups = append(r.Answers[1].Release.Groups, r.Answers[1].Release.Groups[0], r.Answers[0].Release.Groups[0], r.Answers[1].Release.Groups[0])
+		dots.Groups = append(dots.Groups, dots.Groups[0], dots.Groups[0], dots.Groups[1])
 	}
-	r.Answers[1].Release.By = []string{"shop"}
-	for i, g := range r.Answers[1].Release.Groups {
-		r.Answers[1].Release.Groups[i].Key = g.Key[:1]
-	}
+	r := reportOf(levels, dots)
 	var b bytes.Buffer
 	if err := Arrow(&b, r); err != nil {
 		t.Fatal(err)
@@ -103,6 +125,9 @@ func TestArrowReadsBackAsItWasWritten(t *testing.T) {
 		if batches == 0 && (record.ColumnName(5) != "region" || region.Value(0) != "north" || !region.IsNull(8) || value.Value(12) != 1200) {
 			t.Errorf("read %v", record)
 		}
+		if stale := record.Column(13).(*array.Boolean); record.ColumnName(13) != "stale" || stale.Value(0) != (batches == 1) {
+			t.Errorf("in record %d, stale reads back as %v", batches, stale.Value(0))
+		}
 		rows, batches = rows+int(record.NumRows()), batches+1
 	}
 	if in.Err() != nil || rows != 13+2+9000 || batches != 2 {
@@ -110,7 +135,7 @@ func TestArrowReadsBackAsItWasWritten(t *testing.T) {
 	}
 
 	b.Reset()
-	if err := ReleaseArrow(&b, sample().Answers[0].Release); err != nil {
+	if err := ReleaseArrow(&b, levels); err != nil {
 		t.Fatal(err)
 	}
 	if in, err = ipc.NewReader(&b); err != nil || !in.Next() {
@@ -152,7 +177,7 @@ func TestPageNeedsNothingElseAndRunsNothing(t *testing.T) {
 			t.Errorf("the page holds %q", forbidden)
 		}
 	}
-	for _, part := range []string{"&lt;script&gt;", "Week &amp; &lt;b&gt;", "q3 has no answer", "spend by time.week", "rows by shop", "epsilon 0.5 on 2026-01", "intervals hold with 90 %", "Clamped.", "1234567"} {
+	for _, part := range []string{"&lt;script&gt;", "Week &amp; &lt;b&gt;", "q3 has no answer", "spend by time.week", "rows by shop", "epsilon 0.5 on 2026-01", "intervals hold with 90 %", "Clamped.", "1234567", "Rows were loaded"} {
 		if !strings.Contains(page, part) {
 			t.Errorf("the page does not hold %q", part)
 		}
@@ -178,7 +203,7 @@ func TestPageNeedsNothingElseAndRunsNothing(t *testing.T) {
 }
 
 func TestBandsLieWithinEachOther(t *testing.T) {
-	c := chartOf(sample().Answers[1].Release, 0, 0)
+	c := chartOf(mustRead(t, sample(), 1), 0, 0)
 	for _, r := range c.Rows {
 		if len(r.Bands) != 3 {
 			t.Fatalf("a row has %d bands", len(r.Bands))
@@ -187,6 +212,98 @@ func TestBandsLieWithinEachOther(t *testing.T) {
 			if r.Dot < b.From-1e-9 || r.Dot > b.From+b.Width+1e-9 || i > 0 && (b.From < r.Bands[i-1].From || b.From+b.Width > r.Bands[i-1].From+r.Bands[i-1].Width) {
 				t.Errorf("bands %+v around %g", r.Bands, r.Dot)
 			}
+		}
+	}
+}
+
+// TestNoTextIsAFormula: labels are what customers, shops and terminals wrote, and spreadsheets run what begins so.
+func TestNoTextIsAFormula(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "grocery": "grocery", "-5": "-5", "+1.5e3": "+1.5e3", "=1+1": "'=1+1", "@SUM(A1)": "'@SUM(A1)", "-2+3+cmd|' /C calc'!A0": "'-2+3+cmd|' /C calc'!A0",
+		"+cmd": "'+cmd", "\t=1": "'\t=1", "\r=1": "'\r=1", "\n=1": "'\n=1", "\uFF1D1": "'\uFF1D1", "-": "'-", "-Inf": "'-Inf", "a=b": "a=b", "\xff=": "\xff=", "Überall": "Überall",
+	} {
+		if got := Cell(text); got != want {
+			t.Errorf("%q is written as %q, not %q", text, got, want)
+		}
+	}
+	r := dp.Release{ID: "rel_1", Dataset: "shop", By: []string{"city"}, Metrics: []string{"=m"}, Groups: []dp.Group{{Key: []string{`=HYPERLINK("http://x")`}, Values: []dp.Value{{Value: -6, Low: -8, High: -4, SD: 1}}}}}
+	var one, all bytes.Buffer
+	if err := ReleaseCSV(&one, r); err != nil || one.String() != "city,'=m,'=m_low,'=m_high,'=m_sd\n\"'=HYPERLINK(\"\"http://x\"\")\",-6,-8,-4,1\n" {
+		t.Errorf("a release is %q, %v", one.String(), err)
+	}
+	if err := CSV(&all, reportOf(r)); err != nil || strings.Contains(all.String(), ",=") || strings.Contains(all.String(), `,"=`) || !strings.Contains(all.String(), ",-6,-8,-4,1,") {
+		t.Errorf("a report is %q, %v", all.String(), err)
+	}
+}
+
+func TestReleaseOfLevelsSaysWhichAGroupIsOf(t *testing.T) {
+	var b bytes.Buffer
+	if err := ReleaseCSV(&b, mustRead(t, sample(), 0)); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(b.String(), "\n")
+	if lines[0] != "region,time.week,level,spend,spend_low,spend_high,spend_sd" || lines[1] != "north,2026-W01,0,0,-20,30,10" || lines[9] != ",2026-W01,1,0,-20,30,10" || lines[13] != ",,2,1200,1180,1230,10" {
+		t.Errorf("it is\n%s", b.String())
+	}
+}
+
+// TestColumnsHaveNamesOfTheirOwn: a dimension may be called as a column is.
+func TestColumnsHaveNamesOfTheirOwn(t *testing.T) {
+	by := []string{"dataset", "key_value", "value"}
+	r := dp.Release{ID: "rel_1", By: by, Metrics: []string{"rows"}, Groups: []dp.Group{{Key: []string{"d", "kv", "v"}, Values: []dp.Value{{Value: 1}}}}}
+	var b bytes.Buffer
+	if err := CSV(&b, reportOf(r)); err != nil || b.String() != "run,question,dataset,release,level,key_dataset,key_value,key_key_value,metric,value,low,high,sd,stale\n1,weeks,,rel_1,0,d,kv,v,rows,1,0,0,0,true\n" {
+		t.Errorf("it is %q, %v", b.String(), err)
+	}
+	b.Reset()
+	if err := Arrow(&b, reportOf(r)); err != nil {
+		t.Fatal(err)
+	}
+	in, err := ipc.NewReader(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, f := range in.Schema().Fields() {
+		if seen[f.Name] {
+			t.Errorf("two columns are named %s", f.Name)
+		}
+		seen[f.Name] = true
+	}
+	if got := levelName(dp.Release{By: []string{"level"}, Metrics: []string{"level_"}}); got != "level__" {
+		t.Errorf("the column of levels is %s", got)
+	}
+}
+
+// TestAnswersAreReadOneByOne: all of a report may be larger than memory, and a page ends somewhere.
+func TestAnswersAreReadOneByOne(t *testing.T) {
+	r := sample()
+	read := r.Read
+	for len(r.Answers) < maxSections+7 {
+		r.Answers = append(r.Answers, r.Answers[1])
+	}
+	for name, write := range map[string]func(io.Writer, Report) error{"csv": CSV, "ndjson": NDJSON, "arrow": Arrow, "html": Page} {
+		var b bytes.Buffer
+		reads := 0
+		r.Read = func(id string) (dp.Release, error) {
+			if reads++; name != "arrow" && reads == 100 && b.Len() < 4096 { // what was read before is written
+				t.Errorf("%s: after %d answers only %d bytes are written", name, reads, b.Len())
+			}
+			return read(id)
+		}
+		want := len(r.Answers)
+		if name == "html" {
+			want = maxSections
+		}
+		if err := write(&b, r); err != nil || reads != want {
+			t.Errorf("%s: %d answers were read of %d, %v", name, reads, want, err)
+		}
+		if name == "html" && (!strings.Contains(b.String(), "The 7 earliest answers") || strings.Count(b.String(), "<h2>") != maxSections || !strings.HasSuffix(strings.TrimSpace(b.String()), "</html>")) {
+			t.Error("the page does not end as it should")
+		}
+		r.Read = func(string) (dp.Release, error) { return dp.Release{}, errors.New("gone") }
+		if err := write(io.Discard, r); err == nil {
+			t.Errorf("%s: an answer that cannot be read is left out", name)
 		}
 	}
 }

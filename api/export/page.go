@@ -19,34 +19,49 @@ var pages embed.FS
 
 // The sizes beyond which a page shows no more, and says so: the other exports have everything.
 const (
-	maxRows   = 40   // of a chart of dots
-	maxPanels = 24   // of a chart over time
-	maxLines  = 1000 // of a table
+	maxRows     = 40   // of a chart of dots
+	maxPanels   = 24   // of a chart over time
+	maxLines    = 1000 // of a table
+	maxSections = 500  // answers: the last ones
 )
 
 // Page writes a report as one HTML page that loads nothing and runs nothing. A dot is a figure; the bands around it are
-// a third, two thirds and all of its interval. Over time, the bands are ribbons.
+// a third, two thirds and all of its interval. Over time, the bands are ribbons. Answers are read and written one by one.
 func Page(w io.Writer, r Report) error {
 	t, err := template.New("page.html").Funcs(template.FuncMap{"px": px}).ParseFS(pages, "page.html")
 	if err != nil {
 		return fmt.Errorf("reading the page's template: %w", err)
 	}
-	if err := t.Execute(w, pageOf(r)); err != nil {
+	earlier := max(0, len(r.Answers)-maxSections)
+	if err := t.ExecuteTemplate(w, "head", head{r, earlier}); err != nil {
+		return fmt.Errorf("writing the page: %w", err)
+	}
+	for _, a := range r.Answers[earlier:] {
+		release, err := r.Read(a.Release)
+		if err != nil {
+			return fmt.Errorf("reading the answer to %s: %w", a.Question, err)
+		}
+		if err := t.ExecuteTemplate(w, "section", sectionOf(a, release)); err != nil {
+			return fmt.Errorf("writing the page: %w", err)
+		}
+	}
+	if err := t.ExecuteTemplate(w, "foot", nil); err != nil {
 		return fmt.Errorf("writing the page: %w", err)
 	}
 	return nil
 }
 
-// page is what the template shows.
-type page struct {
+// head is what stands before the answers.
+type head struct {
 	Report
-	Sections []section
+	Earlier int // answers that are left out
 }
 
 // section is one answer.
 type section struct {
 	Title, Release, Dataset, AsOf string
 	Price, Protects, Confidence   string
+	Stale                         bool
 	Notes                         []string
 	Charts                        []chart
 	Columns                       []string
@@ -95,54 +110,48 @@ type point struct {
 	Label string
 }
 
-func pageOf(r Report) page {
-	p := page{Report: r}
-	for _, a := range r.Answers {
-		rel := a.Release
-		title := a.Question
-		if len(r.Answers) > 0 && a.Run != "1" {
-			title += ", " + a.Run
-		}
-		s := section{
-			Title: title, Release: rel.ID, Dataset: rel.Dataset, AsOf: rel.AsOf.UTC().Format("2006-01-02 15:04Z"), Notes: rel.Notes,
-			Price:    "epsilon " + rel.Privacy.Loss.Epsilon.String() + " on each of " + strconv.Itoa(len(rel.Blocks)) + " blocks",
-			Protects: protects(rel.Privacy), Confidence: percent(rel.Confidence),
-		}
-		if len(rel.Blocks) == 1 {
-			s.Price = "epsilon " + rel.Privacy.Loss.Epsilon.String() + " on " + rel.Blocks[0].Block
-		}
-		for level := range len(rel.Levels) + 1 {
-			for i := range rel.Metrics {
-				if c := chartOf(rel, level, i); c != nil {
-					s.Charts = append(s.Charts, *c)
-				}
-			}
-		}
-		s.Columns = append(s.Columns, rel.By...)
-		for _, m := range rel.Metrics {
-			s.Columns = append(s.Columns, m, "from", "to")
-		}
-		for n, g := range rel.Groups {
-			if n == maxLines {
-				s.More = len(rel.Groups) - n
-				break
-			}
-			line := slices.Clone(g.Key)
-			if g.Level > 0 {
-				for i, name := range rel.By {
-					if !slices.Contains(rel.Levels[g.Level-1], name) {
-						line[i] = "all"
-					}
-				}
-			}
-			for _, v := range g.Values {
-				line = append(line, number(v.Value, v), number(v.Low, v), number(v.High, v))
-			}
-			s.Lines = append(s.Lines, line)
-		}
-		p.Sections = append(p.Sections, s)
+func sectionOf(a Answer, rel dp.Release) section {
+	s := section{
+		Title: a.Question, Release: rel.ID, Dataset: rel.Dataset, AsOf: rel.AsOf.UTC().Format("2006-01-02 15:04Z"), Notes: rel.Notes, Stale: a.Stale,
+		Price:    "epsilon " + rel.Privacy.Loss.Epsilon.String() + " on each of " + strconv.Itoa(len(rel.Blocks)) + " blocks",
+		Protects: protects(rel.Privacy), Confidence: percent(rel.Confidence),
 	}
-	return p
+	if a.Run != "1" {
+		s.Title += ", " + a.Run
+	}
+	if len(rel.Blocks) == 1 {
+		s.Price = "epsilon " + rel.Privacy.Loss.Epsilon.String() + " on " + rel.Blocks[0].Block
+	}
+	for level := range len(rel.Levels) + 1 {
+		for i := range rel.Metrics {
+			if c := chartOf(rel, level, i); c != nil {
+				s.Charts = append(s.Charts, *c)
+			}
+		}
+	}
+	s.Columns = append(s.Columns, rel.By...)
+	for _, m := range rel.Metrics {
+		s.Columns = append(s.Columns, m, "from", "to")
+	}
+	for n, g := range rel.Groups {
+		if n == maxLines {
+			s.More = len(rel.Groups) - n
+			break
+		}
+		line := slices.Clone(g.Key)
+		if g.Level > 0 {
+			for i, name := range rel.By {
+				if !slices.Contains(rel.Levels[g.Level-1], name) {
+					line[i] = "all"
+				}
+			}
+		}
+		for _, v := range g.Values {
+			line = append(line, number(v.Value, v), number(v.Low, v), number(v.High, v))
+		}
+		s.Lines = append(s.Lines, line)
+	}
+	return s
 }
 
 func protects(p dp.Privacy) string {

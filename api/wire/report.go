@@ -94,6 +94,7 @@ type ReportPart struct {
 	State    string       `json:"state" enum:"queued,running,done,failed" example:"done"`
 	Dataset  string       `json:"dataset" example:"transactions"`
 	Release  string       `json:"release,omitempty" doc:"Its answer, once there is one" example:"rel_01k3x8"`
+	Stale    bool         `json:"stale" doc:"Newer rows were loaded into the blocks of its answer since it was drawn" example:"false"`
 	Failure  *PartFailure `json:"failure,omitempty" doc:"Why there is none"`
 	Attempts int          `json:"attempts" doc:"How often it was tried to answer it, at most three times" example:"1"`
 	Charge   *Charge      `json:"charge,omitempty" doc:"Its part of the price; absent where you held the answer already"`

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mattn/go-runewidth"
 
+	"github.com/discreet-analytics/discreet/api/export"
 	"github.com/discreet-analytics/discreet/api/wire"
 )
 
@@ -56,14 +57,21 @@ func printJSON(w io.Writer, body any) error {
 
 func printCSV(w io.Writer, v view) error {
 	out := csv.NewWriter(w)
-	if err := out.Write(v.columns); err != nil {
+	columns := make([]string, len(v.columns))
+	for i, name := range v.columns {
+		columns[i] = export.Cell(name)
+	}
+	if err := out.Write(columns); err != nil {
 		return fmt.Errorf("printing: %w", err)
 	}
 	for _, row := range v.rows {
 		cells := texts(row)
 		for i, cell := range row {
-			if m, ok := cell.(interface{ machine() string }); ok {
-				cells[i] = m.machine()
+			switch c := cell.(type) {
+			case interface{ machine() string }:
+				cells[i] = c.machine()
+			case string, []string:
+				cells[i] = export.Cell(cells[i])
 			}
 		}
 		if err := out.Write(cells); err != nil {

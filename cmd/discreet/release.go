@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"strings"
@@ -47,10 +48,11 @@ func (c *releaseList) Run(ctx context.Context, t terminal) error {
 }
 
 type releaseShow struct {
-	ID string `arg:"" help:"Id of the release (rel_…)."`
+	ID     string `arg:"" help:"Id of the release (rel_…)."`
+	Format string `help:"How to show it: table, json, csv, ndjson or arrow (an Arrow IPC stream)." enum:"table,json,csv,ndjson,arrow" default:"table"`
 
+	toFile
 	remote
-	output
 }
 
 // Run shows.
@@ -59,14 +61,16 @@ func (c *releaseShow) Run(ctx context.Context, t terminal) error {
 	if err != nil {
 		return err
 	}
-	if c.Format == "csv" || c.Format == "ndjson" {
-		return server.WriteRelease(ctx, t.stdout, c.ID, c.Format)
-	}
-	release, err := server.Release(ctx, c.ID)
-	if err != nil {
-		return err
-	}
-	return c.print(t.stdout, releaseView(release))
+	return c.toFile.write(t.stdout, c.Format == "arrow", func(w io.Writer) error {
+		if c.Format != "table" && c.Format != "json" {
+			return server.WriteRelease(ctx, w, c.ID, c.Format)
+		}
+		release, err := server.Release(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		return output{Format: c.Format}.print(w, releaseView(release))
+	})
 }
 
 // releaseView shows an answer: every figure with its interval, then what it cost and what is left.

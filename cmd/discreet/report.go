@@ -161,8 +161,8 @@ func (c *reportCancel) Run(ctx context.Context, t terminal) error {
 type reportShow struct {
 	ID     string `arg:"" help:"Id of the report (rep_…)."`
 	Format string `help:"table or json: how it stands; csv, ndjson, arrow or html (one page with charts): the figures of its answers." enum:"table,json,csv,ndjson,arrow,html" default:"table"`
-	Out    string `help:"Write to this file." placeholder:"FILE"`
 
+	toFile
 	remote
 }
 
@@ -172,21 +172,10 @@ func (c *reportShow) Run(ctx context.Context, t terminal) error {
 	if err != nil {
 		return err
 	}
-	if c.Out == "" {
-		return c.write(ctx, t.stdout, server)
-	}
-	f, err := os.OpenFile(c.Out, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return usagef("%v", fileError(err))
-	}
-	err = c.write(ctx, f, server)
-	if closed := f.Close(); err == nil && closed != nil {
-		err = fmt.Errorf("writing the report: %w", closed)
-	}
-	return err
+	return c.toFile.write(t.stdout, c.Format == "arrow", func(w io.Writer) error { return c.print(ctx, w, server) })
 }
 
-func (c *reportShow) write(ctx context.Context, w io.Writer, server *client.Client) error {
+func (c *reportShow) print(ctx context.Context, w io.Writer, server *client.Client) error {
 	if c.Format != "table" && c.Format != "json" {
 		return server.WriteReport(ctx, w, c.ID, c.Format)
 	}
@@ -200,6 +189,7 @@ func (c *reportShow) write(ctx context.Context, w io.Writer, server *client.Clie
 // reportView shows how a report stands: a line for each question.
 func reportView(r wire.Report) view {
 	v := view{body: r, columns: []string{"run", "question", "state", "epsilon", "release"}, empty: "It waits for a block to end."}
+	stale := false
 	for _, run := range r.Runs {
 		name := run.Block
 		if name == "" {
@@ -210,7 +200,11 @@ func reportView(r wire.Report) view {
 			if p.Charge != nil {
 				cost = exactly{p.Charge.Epsilon}
 			}
-			v.rows = append(v.rows, []any{name, p.Name, p.State, cost, p.Release})
+			state := p.State
+			if p.Stale {
+				state, stale = state+", stale", true
+			}
+			v.rows = append(v.rows, []any{name, p.Name, state, cost, p.Release})
 			if p.Failure != nil {
 				v.lines = append(v.lines, fmt.Sprintf("%-11s %s: %s", p.Name, p.Failure.Code, p.Failure.Detail))
 			}
@@ -222,6 +216,9 @@ func reportView(r wire.Report) view {
 		if len(run.Charges) > 0 {
 			v.lines = append(v.lines, costLine(run.Charges, "cost"))
 		}
+	}
+	if stale {
+		v.lines = append(v.lines, "stale       rows were loaded since: ask with fresh: true for answers over them, which are charged anew")
 	}
 	v.lines = append(v.lines, fmt.Sprintf("%-11s %s, %s, made %s", "report", r.ID, r.State, instant(r.Created)))
 	return v

@@ -1,12 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/dp"
@@ -83,7 +85,7 @@ func TestReportIsExported(t *testing.T) {
 	var r wire.Report
 	h.mustJSON(&r, analyst, "report", "run", h.file("january.yaml", file))
 	csv := h.must(analyst, "report", "show", r.ID, "--format", "csv")
-	if !strings.HasPrefix(csv, "run,question,dataset,release,level,category,time.week,metric,value,low,high,sd\n1,total,shop,rel_") || !strings.Contains(csv, ",2,,,spend,115.99,") {
+	if !strings.HasPrefix(csv, "run,question,dataset,release,level,category,time.week,metric,value,low,high,sd,stale\n1,total,shop,rel_") || !strings.Contains(csv, ",2,,,spend,115.99,") {
 		t.Errorf("as CSV it is\n%s", csv)
 	}
 	if ndjson := h.must(analyst, "report", "show", r.ID, "--format", "ndjson"); strings.Count(ndjson, "\n") != strings.Count(csv, "\n")-1 {
@@ -98,10 +100,88 @@ func TestReportIsExported(t *testing.T) {
 			t.Errorf("as %s it is %.40q, %v", format, text, err)
 		}
 	}
-	c := h.client(analyst)
-	var b bytes.Buffer
-	if err := c.WriteRelease(t.Context(), &b, r.Runs[0].Parts[0].Release, "arrow"); err != nil || !strings.HasPrefix(b.String(), "\xff\xff\xff\xff") {
-		t.Errorf("a release as Arrow is %.40q, %v", b.String(), err)
+}
+
+func TestReleaseIsShownInEveryFormat(t *testing.T) {
+	h, analyst, _ := newAnalyst(t)
+	var r wire.Release
+	h.mustJSON(&r, analyst, "query", "shop", "customers", "spend", "--by", "category", "--from", "2026-01-01", "--to", "2026-01-31", "--epsilon", "1", "--purpose", "product-analytics")
+	printed := map[string]string{}
+	for format, begins := range map[string]string{"table": "category", "json": "{", "csv": "category,customers,customers_low,", "ndjson": `{"key":{"category":"grocery"}`, "arrow": "\xff\xff\xff\xff"} {
+		text := h.must(analyst, "release", "show", r.ID, "--format", format)
+		if !strings.HasPrefix(text, begins) {
+			t.Errorf("as %s it is %.60q", format, text)
+		}
+		out := filepath.Join(t.TempDir(), "release")
+		if said := h.must(analyst, "release", "show", r.ID, "--format", format, "--output", out); said != "" {
+			t.Errorf("beside the file it prints %q", said)
+		}
+		if file, err := os.ReadFile(out); err != nil || string(file) != text {
+			t.Errorf("in a file, %s is %.60q, %v", format, file, err)
+		}
+		printed[format] = text
+	}
+	in, err := ipc.NewReader(strings.NewReader(printed["arrow"]))
+	if err != nil || !in.Next() {
+		t.Fatal(err)
+	}
+	record := in.RecordBatch()
+	if spend, ok := record.Column(5).(*array.Float64); !ok || record.NumRows() != 3 || record.ColumnName(5) != "spend" || spend.Value(0) != 15 || record.ColumnName(8) != "spend_sd" {
+		t.Errorf("the Arrow stream has %v", record)
+	}
+}
+
+// TestFileStaysAsItWasUntilAllIsThere: a file of last month is not emptied by a report that cannot be read.
+func TestFileStaysAsItWasUntilAllIsThere(t *testing.T) {
+	h, analyst, _ := newAnalyst(t)
+	dir := t.TempDir()
+	out := filepath.Join(dir, "march.html")
+	if err := os.WriteFile(out, []byte("of last month"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"report", "show", "rep_none", "--format", "html"}, {"report", "show", "rep_none"}, {"release", "show", "rel_none", "--format", "arrow"}} {
+		if r := h.run(analyst, append(args, "--out", out)...); r.code != exitFailed || !strings.Contains(r.stderr, "not-found") {
+			t.Errorf("%v: exit %d, %s", args, r.code, r.stderr)
+		}
+	}
+	if text, err := os.ReadFile(out); err != nil || string(text) != "of last month" {
+		t.Errorf("the file is %q, %v", text, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("%d files are left, %v", len(left), err)
+	}
+	if r := h.run(analyst, "release", "show", "rel_none", "--out", filepath.Join(dir, "none", "x")); r.code != exitFailed && r.code != exitUsage || strings.Count(r.stderr, "\n") != 1 {
+		t.Errorf("into no directory: exit %d, %s", r.code, r.stderr)
+	}
+	if said := h.must(analyst, "report", "list", "--format", "csv"); !strings.HasPrefix(said, "id,") {
+		t.Errorf("listed as %q", said)
+	}
+}
+
+func TestStaleAnswersOfAReportAreMarked(t *testing.T) {
+	h, analyst, custodian := newAnalyst(t)
+	var r wire.Report
+	h.mustJSON(&r, analyst, "report", "run", h.file("january.yaml", reportFile))
+	show := func() (table, csv, page string) {
+		return h.must(analyst, "report", "show", r.ID), h.must(analyst, "report", "show", r.ID, "--format", "csv"), h.must(analyst, "report", "show", r.ID, "--format", "html")
+	}
+	if table, csv, page := show(); strings.Contains(table, "stale") || strings.Contains(csv, ",true") || strings.Contains(page, "Rows were loaded") {
+		t.Errorf("before a load it is\n%s%s", table, csv)
+	}
+	h.must(custodian, "load", "shop", h.file("february.csv", "customer,at,category,city,amount\nz,2026-02-05,grocery,Bonn,1\n"), "--from", "2026-02-01", "--to", "2026-02-28")
+	if table, _, _ := show(); strings.Contains(table, "stale") {
+		t.Errorf("after a load of another month it is\n%s", table)
+	}
+	h.must(custodian, "load", "shop", h.file("january.csv", "customer,at,category,city,amount\nz,2026-01-05,grocery,Bonn,1\n"), "--from", "2026-01-01", "--to", "2026-01-31")
+	table, csv, page := show()
+	if strings.Count(table, "done, stale") != 2 || !strings.Contains(table, "fresh: true") || strings.Contains(csv, ",false") || strings.Count(page, "Rows were loaded") != 2 {
+		t.Errorf("after a load it is\n%s%s", table, csv)
+	}
+	// The same report again says of itself that it was answered over older rows.
+	var again wire.Report
+	h.mustJSON(&again, analyst, "report", "run", h.file("again.yaml", reportFile))
+	if parts := again.Runs[0].Parts; len(again.Runs[0].Charges) != 0 || !parts[0].Stale || parts[0].Release != r.Runs[0].Parts[0].Release {
+		t.Errorf("asked again it is %+v", again)
 	}
 }
 
