@@ -15,7 +15,8 @@ import (
 	"github.com/discreet-analytics/discreet/store/load"
 )
 
-// BenchmarkQuarter bounds the sum and the customers by category of a quarter: 1.5 M rows of 300,000 customers.
+// BenchmarkQuarter bounds the sum and the customers by category of a quarter: 1.5 M rows of 300,000 customers. It also
+// reads them as they are, customer by customer.
 // The benchmarks module compares the same with DuckDB.
 func BenchmarkQuarter(b *testing.B) {
 	months := []string{"2026-01", "2026-02", "2026-03"}
@@ -91,6 +92,45 @@ func BenchmarkQuarter(b *testing.B) {
 	byMerchant := q(sum, plan.Column{Count: plan.CountCustomers})
 	byMerchant.Tree.Input.Input.Keys = []plan.Key{{Name: "merchant", Field: plan.Field{Index: 1}}}
 	b.Run("sum and customers by private merchant", func(b *testing.B) { ask(b, byMerchant) })
+	b.Run("rows of each customer", func(b *testing.B) {
+		read := func() (count int) {
+			defer s.db.scans.begin()()
+			from := &reader{txn: s.db.NewTransaction(false), cache: s.columns}
+			defer from.txn.Discard()
+			d, err := s.scanTogether(ctx, at, &p.Policy, months, everything(&p.Policy))
+			if err != nil {
+				b.Fatal(err)
+			}
+			for shard := range s.shards {
+				t, err := s.newTogether(ctx, from, shard, []scanned{d})
+				if err != nil {
+					b.Fatal(err)
+				}
+				for {
+					_, of, ok, err := t.next(ctx)
+					if err != nil {
+						b.Fatal(err)
+					}
+					if !ok {
+						break
+					}
+					for _, unit := range of[0] {
+						count += len(unit.rows)
+					}
+				}
+			}
+			return count
+		}
+		read()
+		b.ReportAllocs()
+		before := processorTime(b)
+		for b.Loop() {
+			if count := read(); count != 1_500_000 {
+				b.Fatalf("%d rows", count)
+			}
+		}
+		b.ReportMetric(float64(processorTime(b)-before)/float64(b.N)/1_500_000, "cpu-ns/row")
+	})
 }
 
 // processorTime is what the process has used, in nanoseconds: unlike time, it does not depend on what else runs.
