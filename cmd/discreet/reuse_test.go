@@ -29,6 +29,9 @@ func TestWhatFollowsFromAnAnswerIsFree(t *testing.T) {
 	if total.ID != "" || total.Reused == nil || !*total.Reused || len(total.DerivedFrom) != 1 || total.DerivedFrom[0] != held.ID || total.Charge.Epsilon.Float() != 0 {
 		t.Fatalf("got %+v", total.ReleaseHead)
 	}
+	if total.Privacy.Epsilon != held.Privacy.Epsilon || total.Privacy.Delta != held.Privacy.Delta || plan.Privacy.Epsilon != held.Privacy.Epsilon {
+		t.Errorf("it says that its draw cost %s, planned %s, and that cost %s", total.Privacy.Epsilon, plan.Privacy.Epsilon, held.Privacy.Epsilon)
+	}
 	want := map[string]float64{}
 	for _, g := range held.Groups {
 		want[g.Key["category"]] += g.Values["spend"].Value

@@ -178,7 +178,7 @@ func (m *memory) HeldOver(_ context.Context, consumer, dataset string, blocks []
 			return !slices.Contains(r.Blocks, dp.BlockVersion{Block: b, Version: m.version})
 		})
 		if r.Dataset == dataset && current && slices.Contains(m.holders[r.ID], consumer) && len(list) < most {
-			r.Groups, r.NoisedCoordinates = nil, nil
+			r.Groups, r.NoisedCoordinates, r.Charge = nil, nil, dp.Charge{}
 			list = append(list, r)
 		}
 	}

@@ -32,7 +32,7 @@ func Drawn(r dp.Release, policy dp.VersionedPolicy, others ...dp.VersionedPolicy
 		return nil, fmt.Errorf("finding the time zone of dataset %s: %w", policy.Name, err)
 	}
 	shape := q.shape(policy.Policy)
-	p := &Plan{Policy: policy, Blocks: q.blocks, SelectedBy: -1, GroupsMayBeHidden: q.private(), groups: shape, asked: q, Loss: r.Charge.Loss, Also: r.Charge.Also}
+	p := &Plan{Policy: policy, Blocks: q.blocks, SelectedBy: -1, GroupsMayBeHidden: q.private(), groups: shape, asked: q, Loss: r.Privacy.Loss, Also: r.Charge.Also}
 	p.Tree = tree(q, shape, location)
 	if err := p.reach(q, math.MaxInt); err != nil {
 		return nil, err
