@@ -138,7 +138,6 @@ func severalPolicy(name string) dp.VersionedPolicy {
 	}}
 }
 
-var months = []string{"2026-01", "2026-02", "2026-03", "2026-04"}
 
 // severalQuestion is a random question over January to March, at most.
 func severalQuestion(random *rand.Rand) (q dp.Query) {

@@ -91,6 +91,9 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 // keptKeys are the L0 keys with the smallest hashes.
 func keptKeys(partitions map[string][]rows.Row, most int64, salt []byte, customer uint64, block string) []string {
 	keys := sortedKeys(partitions)
+	if int64(len(keys)) <= most {
+		return keys
+	}
 	slices.SortFunc(keys, func(a, b string) int {
 		return compareRank(Hash(salt, customer, block, []byte(a)), Hash(salt, customer, block, []byte(b)), []byte(a), []byte(b))
 	})
@@ -99,6 +102,9 @@ func keptKeys(partitions map[string][]rows.Row, most int64, salt []byte, custome
 
 // keptRows are the Linf rows with the smallest hashes.
 func keptRows(all []rows.Row, most int64, p *dp.Policy, salt []byte, customer uint64, block string) []rows.Row {
+	if int64(len(all)) <= most {
+		return all
+	}
 	kept := slices.Clone(all)
 	slices.SortFunc(kept, func(a, b rows.Row) int {
 		x, y := rows.AppendRow(nil, p, &a), rows.AppendRow(nil, p, &b)

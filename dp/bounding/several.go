@@ -131,6 +131,46 @@ func (s *Several) newField(of plan.Field) (field, error) {
 	return newField(s.rows.policy, of, s.rows.zone)
 }
 
+// Needs says what of a dataset's rows is read beside block, time and consent.
+func (s *Several) Needs(p *dp.Policy) Needs {
+	n := Needs{Dimensions: make([]bool, len(p.Dimensions)), Measures: make([]bool, len(p.Measures))}
+	own := p.Name == s.plan.Policy.Name
+	if own {
+		n = s.rows.Needs()
+	}
+	// Rows at one time are ordered by all that they have.
+	if own && (s.profile.First != nil || s.profile.Funnel != nil) {
+		for i := range n.Dimensions {
+			n.Dimensions[i] = true
+		}
+		for i := range n.Measures {
+			n.Measures[i] = true
+		}
+		return n
+	}
+	mark := func(f plan.Field) {
+		switch f.Kind {
+		case plan.DimensionField:
+			n.Dimensions[f.Index] = true
+		case plan.MeasureField:
+			n.Measures[f.Index] = true
+		}
+	}
+	for _, c := range s.profile.Cohorts {
+		for _, t := range c.Input.Tests {
+			if c.Policy.Name == p.Name {
+				mark(t.Field)
+			}
+		}
+	}
+	if own {
+		for i := range s.keys {
+			mark(s.keys[i].field.field)
+		}
+	}
+	return n
+}
+
 // Customer gives what a customer adds to each partition, by the bytes of its key: units are all of its blocks that the
 // plan touches, each once.
 func (s *Several) Customer(customer uint64, units []Unit) map[string][]Total {

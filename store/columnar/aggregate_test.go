@@ -79,7 +79,7 @@ func TestEqualHashesAreChosenByKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := newBounder(&aggregation{question: q, plan: p, blocks: []scannedBlock{{name: "2026-01", units: bounding.HashUnits(nil, "2026-01")}}}, 1<<20)
+		b, err := newBounder(&aggregation{store: &Store{}, question: q, plan: p, blocks: []scannedBlock{{name: "2026-01", units: bounding.HashUnits(nil, "2026-01")}}}, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,11 +24,9 @@ type bounder struct {
 	evaluator      *bounding.Evaluator // one's own, which labels rows; nil: none has to be
 	quick          *quick              // nil: the question has columns that it does not add up
 
-	totals  *totals
+	tally
 	kept    kept   // of the customers that a stream is at
 	counted uint64 // customers that were counted across blocks
-	bytes   int    // that totals may take
-	spill   *spill // what did not fit; nil: all did
 
 	// Of the (customer, block) at hand. Groups are partitions; there are as many as rows at most, and no more than
 	// a multiple of L0 (see prune).
@@ -89,7 +87,7 @@ const mostBound = 1 << 60
 // newBounder makes one that may take so many bytes: a quarter of them for keys, if all fit, and the rest for totals.
 func newBounder(a *aggregation, bytes int) (*bounder, error) {
 	q := a.question
-	b := &bounder{aggregation: a, question: q, bytes: bytes, timed: q.evaluator.Timed()}
+	b := &bounder{aggregation: a, question: q, tally: tally{bytes: bytes, dir: a.store.spillDir()}, timed: q.evaluator.Timed()}
 	if b.keyed = q.size <= int64(bytes/4/prefixBytes); b.keyed {
 		b.bytes -= bytes / 4
 	}
@@ -111,30 +109,6 @@ func newBounder(a *aggregation, bytes int) (*bounder, error) {
 		}
 	}
 	return b, nil
-}
-
-// makeRoom moves totals to disk where they take too much memory. Of no customer are more blocks to come.
-func (b *bounder) makeRoom() (err error) {
-	if !b.totals.full(b.bytes) {
-		return nil
-	}
-	if b.spill == nil {
-		if b.spill, err = newSpill(b.aggregation.store.spillDir()); err != nil {
-			return err
-		}
-	}
-	if err := b.spill.write(b.totals); err != nil {
-		return err
-	}
-	b.totals.empty()
-	return nil
-}
-
-func (b *bounder) close() error {
-	if b.spill == nil {
-		return nil
-	}
-	return b.spill.close()
 }
 
 // begin starts with a (customer, block).

@@ -23,6 +23,9 @@ func (s *Store) Aggregate(ctx context.Context, p *plan.Plan, at dp.Snapshot, eac
 }
 
 func (s *Store) aggregate(ctx context.Context, p *plan.Plan, at dp.Snapshot, each func(bounding.Partition) error) (err error) {
+	if p.Tree.Input.Input.Profile != nil {
+		return s.aggregateSeveral(ctx, p, at, each)
+	}
 	a := &aggregation{store: s, plan: p, salt: s.secrets.Salt(at.Dataset)}
 	// What is merged from here on stays readable as it was: the transaction is older, and no segment goes that it sees.
 	defer s.db.scans.begin()()
@@ -41,7 +44,11 @@ func (s *Store) aggregate(ctx context.Context, p *plan.Plan, at dp.Snapshot, eac
 	if err != nil {
 		return fmt.Errorf("aggregating dataset %s: %w", at.Dataset, err)
 	}
-	return a.collect(bounders, each)
+	tallies := make([]*tally, len(bounders))
+	for i, b := range bounders {
+		tallies[i] = &b.tally
+	}
+	return a.question.collect(tallies, each)
 }
 
 // aggregation is one call of Aggregate.
@@ -136,8 +143,6 @@ func (a *aggregation) translate() (err error) {
 
 // run shares the shards out among workers. The bounders are the caller's to close, with an error too.
 func (a *aggregation) run(ctx context.Context) ([]*bounder, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	count := max(1, min(a.store.options.Workers, a.store.shards))
 	var bounders []*bounder
 	for range count {
@@ -153,34 +158,43 @@ func (a *aggregation) run(ctx context.Context) ([]*bounder, error) {
 			return bounders, err
 		}
 	}
+	return bounders, a.store.overShards(ctx, count, func(ctx context.Context, worker, shard int) error {
+		return a.shard(ctx, shard, bounders[worker])
+	})
+}
+
+// overShards shares the shards out among workers, each of which has a turn for each of its shards.
+func (s *Store) overShards(ctx context.Context, count int, work func(ctx context.Context, worker, shard int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for _, b := range bounders {
+	for worker := range count {
 		workers.Go(func() {
-			for shard := int(next.Add(1)) - 1; shard < a.store.shards && ctx.Err() == nil; shard = int(next.Add(1)) - 1 {
-				if err := guarded(func() error { return a.inTurn(ctx, shard, b) }); err != nil {
+			for shard := int(next.Add(1)) - 1; shard < s.shards && ctx.Err() == nil; shard = int(next.Add(1)) - 1 {
+				err := guarded(func() error {
+					return s.inTurn(ctx, func() error { return work(ctx, worker, shard) })
+				})
+				if err != nil {
 					cancel(err)
 				}
 			}
 		})
 	}
 	workers.Wait()
-	return bounders, context.Cause(ctx)
+	return context.Cause(ctx)
 }
 
 // collect adds up what the workers found. No customer is at two of them.
-func (a *aggregation) collect(bounders []*bounder, each func(bounding.Partition) error) error {
+func (q *question) collect(tallies []*tally, each func(bounding.Partition) error) error {
 	var all []source
-	for _, b := range bounders {
-		all = append(all, newInMemory(b.totals))
-		if b.spill != nil {
-			all = append(all, b.spill.sources(b.totals)...)
-		}
+	for _, t := range tallies {
+		all = append(all, t.sources()...)
 	}
-	return mergeSources(all, a.plan.Tree.Width(), func(number int64, sums []bounding.Total) error {
+	return mergeSources(all, q.plan.Tree.Width(), func(number int64, sums []bounding.Total) error {
 		p := bounding.Partition{Totals: make([]int64, len(sums))}
-		if len(a.question.axes) > 0 {
-			p.Key = a.question.labelsOf(number)
+		if len(q.axes) > 0 {
+			p.Key = q.labelsOf(number)
 		}
 		for i := range sums {
 			p.Totals[i] = sums[i].Int64()
@@ -189,15 +203,15 @@ func (a *aggregation) collect(bounders []*bounder, each func(bounding.Partition)
 	})
 }
 
-// inTurn bounds the customers of one shard once a worker is free.
-func (a *aggregation) inTurn(ctx context.Context, shard int, b *bounder) error {
+// inTurn works once a worker is free.
+func (s *Store) inTurn(ctx context.Context, work func() error) error {
 	select {
-	case a.store.workers <- struct{}{}:
+	case s.workers <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	defer func() { <-a.store.workers }()
-	return a.shard(ctx, shard, b)
+	defer func() { <-s.workers }()
+	return work()
 }
 
 // shard bounds the customers of one shard.
