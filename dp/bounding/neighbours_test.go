@@ -138,7 +138,6 @@ func severalPolicy(name string) dp.VersionedPolicy {
 	}}
 }
 
-
 // severalQuestion is a random question over January to March, at most.
 func severalQuestion(random *rand.Rand) (q dp.Query) {
 	pick := func(of ...string) string { return of[random.IntN(len(of))] }
