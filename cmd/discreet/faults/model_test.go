@@ -20,10 +20,17 @@ type model struct {
 	entries map[string]dp.Entry      // as the ledger listed them last
 	shown   map[string]dp.Release    // release -> what was read first
 	answers map[string]answer.Answer // asker/key -> what was answered first
+
+	sent     []batch             // under a key
+	reports  map[string]reported // acknowledged
+	reportOf map[string]string   // asker/key -> report
+	keys     map[string][]string // report -> keys of its questions
+	shapes   map[string]int      // of reports' questions
 }
 
 func newModel() model {
-	return model{charges: map[string]dp.Charge{}, byKey: map[string]string{}, entries: map[string]dp.Entry{}, shown: map[string]dp.Release{}, answers: map[string]answer.Answer{}}
+	return model{charges: map[string]dp.Charge{}, byKey: map[string]string{}, entries: map[string]dp.Entry{}, shown: map[string]dp.Release{}, answers: map[string]answer.Answer{},
+		reports: map[string]reported{}, reportOf: map[string]string{}, keys: map[string][]string{}, shapes: map[string]int{}}
 }
 
 // charged is told of a charge that the ledger acknowledged.
@@ -143,6 +150,9 @@ func (m *model) compare(l *ledger.Ledger) error {
 		}
 	}
 	m.entries = seen
+	if err := m.compareReports(l, seen); err != nil {
+		return err
+	}
 	var accounts []dp.Account
 	for _, dataset := range []string{shop, bank} {
 		list, _, err := l.DatasetAccounts(ctx, dataset, "", 0)

@@ -22,6 +22,7 @@ import (
 	"github.com/discreet-analytics/discreet/dp/mechanism"
 	"github.com/discreet-analytics/discreet/dp/office"
 	"github.com/discreet-analytics/discreet/dp/plan"
+	"github.com/discreet-analytics/discreet/dp/report"
 	"github.com/discreet-analytics/discreet/store/ledger"
 	"github.com/discreet-analytics/discreet/store/ledger/verify"
 )
@@ -35,7 +36,7 @@ import (
 //
 // DISCREET_SEED is the first history's seed, the others follow it.
 func TestHistoriesKeepTheBooks(t *testing.T) {
-	histories, first := setting(t, "DISCREET_HISTORIES", 16), setting(t, "DISCREET_SEED", 1)
+	histories, first := setting(t, "DISCREET_HISTORIES", 24), setting(t, "DISCREET_SEED", 1)
 	if raceEnabled {
 		histories = min(histories, 4)
 	}
@@ -67,12 +68,13 @@ func TestHistoriesKeepTheBooks(t *testing.T) {
 	}
 	workers.Wait()
 	t.Logf("%d histories: %+v", histories, total)
-	if !t.Failed() && histories >= 16 {
+	if !t.Failed() && histories >= 24 {
 		for what, n := range map[string]int{
 			"answers": total.Answered, "refusals by budget": total.Exhausted, "replays": total.Replayed, "failures as outcomes": total.Failed,
 			"crashes between steps": total.Crashed, "crashes within a call": total.CrashedWithin, "torn commits": total.Torn,
 			"second attempts": total.Repeated, "charges of several prices": total.Several, "hand-outs of several prices": total.HandedOut,
 			"refusals by the second dataset": total.RefusedElsewhere, "charges under a policy of before": total.Repriced,
+			"reports": total.Reports, "reports that are refused": total.ReportsRefused, "questions of reports": total.Parts, "cancelled reports": total.Cancelled,
 		} {
 			if n == 0 {
 				t.Errorf("no history has %s: the simulation shows less than it should", what)
@@ -85,6 +87,7 @@ func TestHistoriesKeepTheBooks(t *testing.T) {
 type tally struct {
 	Steps, Answered, Replayed, Repeated, Exhausted, Failed, Refused, Crashed, CrashedWithin, Torn, Changed int
 	Several, HandedOut, RefusedElsewhere, Repriced                                                         int
+	Reports, ReportsRefused, Parts, Cancelled                                                              int
 }
 
 func (t *tally) add(o tally) {
@@ -103,6 +106,10 @@ func (t *tally) add(o tally) {
 	t.HandedOut += o.HandedOut
 	t.RefusedElsewhere += o.RefusedElsewhere
 	t.Repriced += o.Repriced
+	t.Reports += o.Reports
+	t.Parts += o.Parts
+	t.Cancelled += o.Cancelled
+	t.ReportsRefused += o.ReportsRefused
 }
 
 func setting(t testing.TB, name string, otherwise int) int {
@@ -133,6 +140,7 @@ type world struct {
 	wrote  bool  // something may have been written since the books were compared
 	// two services over one ledger: flights of one do not hold back the other.
 	services [2]*answer.Service
+	reports  [2]*report.Service
 
 	calls []*call // under way
 	model model
@@ -229,6 +237,7 @@ func (w *world) live() {
 		w.services[i] = answer.New(p, p, p, p, exact{}, answer.Options{
 			Limits: plan.DefaultLimits(), Deadline: time.Hour, Clock: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 		})
+		w.reports[i] = report.New(w.services[i], book{p}, nil, nil, nil, report.Options{Clock: func() time.Time { return w.now }}) // none is scheduled, or equalised
 	}
 }
 
@@ -253,7 +262,14 @@ func (w *world) found() {
 func (w *world) step() {
 	switch n := w.choose.IntN(100); {
 	case n < 25 && len(w.calls) < 5 || len(w.calls) == 0:
-		w.begin()
+		switch w.choose.IntN(6) {
+		case 0:
+			w.beginBatch()
+		case 1, 2:
+			w.beginPart()
+		default:
+			w.beginAsking(w.question())
+		}
 	case n < 86:
 		w.resume(w.calls[w.choose.IntN(len(w.calls))])
 	case n < 88:
@@ -358,20 +374,27 @@ type exact struct{}
 
 func (exact) Add(x int64, d mechanism.Draw) (int64, error) { return x, d.Validate() }
 
-// begin sends a question: a new one, or one that was sent before under its key.
-func (w *world) begin() {
-	q := w.question()
+// beginAsking sends a question.
+func (w *world) beginAsking(q question) {
 	for _, c := range w.calls {
 		// Within one service these wait for each other, out of the scheduler's sight.
-		if c.service == q.service && c.asker == q.asker && (c.shape == q.shape && !q.query.Fresh && !c.query.Fresh || c.key != "" && c.key == q.key) {
+		if c.batch == nil && c.service == q.service && c.asker == q.asker && (c.shape == q.shape && !q.query.Fresh && !c.query.Fresh || c.key != "" && c.key == q.key) {
 			return
 		}
 	}
-	c := &call{question: q, life: w.life, resumed: make(chan struct{}), paused: make(chan bool)}
+	w.start(&call{question: q}, func(ctx context.Context, c *call) (err error) {
+		c.answer, err = w.services[c.service].Ask(ctx, consumer(c.asker), c.query, c.key)
+		return err
+	})
+}
+
+// start lets a call begin.
+func (w *world) start(c *call, do func(context.Context, *call) error) {
+	c.life, c.resumed, c.paused, c.planned = w.life, make(chan struct{}), make(chan bool), map[string]uint64{}
 	w.calls = append(w.calls, c)
 	go func() {
 		<-c.resumed
-		c.answer, c.err = w.services[c.service].Ask(context.WithValue(context.Background(), callKey{}, c), consumer(c.asker), c.query, c.key)
+		c.err = do(context.WithValue(context.Background(), callKey{}, c), c)
 		c.paused <- true
 	}()
 	w.resume(c)
@@ -382,6 +405,7 @@ type question struct {
 	service    int
 	shape      int // which question, whatever the key
 	query      dp.Query
+	part       bool // of a report
 }
 
 func (w *world) question() question {
@@ -410,12 +434,15 @@ func (w *world) question() question {
 	return q
 }
 
-// call is one question on its way through the walk.
+// call is one question on its way through the walk, or one report.
 type call struct {
 	question
+	batch   *batch // nil for a question
 	life    int
 	resumed chan struct{}
 	paused  chan bool // true: it has ended
+
+	planned map[string]uint64 // plan -> version of the other dataset's policy when it was looked for
 
 	bank uint64      // version of the other dataset's policy when the question was priced
 	read dp.Snapshot // what its rows were read at last
@@ -447,6 +474,8 @@ func (w *world) resume(c *call) {
 func (w *world) told(c *call) {
 	var refused *dp.Error
 	switch {
+	case c.err == nil && c.batch != nil:
+		w.toldOfReport(c.batch)
 	case c.err == nil:
 		w.did.Answered++
 		w.fail(w.model.answered(c.question, c.answer), "answering")
@@ -457,6 +486,8 @@ func (w *world) told(c *call) {
 		w.did.Exhausted++
 	case refused.Code == dp.CodeInternal:
 		w.did.Failed++
+	case refused.Code == dp.CodeConflict && c.part: // its report was cancelled
+		w.did.Refused++
 	case refused.Code == dp.CodeConflict || refused.Code == dp.CodeInvalidQuery:
 		w.fail(c.err, "asking")
 	default: // unavailable, or paused

@@ -45,10 +45,14 @@ func half(l dp.Loss) dp.Loss {
 // planOf is what the ledger knows a plan by: another one for each version of the other dataset's policy, which it is
 // priced under, too.
 func planOf(ctx context.Context, plan string) string {
+	return planUnder(plan, ctx.Value(callKey{}).(*call).bank)
+}
+
+func planUnder(plan string, bankVersion uint64) string {
 	if len(further(plan, dp.Loss{}, 0, 0)) == 0 {
 		return plan
 	}
-	return fmt.Sprint(plan, " bank ", ctx.Value(callKey{}).(*call).bank)
+	return fmt.Sprint(plan, " bank ", bankVersion)
 }
 
 // partsOf lists all that a charge touches.
