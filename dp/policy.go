@@ -112,6 +112,8 @@ type Metric struct {
 	// Lower and Upper clamp what one (customer, block, partition) adds for sum, or one row for the others,
 	// in 10^-Scale of the measure. Nil: the measure's own.
 	Lower, Upper *int64
+	// Where are conditions of the metric's own: other rows do not count for it.
+	Where []Condition `json:",omitempty"`
 }
 
 // Aggregate is what a metric computes in each partition.

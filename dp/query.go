@@ -58,6 +58,9 @@ type Definition struct {
 	// measure, without one how many rows there are, or how many combinations of Distinct.
 	Per      Per
 	Distinct []string
+	// Where are conditions of the metric's own: other rows do not count for it. Which groups a customer counts in is decided
+	// without them.
+	Where []Condition `json:",omitempty"`
 }
 
 // Per says whose numbers an aggregate of values reads.

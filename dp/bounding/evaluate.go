@@ -23,6 +23,7 @@ type Evaluator struct {
 	measured bool       // a column depends on which rows are kept, not only on how many
 	timed    bool       // a column reads event times
 	distinct [][]field  // by column
+	own      [][]test   // by column: its own tests
 }
 
 // Compile prepares a plan's tree. A tree that names a field, measure or bound that cannot be is an error:
@@ -75,6 +76,11 @@ func Compile(p *plan.Plan) (*Evaluator, error) {
 			e.timed = e.timed || of.Kind == plan.TimeField
 		}
 		e.distinct = append(e.distinct, distinct)
+		own, err := newTests(policy, c.Tests, zone)
+		if err != nil {
+			return nil, fmt.Errorf("column %d: %w", i, err)
+		}
+		e.own = append(e.own, own)
 	}
 	return e, nil
 }
@@ -177,6 +183,9 @@ func (e *Evaluator) Needs() Needs {
 		for _, f := range c.Distinct {
 			mark(f)
 		}
+		for _, t := range c.Tests {
+			mark(t.Field)
+		}
 	}
 	return n
 }
@@ -209,6 +218,9 @@ func (e *Evaluator) Key(buf []byte, r *rows.Row) (key []byte, ok bool) {
 func inRange(s plan.Scan, r *rows.Row) bool {
 	return !s.Bounded || r.Time >= s.From && r.Time < s.To
 }
+
+// Passes tells whether a row that counts in a partition passes a column's own tests.
+func (e *Evaluator) Passes(column int, r *rows.Row) bool { return passAll(e.own[column], r) }
 
 func passAll(tests []test, r *rows.Row) bool {
 	for i := range tests {

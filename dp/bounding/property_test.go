@@ -128,7 +128,7 @@ func newCase(seed uint64) *randomCase {
 	if random.IntN(8) == 0 {
 		b = bounds{math.MaxInt64, math.MaxInt64}
 	}
-	c.plan = planOf(policy, blocks[:1+random.IntN(len(blocks))], b, c.tests(policy), c.keys(policy), c.columns()...)
+	c.plan = planOf(policy, blocks[:1+random.IntN(len(blocks))], b, c.tests(), c.keys(policy), c.columns()...)
 	scan := &c.plan.Tree.Input.Input.Input.Input
 	if random.IntN(3) == 0 {
 		scan.Bounded, scan.From, scan.To = true, at("2025-10-20"), at("2026-03-29")
@@ -176,7 +176,7 @@ func (c *randomCase) keys(p dp.Policy) []plan.Key {
 	return keys
 }
 
-func (c *randomCase) tests(p dp.Policy) []plan.Test {
+func (c *randomCase) tests() []plan.Test {
 	var tests []plan.Test
 	if c.random.IntN(4) == 0 {
 		tests = append(tests, plan.Test{Name: "shop", NotIn: []string{"b"}})
@@ -204,6 +204,14 @@ func (c *randomCase) columns() []plan.Column {
 		{Count: plan.CountMeasured, Measure: c.random.IntN(2)},
 		{Count: plan.Squared, Measure: c.random.IntN(2), Lower: -3, Upper: 4},
 		c.histogram(),
+	}
+	// Columns with tests of their own, some of which share them.
+	for _, tests := range [][]plan.Test{c.tests(), c.tests()} {
+		for range c.random.IntN(4) {
+			own := pick(c.random, all...)
+			own.Tests = tests
+			all = append(all, own)
+		}
 	}
 	c.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all[:1+c.random.IntN(len(all))]

@@ -51,18 +51,26 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 
 	// What bounding keeps of each, added up.
 	sums := make(map[string][]Total)
-	customers := make(map[string]map[uint64]bool)
+	type counted struct {
+		key    string
+		column int
+	}
+	customers := make(map[counted]map[uint64]bool)
 	for of, partitions := range units {
 		for _, key := range keptKeys(partitions, e.bound.Partitions, salt, of.customer, of.block) {
 			if sums[key] == nil {
 				sums[key] = make([]Total, p.Tree.Width())
-				customers[key] = make(map[uint64]bool)
 			}
-			customers[key][of.customer] = true
-			kept := keptRows(partitions[key], e.bound.Rows, e.policy, salt, of.customer, of.block)
 			at := 0
 			for i, c := range e.columns {
-				e.contribute(sums[key][at:at+c.Width()], i, partitions[key], kept)
+				if all := e.passing(i, partitions[key]); len(all) > 0 {
+					if in := (counted{key, i}); customers[in] == nil {
+						customers[in] = make(map[uint64]bool)
+					}
+					customers[counted{key, i}][of.customer] = true
+					kept := keptRows(all, e.bound.Rows, e.policy, salt, of.customer, of.block)
+					e.contribute(sums[key][at:at+c.Width()], i, all, kept)
+				}
 				at += c.Width()
 			}
 		}
@@ -80,7 +88,7 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 		}
 		for i, c := range e.columns {
 			if c.Count == plan.CountCustomers { // once, in however many blocks
-				partition.Totals[p.Tree.At(i)] = int64(len(customers[key]))
+				partition.Totals[p.Tree.At(i)] = int64(len(customers[counted{key, i}]))
 			}
 		}
 		result = append(result, partition)
@@ -100,6 +108,11 @@ func keptKeys(partitions map[string][]rows.Row, most int64, salt []byte, custome
 	return keys[:min(int64(len(keys)), most)]
 }
 
+// passing are the rows of a (customer, block, partition) that a column reads: those that pass its own tests.
+func (e *Evaluator) passing(column int, all []rows.Row) []rows.Row {
+	return slices.DeleteFunc(slices.Clone(all), func(r rows.Row) bool { return !e.Passes(column, &r) })
+}
+
 // keptRows are the Linf rows with the smallest hashes.
 func keptRows(all []rows.Row, most int64, p *dp.Policy, salt []byte, customer uint64, block string) []rows.Row {
 	if int64(len(all)) <= most {
@@ -113,8 +126,8 @@ func keptRows(all []rows.Row, most int64, p *dp.Policy, salt []byte, customer ui
 	return kept[:min(int64(len(kept)), most)]
 }
 
-// contribute adds what one (customer, block) adds to a column of one partition: all are its rows there, kept
-// those that row-level columns read.
+// contribute adds what one (customer, block) adds to a column of one partition: all are its rows there that pass the
+// column's tests, kept those that row-level columns read.
 func (e *Evaluator) contribute(into []Total, column int, all, kept []rows.Row) {
 	c := e.columns[column]
 	if c.Last {

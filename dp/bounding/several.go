@@ -268,28 +268,23 @@ func (s *Several) bound(customer uint64, counting []Unit, first *rows.Row) map[s
 		}
 		for _, key := range keptKeys(partitions, s.rows.bound.Partitions, s.salt, customer, u.Block) {
 			if sums[key] == nil {
-				sums[key] = s.newTotals()
+				sums[key] = make([]Total, s.plan.Tree.Width())
 			}
-			kept := keptRows(partitions[key], s.rows.bound.Rows, s.rows.policy, s.salt, customer, u.Block)
 			at := 0
 			for i, c := range s.rows.columns {
-				s.rows.contribute(sums[key][at:at+c.Width()], i, partitions[key], kept)
+				if all := s.rows.passing(i, partitions[key]); len(all) > 0 {
+					if c.Count == plan.CountCustomers { // once in however many blocks
+						sums[key][at] = Total{}
+						sums[key][at].Add(1)
+					}
+					kept := keptRows(all, s.rows.bound.Rows, s.rows.policy, s.salt, customer, u.Block)
+					s.rows.contribute(sums[key][at:at+c.Width()], i, all, kept)
+				}
 				at += c.Width()
 			}
 		}
 	}
 	return sums
-}
-
-// newTotals are those of a partition in which the customer counts, once in however many blocks.
-func (s *Several) newTotals() []Total {
-	totals := make([]Total, s.plan.Tree.Width())
-	for i, c := range s.rows.columns {
-		if c.Count == plan.CountCustomers {
-			totals[s.plan.Tree.At(i)].Add(1)
-		}
-	}
-	return totals
 }
 
 // reached places the customer in the partitions of all steps that were taken.
@@ -300,7 +295,10 @@ func (s *Several) reached(counting []Unit, first *rows.Row) map[string][]Total {
 		if !ok {
 			continue
 		}
-		sums[key] = s.newTotals()
+		sums[key] = make([]Total, s.plan.Tree.Width())
+		for i := range s.rows.columns { // of a funnel all count customers
+			sums[key][s.plan.Tree.At(i)].Add(1)
+		}
 	}
 	return sums
 }

@@ -55,6 +55,14 @@ func TestSeveralBlocksByHand(t *testing.T) {
 			},
 			"[]:1,4",
 		},
+		"a metric counts rows of its own": { // of 1 and 3, who chatted, visits and who made any
+			func(q *dp.Query) {
+				q.Cohorts = []dp.Cohort{{Where: is("chat")}}
+				q.Define = []dp.Definition{{Name: "visitors", Aggregate: dp.Customers, Where: is("visit")}, {Name: "visits", Aggregate: dp.Rows, Where: is("visit")}, {Name: "buys", Aggregate: dp.Rows, Where: is("buy")}}
+				q.Metrics = []string{"rows", "visitors", "visits", "buys"}
+			},
+			"[]:2,7,2,2", // buys, rows, visitors, visits
+		},
 		"who did not": {
 			func(q *dp.Query) { q.Cohorts = []dp.Cohort{{Where: is("chat"), AtMost: &none}} },
 			"[]:2,4", // 2 and 4

@@ -42,16 +42,17 @@ type canonicalFunnel struct {
 }
 
 type canonicalMetric struct {
-	Name      string       `json:"name"`
-	Aggregate dp.Aggregate `json:"aggregate"`
-	Measure   string       `json:"measure,omitempty"`
-	Lower     string       `json:"lower,omitempty"`
-	Upper     string       `json:"upper,omitempty"`
-	Rank      string       `json:"rank,omitempty"`
-	PerDay    bool         `json:"per_day,omitempty"`
-	Per       dp.Per       `json:"per,omitempty"`
-	Distinct  []string     `json:"distinct,omitempty"`
-	Of        []string     `json:"of,omitempty"` // metrics: a ratio's numerator and denominator, what a share is of
+	Name      string          `json:"name"`
+	Aggregate dp.Aggregate    `json:"aggregate"`
+	Measure   string          `json:"measure,omitempty"`
+	Lower     string          `json:"lower,omitempty"`
+	Upper     string          `json:"upper,omitempty"`
+	Rank      string          `json:"rank,omitempty"`
+	PerDay    bool            `json:"per_day,omitempty"`
+	Per       dp.Per          `json:"per,omitempty"`
+	Distinct  []string        `json:"distinct,omitempty"`
+	Where     []canonicalTest `json:"where,omitempty"`
+	Of        []string        `json:"of,omitempty"` // metrics: a ratio's numerator and denominator, what a share is of
 }
 
 type canonicalTest struct {
@@ -84,6 +85,9 @@ func (q question) drawn(p *dp.Policy) canonicalQuestion {
 	c := canonicalQuestion{Dataset: q.dataset}
 	for _, m := range q.metrics {
 		metric := canonicalMetric{Name: m.name, Aggregate: m.aggregate, Rank: m.rank, Of: m.parts, PerDay: m.perDay, Distinct: m.distinctNames}
+		for _, t := range m.tests {
+			metric.Where = append(metric.Where, t.canonical(p))
+		}
 		if m.of != ValueRow {
 			metric.Per = dp.PerCustomer
 		}

@@ -153,7 +153,7 @@ func (d *Derivation) matchMetrics() bool {
 		}
 		least := math.Inf(1)
 		for j, have := range d.Source.Metrics {
-			same := have.Aggregate == m.Aggregate && have.Measure == m.Measure && have.Lower == m.Lower && have.Upper == m.Upper
+			same := have.Aggregate == m.Aggregate && have.Measure == m.Measure && have.Lower == m.Lower && have.Upper == m.Upper && reflect.DeepEqual(have.Tests, m.Tests)
 			if !same || have.Drawn != j {
 				continue
 			}

@@ -111,7 +111,7 @@ func (p *Plan) noise(drawn dp.Privacy) error {
 		}
 		m.Vector = p.bounds(p.Metrics[m.Drawn])
 		m.Vector.Kind, m.Vector.Epsilon, m.Vector.Delta = mechanism.Kind(drawn.Mechanism[m.Name]), noise.Epsilon, noise.Delta
-		if m.Aggregate == dp.Customers && p.Selection != nil && p.SelectedBy < 0 {
+		if m.Aggregate == dp.Customers && len(m.Tests) == 0 && p.Selection != nil && p.SelectedBy < 0 {
 			p.SelectedBy = i
 		}
 		if err := m.Vector.Validate(); err != nil {
@@ -162,6 +162,13 @@ func (r *reader) drawnMetric(m canonicalMetric) (askedMetric, error) {
 			}
 			a.distinct = append(a.distinct, f)
 		}
+	}
+	var conditions []dp.Condition
+	for _, t := range m.Where {
+		conditions = append(conditions, t.condition())
+	}
+	if tests := r.testsOf("metrics", conditions); len(tests) > 0 {
+		a.tests = tests
 	}
 	if m.Lower == "" && m.Upper == "" {
 		return a, nil

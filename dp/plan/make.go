@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -107,24 +108,25 @@ func scanOf(q question, location *time.Location) Scan {
 // addMetrics gives every metric its columns, sharing those that several metrics need.
 func (p *Plan) addMetrics(q question) {
 	for i, asked := range q.metrics {
-		m := Metric{Name: asked.name, Aggregate: asked.aggregate, Measure: asked.measure, Scale: asked.scale, Lower: asked.lower, Upper: asked.upper, Drawn: i, Last: asked.last, PerDay: asked.perDay, Of: asked.of}
+		own := asked.tests
+		m := Metric{Name: asked.name, Tests: own, Aggregate: asked.aggregate, Measure: asked.measure, Scale: asked.scale, Lower: asked.lower, Upper: asked.upper, Drawn: i, Last: asked.last, PerDay: asked.perDay, Of: asked.of}
 		of := func(count Count) int {
-			return p.column(Column{Count: count, Measure: max(asked.measure, 0), Lower: asked.lower, Upper: asked.upper, Last: asked.last, Of: asked.of, Distinct: asked.distinct})
+			return p.column(Column{Count: count, Measure: max(asked.measure, 0), Lower: asked.lower, Upper: asked.upper, Last: asked.last, Of: asked.of, Distinct: asked.distinct, Tests: own})
 		}
 		measured := func() int {
-			return p.column(Column{Count: CountMeasured, Measure: max(asked.measure, 0), Last: asked.last, Of: asked.of, Distinct: asked.distinct})
+			return p.column(Column{Count: CountMeasured, Measure: max(asked.measure, 0), Last: asked.last, Of: asked.of, Distinct: asked.distinct, Tests: own})
 		}
 		switch asked.aggregate {
 		case dp.Customers:
-			m.Columns = []int{p.column(Column{Count: CountCustomers})}
+			m.Columns = []int{p.column(Column{Count: CountCustomers, Tests: own})}
 		case dp.Rows:
-			m.Columns = []int{p.column(Column{Count: CountRows})}
+			m.Columns = []int{p.column(Column{Count: CountRows, Tests: own})}
 		case dp.Days:
 			m.Upper = q.mostDays()
-			m.Columns = []int{p.column(Column{Count: CountDays, Upper: m.Upper})}
+			m.Columns = []int{p.column(Column{Count: CountDays, Upper: m.Upper, Tests: own})}
 		case dp.Sessions:
 			m.Upper = q.rows
-			m.Columns = []int{p.column(Column{Count: CountSessions, Upper: m.Upper})}
+			m.Columns = []int{p.column(Column{Count: CountSessions, Upper: m.Upper, Tests: own})}
 		case dp.Sum:
 			m.Columns = []int{of(Total)}
 		case dp.Mean:
@@ -169,7 +171,7 @@ func (p *Plan) histogram(m askedMetric) Column {
 	}
 	values := uint64(m.upper) - uint64(m.lower) // less 1, which may not fit
 	wide := values/most + 1
-	return Column{Count: Histogram, Measure: max(m.measure, 0), Lower: m.lower, Upper: m.upper, Last: m.last, Of: m.of, Distinct: m.distinct, Bins: int(values/wide) + 1, BinWidth: int64(wide)}
+	return Column{Count: Histogram, Measure: max(m.measure, 0), Lower: m.lower, Upper: m.upper, Last: m.last, Of: m.of, Distinct: m.distinct, Tests: m.tests, Bins: int(values/wide) + 1, BinWidth: int64(wide)}
 }
 
 // draws is how many integers of each group are noised.
@@ -314,6 +316,9 @@ func notes(p *Plan) []string {
 		}
 	}
 	for _, m := range p.Metrics {
+		if len(m.Tests) > 0 {
+			lines = append(lines, fmt.Sprintf("%s reads only the rows that meet its own conditions, on %s; in which groups a customer counts is decided without them.", m.Name, namesOf(m.Tests)))
+		}
 		if m.Of != ValueRow {
 			lines = append(lines, fmt.Sprintf("%s reads one number of each %s in a group.", m.Name, per))
 		}
@@ -325,6 +330,15 @@ func notes(p *Plan) []string {
 		lines = append(lines, "Groups with few customers are left out.")
 	}
 	return lines
+}
+
+// namesOf lists the fields of tests.
+func namesOf(tests []Test) string {
+	var names []string
+	for _, t := range tests {
+		names = append(names, t.Name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // difference and product stay at the largest number where they do not fit, for which dp/mechanism makes no noise: a

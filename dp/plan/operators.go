@@ -133,6 +133,9 @@ type Column struct {
 	Of Value
 	// Distinct are the fields of which ValueDistinct counts the combinations of labels.
 	Distinct []Field
+	// Tests are the column's own: of the rows of each kept (customer, block, partition) it reads those that pass all of
+	// them, and of a customer nothing where none does. The rows that are kept for it are chosen among those.
+	Tests []Test
 	// Bins are equal parts of Lower..Upper, each of BinWidth values but the last, which may be narrower.
 	Bins     int
 	BinWidth int64

@@ -72,7 +72,9 @@ type Metric struct {
 	// PerDay divides a ratio by the days of its group (Plan.Days).
 	PerDay bool
 	Of     Value // whose values are read
-	Last   bool  // the measure is a level: of each (customer, block, partition) its last known value counts
+	// Tests are the metric's own, which its columns have.
+	Tests []Test
+	Last  bool // the measure is a level: of each (customer, block, partition) its last known value counts
 	// Columns are the positions in Tree.Columns of what is noised: one for customers, rows, sum and the quantiles; the
 	// centred sum and the count for mean; count, centred sum and sum of squares for variance and stddev.
 	Columns []int

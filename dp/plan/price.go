@@ -59,7 +59,7 @@ func (p *Plan) price(q question, ceilings []dp.Budget) error {
 }
 
 // part is something that is priced: the metric at index, or selection where index is -1. Where customers is
-// asked, its draw and selection's are one.
+// asked without conditions of its own, its draw and selection's are one.
 type part struct {
 	index    int
 	selector bool
@@ -72,7 +72,7 @@ func (p *Plan) parts() []part {
 		if m.Drawn != i {
 			continue
 		}
-		selects := p.GroupsMayBeHidden && m.Aggregate == dp.Customers && !shared
+		selects := p.GroupsMayBeHidden && m.Aggregate == dp.Customers && len(m.Tests) == 0 && !shared
 		shared = shared || selects
 		parts = append(parts, part{index: i, selector: selects})
 	}

@@ -51,6 +51,7 @@ type askedMetric struct {
 	of            Value   // whose values are read
 	distinct      []Field // of ValueDistinct, sorted by name
 	distinctNames []string
+	tests         []Test   // the metric's own, one per field, sorted by name; nil: none
 	rank          string   // canonical decimal text, of a quantile
 	parts         []string // names: numerator and denominator of a ratio, or what a share is of
 }
@@ -190,7 +191,7 @@ func (r *reader) readMetrics(q question) []askedMetric {
 		}
 		defined[d.Name], definitions[d.Name] = path, d
 		offered[d.Name] = dp.Metric{
-			Name: d.Name, Aggregate: d.Aggregate, Measure: d.Measure, Rank: d.Rank, Numerator: d.Numerator, Denominator: d.Denominator, Of: d.Of,
+			Name: d.Name, Aggregate: d.Aggregate, Measure: d.Measure, Rank: d.Rank, Numerator: d.Numerator, Denominator: d.Denominator, Of: d.Of, Where: d.Where,
 		}
 	}
 
@@ -250,7 +251,7 @@ func (r *reader) readMetrics(q question) []askedMetric {
 // query tightens.
 func (r *reader) resolve(path string, m dp.Metric, d dp.Definition, q question) (askedMetric, bool) {
 	a := askedMetric{name: m.Name, aggregate: m.Aggregate, measure: -1}
-	if !r.readParameters(path, m, &a) || !r.readPer(path, d, q, &a) {
+	if !r.readParameters(path, m, &a) || !r.readPer(path, d, q, &a) || !r.readOwnTests(path, m, &a) {
 		return a, false
 	}
 	if a.of == ValueRows || a.of == ValueDistinct {
@@ -348,6 +349,26 @@ func (r *reader) readParameters(path string, m dp.Metric, a *askedMetric) bool {
 		a.parts = []string{m.Of}
 	}
 	return true
+}
+
+// readOwnTests reads the conditions of a metric itself.
+func (r *reader) readOwnTests(path string, m dp.Metric, a *askedMetric) bool {
+	if len(m.Where) == 0 {
+		return true
+	}
+	if len(a.parts) > 0 {
+		r.refuse(path+".where", "goes with metrics that read rows: give it to those that the %s is read from", m.Aggregate)
+		return false
+	}
+	before := len(r.problems)
+	if r.query.Funnel != nil {
+		r.refuse(path+".where", "does not go with a funnel, whose steps have conditions: leave it out")
+		return false
+	}
+	if tests := r.testsOf(path, m.Where); len(tests) > 0 {
+		a.tests = tests
+	}
+	return len(r.problems) == before
 }
 
 // mostOfCustomer is up to how many rows or combinations of one customer are told apart: the bins of a tree.

@@ -776,6 +776,15 @@ func (w *world) plan() *plan.Plan {
 			plan.Column{Count: plan.Histogram, Upper: 9, Bins: 10, BinWidth: 1, Of: plan.ValueDistinct, Distinct: []plan.Field{{Index: 1}, {Kind: plan.TimeField, Unit: unit}}})
 		p.Tree.Columns = append(p.Tree.Columns, plan.Column{Count: plan.CountDays, Upper: 1 + random.Int64N(31)}, plan.Column{Count: plan.CountSessions, Upper: 1 + random.Int64N(9)})
 	}
+	// Columns with tests of their own, some of which share them.
+	for range random.IntN(3) {
+		tests := w.ownTests()
+		for range 1 + random.IntN(4) {
+			own := pick(random, p.Tree.Columns...)
+			own.Tests = tests
+			p.Tree.Columns = append(p.Tree.Columns, own)
+		}
+	}
 	random.Shuffle(len(p.Tree.Columns), func(i, j int) {
 		p.Tree.Columns[i], p.Tree.Columns[j] = p.Tree.Columns[j], p.Tree.Columns[i]
 	})
@@ -786,6 +795,26 @@ func (w *world) plan() *plan.Plan {
 	}
 	p.Tree.Columns = p.Tree.Columns[:1+random.IntN(len(p.Tree.Columns))]
 	return p
+}
+
+// ownTests are those of a column: on dimensions, private ones too, measures and times.
+func (w *world) ownTests() (tests []plan.Test) {
+	least := w.random.Int64N(100)
+	all := []plan.Test{
+		{Name: "shop", In: []string{"a"}},
+		{Name: "city", Field: plan.Field{Index: 2}, NotIn: []string{"Ulm"}},
+		{Name: "minutes", Field: plan.Field{Kind: plan.MeasureField, Index: w.random.IntN(2)}, Least: &least},
+	}
+	if w.policy.Time != nil {
+		all = append(all, plan.Test{Name: "time.hour", Field: plan.Field{Kind: plan.TimeField, Unit: rows.Hour}, NotIn: []string{"00", "01"}},
+			plan.Test{Name: "time.day", Field: plan.Field{Kind: plan.TimeField, Unit: rows.Day}, From: w.from.AddDays(25).String()})
+	}
+	for _, t := range all {
+		if w.random.IntN(2) == 0 {
+			tests = append(tests, t)
+		}
+	}
+	return tests
 }
 
 func (w *world) zone() *time.Location {

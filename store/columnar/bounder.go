@@ -18,9 +18,8 @@ type bounder struct {
 	mostPartitions int64               // L0
 	mostRows       int64               // Linf
 	valued         []int               // the columns of which sums are kept by group
-	ranked         bool                // it matters which rows are kept
-	timed          bool                // times of rows matter
-	distinct       bool                // labels of rows matter
+	views          int                 // of the rows of a group
+	detailed       bool                // a column needs more of rows than sums
 	evaluator      *bounding.Evaluator // one's own, which labels rows; nil: none has to be
 	quick          *quick              // nil: the question has columns that it does not add up
 
@@ -33,10 +32,10 @@ type bounder struct {
 	customer uint64
 	block    int
 	numbers  []int64
-	counts   []int64          // rows of each group
+	counts   []int64          // rows, by group and view
 	sums     []bounding.Total // by group and column
 	present  []bool           // by group and column: there was a value
-	details  []detail         // by group
+	details  []detail         // by group and view
 	index    index            // of groups, once there are many
 	unit     uint64           // hash of the (customer, block)
 	hashed   bool             // it is known
@@ -87,7 +86,7 @@ const mostBound = 1 << 60
 // newBounder makes one that may take so many bytes: a quarter of them for keys, if all fit, and the rest for totals.
 func newBounder(a *aggregation, bytes int) (*bounder, error) {
 	q := a.question
-	b := &bounder{aggregation: a, question: q, tally: tally{bytes: bytes, dir: a.store.spillDir()}, timed: q.evaluator.Timed()}
+	b := &bounder{aggregation: a, question: q, tally: tally{bytes: bytes, dir: a.store.spillDir()}, views: len(q.views)}
 	if b.keyed = q.size <= int64(bytes/4/prefixBytes); b.keyed {
 		b.bytes -= bytes / 4
 	}
@@ -98,11 +97,14 @@ func newBounder(a *aggregation, bytes int) (*bounder, error) {
 		if c.isSummed() {
 			b.valued = append(b.valued, i)
 		}
-		b.ranked = b.ranked || c.ReadsRows()
-		b.distinct = b.distinct || c.Of == plan.ValueDistinct
+	}
+	distinct := false
+	for _, v := range q.views {
+		b.detailed = b.detailed || v.ranked || v.timed || v.distinct || v.lasts
+		distinct = distinct || v.distinct
 	}
 	b.quick = newQuick(b)
-	if b.distinct {
+	if distinct {
 		var err error
 		if b.evaluator, err = bounding.Compile(a.plan); err != nil {
 			return nil, err
@@ -141,9 +143,17 @@ func (b *bounder) add(c *cursor, from, to int) {
 		if g < 0 {
 			continue
 		}
-		b.counts[g]++
+		b.counts[g*b.views]++
+		for v := 1; v < b.views; v++ {
+			if c.passes[v][i] >= 0 {
+				b.counts[g*b.views+v]++
+			}
+		}
 		for _, j := range b.valued {
 			column := &b.question.columns[j]
+			if column.view > 0 && c.passes[column.view][i] < 0 {
+				continue
+			}
 			values := c.segment.measures[column.Measure]
 			if values == nil || !values.has(c.start+i) {
 				continue
@@ -156,8 +166,12 @@ func (b *bounder) add(c *cursor, from, to int) {
 			}
 			b.present[g*width+j] = true
 		}
-		if b.detailed() {
-			b.note(g, place{c.segment, c.start + i})
+		if b.detailed {
+			for v := range b.question.views {
+				if v == 0 || c.passes[v][i] >= 0 {
+					b.note(&b.question.views[v], &b.details[g*b.views+v], v, place{c.segment, c.start + i})
+				}
+			}
 		}
 	}
 }
@@ -184,21 +198,16 @@ func (b *bounder) group(number int64) int {
 		return b.group(number) // there is a bar now
 	}
 	g := len(b.numbers)
-	b.numbers, b.counts = append(b.numbers, number), append(b.counts, 0)
+	b.numbers = append(b.numbers, number)
+	for range b.views {
+		b.counts = append(b.counts, 0)
+	}
 	for range b.question.columns {
 		b.sums, b.present = append(b.sums, bounding.Total{}), append(b.present, false)
 	}
-	if b.detailed() {
-		if len(b.details) < cap(b.details) {
-			b.details = b.details[:g+1]
-			d := &b.details[g]
-			d.rows, d.times, d.lasts = d.rows[:0], d.times[:0], d.lasts[:0]
-			clear(d.labels)
-		} else {
-			b.details = append(b.details, detail{})
-		}
-		for range b.question.levels {
-			b.details[g].lasts = append(b.details[g].lasts, place{})
+	if b.detailed {
+		for range b.views {
+			b.addDetail()
 		}
 	}
 	if g == fewGroups {
@@ -209,6 +218,22 @@ func (b *bounder) group(number int64) int {
 		b.index.put(number, g)
 	}
 	return g
+}
+
+// addDetail makes room for what columns need of the rows of a group in a view.
+func (b *bounder) addDetail() {
+	at := len(b.details)
+	if at < cap(b.details) {
+		b.details = b.details[:at+1]
+		d := &b.details[at]
+		d.rows, d.times, d.lasts = d.rows[:0], d.times[:0], d.lasts[:0]
+		clear(d.labels)
+	} else {
+		b.details = append(b.details, detail{})
+	}
+	for range b.question.levels {
+		b.details[at].lasts = append(b.details[at].lasts, place{})
+	}
 }
 
 // unitHash gives the hash of the (customer, block).
@@ -285,11 +310,12 @@ func (b *bounder) prune() {
 	b.reset()
 	clear(b.details[:cap(b.details)]) // the lists of rows move: no later group may have the memory of one that moved
 	for _, r := range kept {
-		b.numbers, b.counts = append(b.numbers, old.numbers[r.at]), append(b.counts, old.counts[r.at])
+		b.numbers = append(b.numbers, old.numbers[r.at])
+		b.counts = append(b.counts, old.counts[r.at*b.views:(r.at+1)*b.views]...)
 		b.sums = append(b.sums, old.sums[r.at*width:(r.at+1)*width]...)
 		b.present = append(b.present, old.present[r.at*width:(r.at+1)*width]...)
-		if b.detailed() {
-			b.details = append(b.details, old.details[r.at])
+		if b.detailed {
+			b.details = append(b.details, old.details[r.at*b.views:(r.at+1)*b.views]...)
 		}
 	}
 	if len(b.numbers) > fewGroups {
@@ -317,24 +343,30 @@ func (b *bounder) end() {
 
 func (b *bounder) addGroup(g int) {
 	width := len(b.question.columns)
-	if b.ranked && b.counts[g] > b.mostRows {
-		b.details[g].rows = b.smallest(b.details[g].rows)
-		b.recount(g)
-	}
-	if b.aggregation.apart {
-		b.kept.add(b.numbers[g])
+	for v := range b.question.views {
+		if at := g*b.views + v; b.question.views[v].ranked && b.counts[at] > b.mostRows {
+			b.details[at].rows = b.smallest(b.details[at].rows)
+			b.recount(g, v)
+		}
 	}
 	into := b.totals.at(b.totals.slot(b.numbers[g]))
 	for j := range b.question.columns {
-		switch c := &b.question.columns[j]; {
+		c := &b.question.columns[j]
+		at := g*b.views + c.view
+		if b.counts[at] == 0 {
+			continue // no row passes the column's tests
+		}
+		switch {
 		case c.Count == plan.CountCustomers:
-			if !b.aggregation.apart {
+			if b.aggregation.apart {
+				b.kept.add(b.numbers[g], c.count)
+			} else {
 				into[c.at].Add(1)
 			}
 		case c.Count == plan.CountRows:
-			into[c.at].Add(min(b.counts[g], b.mostRows))
+			into[c.at].Add(min(b.counts[at], b.mostRows))
 		case c.Count.ReadsTimes():
-			into[c.at].Add(b.question.evaluator.CountTimes(c.Column, b.details[g].times))
+			into[c.at].Add(b.question.evaluator.CountTimes(c.Column, b.details[at].times))
 		case c.Of != plan.ValueRow:
 			b.addValue(into[c.at:c.at+c.Width()], j, g)
 		case c.Last:
@@ -344,7 +376,7 @@ func (b *bounder) addGroup(g int) {
 				into[c.at].Add(b.sums[g*width+j].Clamped(c.Lower, c.Upper))
 			}
 		case c.Count == plan.Histogram:
-			b.addRows(into[c.at:c.at+c.Bins], c.Column, g)
+			b.addRows(into[c.at:c.at+c.Bins], c, g)
 		default:
 			into[c.at].AddTotal(b.sums[g*width+j])
 		}
@@ -356,10 +388,10 @@ func (b *bounder) addValue(into []bounding.Total, j, g int) {
 	c, at := &b.question.columns[j], g*len(b.question.columns)+j
 	switch {
 	case c.Of == plan.ValueRows:
-		bounding.AddRow(into, c.Column, b.counts[g])
+		bounding.AddRow(into, c.Column, b.counts[g*b.views+c.view])
 	case c.Of == plan.ValueDistinct:
 		count := int64(0)
-		for label := range b.details[g].labels {
+		for label := range b.details[g*b.views+c.view].labels {
 			if int(label[0]) == j {
 				count++
 			}
@@ -372,7 +404,7 @@ func (b *bounder) addValue(into []bounding.Total, j, g int) {
 
 // addLast adds the last known value of a group.
 func (b *bounder) addLast(into []bounding.Total, c *column, g int) {
-	p := b.details[g].lasts[c.level]
+	p := b.details[g*b.views+c.view].lasts[c.level]
 	if p.segment == nil {
 		return
 	}
@@ -385,36 +417,33 @@ func (b *bounder) addLast(into []bounding.Total, c *column, g int) {
 }
 
 // addRows adds the rows of a group that bounding keeps.
-func (b *bounder) addRows(into []bounding.Total, c plan.Column, g int) {
-	for _, p := range b.details[g].rows {
+func (b *bounder) addRows(into []bounding.Total, c *column, g int) {
+	for _, p := range b.details[g*b.views+c.view].rows {
 		if values := p.segment.measures[c.Measure]; values != nil {
 			if v, ok := values.at(p.row); ok {
-				bounding.AddRow(into, c, v)
+				bounding.AddRow(into, c.Column, v)
 			}
 		}
 	}
 }
 
-// detailed tells whether a column needs more of rows than sums.
-func (b *bounder) detailed() bool {
-	return b.ranked || b.timed || b.distinct || len(b.question.levels) > 0
-}
-
-// note remembers what columns need of a row of a group.
-func (b *bounder) note(g int, p place) {
-	d := &b.details[g]
-	if b.ranked {
+// note remembers what the columns of a view need of a row of a group.
+func (b *bounder) note(v *view, d *detail, at int, p place) {
+	if v.ranked {
 		d.rows = append(d.rows, p)
 		if int64(len(d.rows)) >= 4*b.mostRows+64 {
 			d.rows = b.smallest(d.rows) // bounding will not keep the others
 		}
 	}
-	if b.timed {
+	if v.timed {
 		ms, _ := p.segment.time.at(p.row)
 		d.times = append(d.times, ms)
 	}
-	if b.distinct {
-		b.noteLabels(d, p)
+	if v.distinct {
+		b.noteLabels(d, at, p)
+	}
+	if !v.lasts {
+		return
 	}
 	for i, measure := range b.question.levels {
 		if n := p.segment.measures[measure]; n != nil && n.has(p.row) && b.comesAfter(p, d.lasts[i]) {
@@ -423,8 +452,8 @@ func (b *bounder) note(g int, p place) {
 	}
 }
 
-// noteLabels remembers which combinations of labels a row has.
-func (b *bounder) noteLabels(d *detail, p place) {
+// noteLabels remembers which combinations of labels a row has, for the columns of a view.
+func (b *bounder) noteLabels(d *detail, view int, p place) {
 	if d.labels == nil {
 		d.labels = make(map[string]struct{})
 	}
@@ -434,7 +463,7 @@ func (b *bounder) noteLabels(d *detail, p place) {
 	}
 	p.segment.fill(&b.row, p.row, b.aggregation.dictionaries)
 	for j := range b.question.columns {
-		if b.question.columns[j].Of != plan.ValueDistinct {
+		if b.question.columns[j].Of != plan.ValueDistinct || b.question.columns[j].view != view {
 			continue
 		}
 		text, ok := b.evaluator.Distinct(append(b.scratch[:0], byte(j)), j, &b.row)
@@ -487,13 +516,13 @@ func (b *bounder) smallest(all []place) []place {
 	return kept
 }
 
-// recount adds up the rows of a group anew, of which bounding does not keep all.
-func (b *bounder) recount(g int) {
+// recount adds up the rows of a group in a view anew, of which bounding does not keep all.
+func (b *bounder) recount(g, view int) {
 	width := len(b.question.columns)
 	for j := range b.question.columns {
-		if c := &b.question.columns[j]; c.ReadsRows() && c.isSummed() {
+		if c := &b.question.columns[j]; c.view == view && c.ReadsRows() && c.isSummed() {
 			b.sums[g*width+j] = bounding.Total{}
-			b.addRows(b.sums[g*width+j:], c.Column, g)
+			b.addRows(b.sums[g*width+j:], c, g)
 		}
 	}
 }

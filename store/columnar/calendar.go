@@ -32,8 +32,9 @@ const (
 	dayMilliseconds  = 24 * hourMilliseconds
 )
 
-// calendarOf prepares a block; nil where the time of its rows changes nothing.
-func (q *question) calendarOf(block string) (*calendar, error) {
+// calendarOf prepares a block for a sieve; nil where the time of its rows changes nothing. bounded says that it has to
+// drop what lies outside of the scan, and not another one.
+func (q *question) calendarOf(block string, of *sieve, bounded bool) (*calendar, error) {
 	if q.policy.Time == nil {
 		return nil, nil
 	}
@@ -43,9 +44,9 @@ func (q *question) calendarOf(block string) (*calendar, error) {
 		return nil, fmt.Errorf("reading the dates of block %s: %w", block, err)
 	}
 	start, end := rows.Span(first, last, zone)
-	c := &calendar{from: scan.From, to: scan.To, hours: q.hours}
-	c.bounded = scan.Bounded && (scan.From > start || scan.To < end)
-	if !c.bounded && len(q.days) == 0 && c.hours == nil {
+	c := &calendar{from: scan.From, to: scan.To, hours: of.hours}
+	c.bounded = bounded && scan.Bounded && (scan.From > start || scan.To < end)
+	if !c.bounded && len(of.days) == 0 && c.hours == nil {
 		return nil, nil
 	}
 	if scan.Bounded {
@@ -53,10 +54,10 @@ func (q *question) calendarOf(block string) (*calendar, error) {
 		first, last = rows.DateOf(start, zone), rows.DateOf(max(start, end-1), zone)
 	}
 	c.offsets = offsetsBetween(start, end, zone)
-	if len(q.days) > 0 {
+	if len(of.days) > 0 {
 		c.first = c.offsets[0].reached
 		for day := first; !last.Before(day); day = day.AddDays(1) {
-			c.days = append(c.days, q.dayNumber(day))
+			c.days = append(c.days, of.dayNumber(day))
 		}
 	}
 	if !c.bounded && c.hours == nil && !slices.ContainsFunc(c.days, func(number int64) bool { return number != c.days[0] }) {
@@ -87,9 +88,9 @@ func offsetsBetween(start, end int64, zone *time.Location) (all []offset) {
 	}
 }
 
-func (q *question) dayNumber(day rows.Date) (number int64) {
-	for i := range q.days {
-		number = added(number, q.days[i].number(rows.TimeKeys(day, day, q.days[i].unit)[0]))
+func (s *sieve) dayNumber(day rows.Date) (number int64) {
+	for i := range s.days {
+		number = added(number, s.days[i].number(rows.TimeKeys(day, day, s.days[i].unit)[0]))
 	}
 	return number
 }

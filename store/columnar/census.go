@@ -14,7 +14,7 @@ type census struct {
 	streams []*stream
 	heads   []uint64       // the next customer of each stream; where those are many, only until the first is counted
 	columns []int          // that count customers, in the totals of a partition
-	counts  [mostFew]int64 // by partition, where these are few: customers that totals have not got yet
+	counts  [mostFew]int64 // by partition and column, where these are few: customers that totals have not got yet
 }
 
 func newCensus(b *bounder, streams []*stream) *census {
@@ -34,7 +34,7 @@ func (c *census) run(ctx context.Context) error {
 	switch {
 	case len(c.streams) > mostSideBySide:
 		return c.many(ctx)
-	case c.bounder.question.few():
+	case c.bounder.question.fewCounts():
 		return c.fewSideBySide(ctx)
 	default:
 		return c.sideBySide(ctx)
@@ -60,7 +60,7 @@ func (c *census) start(ctx context.Context) error {
 	return nil
 }
 
-// fewSideBySide is sideBySide where the partitions of a customer are a word.
+// fewSideBySide is sideBySide where what a customer counts for is a word.
 func (c *census) fewSideBySide(ctx context.Context) error {
 	for len(c.streams) > 0 {
 		customer := c.least()
@@ -94,19 +94,13 @@ func (c *census) fewSideBySide(ctx context.Context) error {
 
 // flush adds the counts to the totals.
 func (c *census) flush() {
-	for number, count := range c.counts {
+	for bit, count := range c.counts {
 		if count > 0 {
-			c.addTo(c.bounder.totals.slot(int64(number)), count)
+			number, column := bit/len(c.columns), bit%len(c.columns)
+			c.bounder.totals.at(c.bounder.totals.slot(int64(number)))[c.columns[column]].Add(count)
 		}
 	}
 	c.counts = [mostFew]int64{}
-}
-
-func (c *census) addTo(slot int, count int64) {
-	into := c.bounder.totals.at(slot)
-	for _, j := range c.columns {
-		into[j].Add(count)
-	}
 }
 
 func (c *census) sideBySide(ctx context.Context) error {
@@ -142,20 +136,26 @@ func (c *census) count(s *stream) {
 	k, totals := &s.kept, c.bounder.totals
 	if k.few {
 		for mask := k.masks[k.at]; mask != 0; mask &= mask - 1 {
-			c.countIn(totals.slot(int64(bits.TrailingZeros64(mask))))
+			bit := bits.TrailingZeros64(mask)
+			c.countIn(totals.slot(int64(bit/len(c.columns))), bit%len(c.columns))
 		}
 	} else {
-		for _, number := range k.numbers[k.begin(k.at):k.ends[k.at]] {
-			c.countIn(totals.slot(number))
+		for i := k.begin(k.at); i < k.ends[k.at]; i++ {
+			column := 0
+			if len(c.columns) > 1 {
+				column = int(k.columns[i])
+			}
+			c.countIn(totals.slot(k.numbers[i]), column)
 		}
 	}
 	k.at++
 }
 
-func (c *census) countIn(slot int) {
-	if counted := &c.bounder.totals.counted[slot]; *counted != c.bounder.counted {
+func (c *census) countIn(slot, column int) {
+	totals := c.bounder.totals
+	if counted := &totals.counted[slot*len(c.columns)+column]; *counted != c.bounder.counted {
 		*counted = c.bounder.counted
-		c.addTo(slot, 1)
+		totals.at(slot)[c.columns[column]].Add(1)
 	}
 }
 

@@ -14,10 +14,11 @@ type cursor struct {
 	block       int // in aggregation.blocks
 
 	segment  *segment
-	shorts   [][]int64 // by dimension: what the question's tables have for the segment's codes
-	hidden   []bool    // by position in header.Loads; nil: every row is visible
-	erased   []span    // rows of customers that are to be erased
-	run      int       // of the segment: the customer
+	shorts   [][]int64   // by dimension: what the question's tables have for the segment's codes
+	views    [][][]int64 // by view: likewise what its tables have; the first has none
+	hidden   []bool      // by position in header.Loads; nil: every row is visible
+	erased   []span      // rows of customers that are to be erased
+	run      int         // of the segment: the customer
 	runs     int
 	ids      []byte      // of the segment's customers
 	length   int         // of a run, to which lengths adds
@@ -31,6 +32,7 @@ type cursor struct {
 	// The rows from start on, decoded: numbers of partitions, and the question's measures.
 	start    int
 	numbers  []int64
+	passes   [][]int64 // by view: negative where the row is none of its; the first has none
 	measures [][]int64
 	buffers  *buffers // those of the bounder, or one's own
 }
@@ -39,10 +41,14 @@ type cursor struct {
 type buffers struct {
 	numbers, scratch [decodedAtOnce]int64
 	measures         [][]int64
+	passes           [][]int64
 }
 
 func newBuffers(q *question) *buffers {
-	b := &buffers{measures: make([][]int64, len(q.measures))}
+	b := &buffers{measures: make([][]int64, len(q.measures)), passes: make([][]int64, len(q.views))}
+	for v := range q.views[1:] {
+		b.passes[1+v] = make([]int64, decodedAtOnce)
+	}
 	for i := range b.measures {
 		b.measures[i] = make([]int64, decodedAtOnce)
 	}
@@ -99,16 +105,16 @@ func (c *cursor) open(b *bounder) error {
 // leave lets go of the segment and of everything that takes memory. read takes it up again, where the cursor stands.
 func (c *cursor) leave() {
 	c.segment, c.ids, c.lengths = nil, nil, nil
-	c.shorts, c.hidden, c.erased, c.slots = nil, nil, nil, nil
-	c.numbers, c.measures, c.buffers = nil, nil, nil
+	c.shorts, c.views, c.hidden, c.erased, c.slots = nil, nil, nil, nil, nil
+	c.numbers, c.passes, c.measures, c.buffers = nil, nil, nil, nil
 }
 
 // read reads the columns of the segment that the cursor is in, the last before chain.first.
 func (c *cursor) read(b *bounder) (err error) {
 	q := c.aggregation.question
-	calendar := c.aggregation.blocks[c.block].calendar
+	block := &c.aggregation.blocks[c.block]
 	want := wanted{Needs: q.needs, loads: c.chain.visible != nil}
-	want.time = q.evaluator.Measured() || q.evaluator.Timed() || calendar != nil && calendar.same == nil
+	want.time = q.evaluator.Measured() || q.evaluator.Timed() || slices.ContainsFunc(append(slices.Clip(block.views), block.calendar), func(of *calendar) bool { return of != nil && of.same == nil })
 	if c.segment, err = readSegment(c.reader, c.chain.prefix, c.chain.first-1, q.policy, want); err != nil {
 		return err
 	}
@@ -124,12 +130,13 @@ func (c *cursor) read(b *bounder) (err error) {
 			return errDamaged // a part of the dictionary is lost
 		}
 	}
-	c.shorts = make([][]int64, len(q.tables))
-	for d, table := range q.tables {
-		if t := c.segment.texts[d]; table != nil && t != nil {
-			if c.shorts[d], err = t.narrow(table); err != nil {
-				return err
-			}
+	if c.shorts, err = c.narrow(q.tables); err != nil {
+		return err
+	}
+	c.views = make([][][]int64, len(q.views))
+	for v := range q.views[1:] {
+		if c.views[1+v], err = c.narrow(q.views[1+v].tables); err != nil {
+			return err
 		}
 	}
 	c.findErased()
@@ -155,6 +162,19 @@ func hiddenLoads(c *chain, h *header) (hidden []bool) {
 	return hidden
 }
 
+// narrow gives what tables have for the segment's codes.
+func (c *cursor) narrow(tables [][]int64) (shorts [][]int64, err error) {
+	shorts = make([][]int64, len(tables))
+	for d, table := range tables {
+		if t := c.segment.texts[d]; table != nil && t != nil {
+			if shorts[d], err = t.narrow(table); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return shorts, nil
+}
+
 // take hands all rows of a customer to a bounder, also where they go on in the next segment, and goes to the next
 // customer; false after the last.
 func (c *cursor) take(ctx context.Context, customer uint64, b *bounder) (more bool, err error) {
@@ -175,24 +195,14 @@ func (c *cursor) take(ctx context.Context, customer uint64, b *bounder) (more bo
 func (c *cursor) decode(count int) {
 	q, s := c.aggregation.question, c.segment
 	c.start, c.numbers, c.measures = c.row, c.buffers.numbers[:count], c.buffers.measures
-	first := true
-	for d, table := range q.tables {
-		if table == nil {
-			continue
-		}
-		if t := s.texts[d]; t != nil {
-			t.positions.lookUp(c.numbers, c.start, c.shorts[d], first)
-		} else {
-			c.addConstant(table[0], first)
-		}
-		first = false
-	}
-	if first {
-		clear(c.numbers)
-	}
-	c.addCalendar()
-	c.addTests()
+	block := &c.aggregation.blocks[c.block]
+	c.sift(c.numbers, &q.sieve, c.shorts, block.calendar)
 	c.hide()
+	c.passes = c.buffers.passes
+	for v := range q.views[1:] {
+		c.passes[1+v] = c.passes[1+v][:count]
+		c.sift(c.passes[1+v], &q.views[1+v].sieve, c.views[1+v], block.views[1+v])
+	}
 	for i, m := range q.measures {
 		if n := s.measures[m]; n != nil {
 			n.decode(c.measures[i][:count], c.start)
@@ -200,44 +210,64 @@ func (c *cursor) decode(count int) {
 	}
 }
 
-func (c *cursor) addConstant(v int64, first bool) {
-	for i := range c.numbers {
-		if first {
-			c.numbers[i] = v
+// sift gives rows from c.start on the numbers of a sieve, of which shorts are what its tables have for the segment.
+func (c *cursor) sift(into []int64, of *sieve, shorts [][]int64, calendar *calendar) {
+	first := true
+	for d, table := range of.tables {
+		if table == nil {
+			continue
+		}
+		if t := c.segment.texts[d]; t != nil {
+			t.positions.lookUp(into, c.start, shorts[d], first)
 		} else {
-			c.numbers[i] = added(c.numbers[i], v)
+			addConstant(into, table[0], first)
+		}
+		first = false
+	}
+	if first {
+		clear(into)
+	}
+	c.addCalendar(into, calendar)
+	c.addTests(into, of)
+}
+
+func addConstant(into []int64, v int64, first bool) {
+	for i := range into {
+		if first {
+			into[i] = v
+		} else {
+			into[i] = added(into[i], v)
 		}
 	}
 }
 
-func (c *cursor) addCalendar() {
-	calendar := c.aggregation.blocks[c.block].calendar
+func (c *cursor) addCalendar(into []int64, calendar *calendar) {
 	if calendar == nil {
 		return
 	}
 	if calendar.same != nil {
-		c.addConstant(*calendar.same, false)
+		addConstant(into, *calendar.same, false)
 		return
 	}
-	times := c.buffers.scratch[:len(c.numbers)]
+	times := c.buffers.scratch[:len(into)]
 	c.segment.time.decode(times, c.start)
 	for i, ms := range times {
-		c.numbers[i] = added(c.numbers[i], calendar.number(ms))
+		into[i] = added(into[i], calendar.number(ms))
 	}
 }
 
-func (c *cursor) addTests() {
-	for t := range c.aggregation.question.tests {
-		test := &c.aggregation.question.tests[t]
+func (c *cursor) addTests(into []int64, of *sieve) {
+	for t := range of.tests {
+		test := &of.tests[t]
 		n := c.segment.measures[test.Field.Index]
-		for i := range c.numbers {
+		for i := range into {
 			passes := false
 			if n != nil {
 				v, ok := n.at(c.start + i)
 				passes = ok && test.PassesNumber(v)
 			}
 			if !passes {
-				c.numbers[i] = dropped
+				into[i] = dropped
 			}
 		}
 	}

@@ -34,7 +34,7 @@ func newQuick(b *bounder) *quick {
 	k := &quick{bounder: b, customers: -1, rows: -1, total: -1}
 	for i, c := range b.question.columns {
 		at := map[plan.Count]*int{plan.CountCustomers: &k.customers, plan.CountRows: &k.rows, plan.Total: &k.total}[c.Count]
-		if at == nil || *at >= 0 || c.Last {
+		if at == nil || *at >= 0 || c.Last || c.view > 0 {
 			return nil
 		}
 		*at = i
@@ -174,6 +174,6 @@ func (k *quick) add(g int) {
 	into := k.bounder.totals.at(k.bounder.totals.slot(k.groups[g]))
 	k.addTo(into, 1, min(k.counts[g], k.mostRows), max(k.lower, min(k.sums[g], k.upper)))
 	if k.bounder.aggregation.apart {
-		k.bounder.kept.add(k.groups[g])
+		k.bounder.kept.add(k.groups[g], 0)
 	}
 }

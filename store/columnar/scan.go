@@ -69,6 +69,7 @@ type scannedBlock struct {
 	name     string
 	loads    []uint64 // that are visible, ascending
 	calendar *calendar
+	views    []*calendar     // of the question's views; the first has none
 	units    bounding.Prefix // gives the hashes of its customers
 }
 
@@ -132,8 +133,14 @@ func (a *aggregation) translate() (err error) {
 	}
 	for i := range a.blocks {
 		block := &a.blocks[i]
-		if block.calendar, err = a.question.calendarOf(block.name); err != nil {
+		if block.calendar, err = a.question.calendarOf(block.name, &a.question.sieve, true); err != nil {
 			return err
+		}
+		block.views = make([]*calendar, len(a.question.views))
+		for v := range a.question.views[1:] {
+			if block.views[1+v], err = a.question.calendarOf(block.name, &a.question.views[1+v].sieve, false); err != nil {
+				return err
+			}
 		}
 		block.units = bounding.HashUnits(a.salt, block.name)
 	}

@@ -16,15 +16,18 @@ type stream struct {
 }
 
 // kept says in which partitions bounding kept some customers of a block, by ascending customer. It is what is left
-// to know of them: the customers of a partition are counted once across blocks, everything else is added up.
+// to know of them: the customers of a partition are counted once across blocks, everything else is added up. Where several
+// columns count customers, each of those of its own rows, a partition is kept for each of them or not.
 type kept struct {
-	few       bool // partitions lie below 64
+	few       bool // partitions times columns lie below 64
+	several   int  // columns that count customers; at least 1
 	customers []uint64
-	masks     []uint64 // of each customer, where partitions are few: a bit for each
+	masks     []uint64 // of each customer, where partitions are few: a bit for each and each column
 	ends      []int    // of each customer otherwise, in numbers
 	numbers   []int64
-	mask      uint64 // of the customer that is not closed yet
-	at        int    // the first customer that was not counted
+	columns   []uint8 // of each of numbers, where there are several: for which of the columns
+	mask      uint64  // of the customer that is not closed yet
+	at        int     // the first customer that was not counted
 }
 
 const (
@@ -40,14 +43,18 @@ const (
 
 func (k *kept) empty() {
 	k.customers, k.masks, k.ends, k.numbers, k.at = k.customers[:0], k.masks[:0], k.ends[:0], k.numbers[:0], 0
+	k.columns = k.columns[:0]
 }
 
-// add keeps a partition of the next customer.
-func (k *kept) add(number int64) {
+// add keeps a partition of the next customer, for one of the columns that count customers.
+func (k *kept) add(number int64, column int) {
 	if k.few {
-		k.mask |= 1 << number
-	} else {
-		k.numbers = append(k.numbers, number)
+		k.mask |= 1 << (int(number)*k.several + column)
+		return
+	}
+	k.numbers = append(k.numbers, number)
+	if k.several > 1 {
+		k.columns = append(k.columns, uint8(column))
 	}
 }
 
@@ -78,7 +85,7 @@ func (k *kept) begin(i int) int {
 
 // newStream stands at the first customer of every chain.
 func newStream(ctx context.Context, b *bounder, block int, cursors []*cursor, leaves bool) (*stream, error) {
-	s := &stream{bounder: b, block: block, kept: kept{few: b.question.few()}, shared: len(cursors) == 1, leaves: leaves}
+	s := &stream{bounder: b, block: block, kept: kept{few: b.question.fewCounts(), several: max(1, b.question.counts)}, shared: len(cursors) == 1, leaves: leaves}
 	for _, c := range cursors {
 		s.lend(c)
 		more, err := c.nextCustomer(ctx, b)

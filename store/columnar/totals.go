@@ -10,10 +10,11 @@ import (
 // slots as they come.
 type totals struct {
 	width   int
+	counts  int // of customers, of each slot
 	dense   bool
 	numbers []int64 // by slot; -1: none came
 	sums    []bounding.Total
-	counted []uint64 // by slot: which of the customers of a census was counted last
+	counted []uint64 // by slot and count: which of the customers of a census was counted last
 	index   index
 }
 
@@ -22,7 +23,7 @@ const mostDense = 1 << 18
 
 // newTotals makes totals that may take so many bytes.
 func newTotals(q *question, bytes int) *totals {
-	t := &totals{width: q.plan.Tree.Width()}
+	t := &totals{width: q.plan.Tree.Width(), counts: max(1, q.counts)}
 	t.dense = q.few() || q.size <= min(mostDense, int64(bytes/t.slotBytes()))
 	if t.dense {
 		t.numbers = make([]int64, q.size)
@@ -30,7 +31,7 @@ func newTotals(q *question, bytes int) *totals {
 			t.numbers[i] = -1
 		}
 		t.sums = make([]bounding.Total, q.size*int64(t.width))
-		t.counted = make([]uint64, q.size)
+		t.counted = make([]uint64, q.size*int64(t.counts))
 	}
 	return t
 }
@@ -45,7 +46,10 @@ func (t *totals) slot(number int64) int {
 	if !known {
 		slot = len(t.numbers)
 		t.index.put(number, slot)
-		t.numbers, t.counted = append(t.numbers, number), append(t.counted, 0)
+		t.numbers = append(t.numbers, number)
+		for range t.counts {
+			t.counted = append(t.counted, 0)
+		}
 		for range t.width {
 			t.sums = append(t.sums, bounding.Total{})
 		}
@@ -56,8 +60,8 @@ func (t *totals) slot(number int64) int {
 // at gives what was added up of a slot.
 func (t *totals) at(slot int) []bounding.Total { return t.sums[slot*t.width : (slot+1)*t.width] }
 
-// slotBytes is what a slot takes: its sums, number and customer, and its share of the hash table.
-func (t *totals) slotBytes() int { return 16*t.width + 8 + 8 + 2*16 + 8 }
+// slotBytes is what a slot takes: its sums, number and customers, and its share of the hash table.
+func (t *totals) slotBytes() int { return 16*t.width + 8 + 8*t.counts + 2*16 + 8 }
 
 // full tells whether what does not have its number for a slot takes more than so many bytes.
 func (t *totals) full(bytes int) bool {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -22,14 +23,32 @@ type question struct {
 	evaluator *bounding.Evaluator
 	needs     bounding.Needs
 	axes      []axis
-	size      int64     // numbers of partitions lie below it
-	tables    [][]int64 // by dimension and code of the dataset's dictionary; nil: no key or test is on it
-	hours     []int64   // by hour of the day; nil: no key or test is on it
-	days      []timeField
-	tests     []plan.Test // of measures
-	measures  []int       // that columns read
-	levels    []int       // measures of which the last known value is read
+	size      int64  // numbers of partitions lie below it
+	sieve            // gives rows the numbers of their partitions
+	views     []view // of the rows of a group: all of them, then those that pass the tests of some columns
+	measures  []int  // that columns read
+	levels    []int  // measures of which the last known value is read
 	columns   []column
+	counts    int // columns that count customers
+}
+
+// sieve gives a row a number: what its labels and its time add, negative where it fails a test.
+type sieve struct {
+	own    []*plan.Test
+	tables [][]int64 // by dimension and code of the dataset's dictionary; nil: no key or test is on it
+	hours  []int64   // by hour of the day; nil: no key or test is on it
+	days   []timeField
+	tests  []plan.Test // of measures
+}
+
+// view is the rows of a group that some columns read.
+type view struct {
+	sieve                // of the tests; the first has none
+	asked    []plan.Test // the tests as columns have them
+	ranked   bool        // it matters which rows are kept
+	timed    bool        // times of rows matter
+	distinct bool        // labels of rows matter
+	lasts    bool        // last known values matter
 }
 
 // axis is one key of a plan.
@@ -47,6 +66,8 @@ type column struct {
 	level   int // in question.levels, where the last known value counts
 	index   int // in the plan's columns
 	at      int // in the totals of a partition
+	view    int // in question.views
+	count   int // among the columns that count customers
 }
 
 // isSummed tells whether a sum is kept of each group: others are read from its rows.
@@ -76,21 +97,33 @@ func translate(p *plan.Plan, dictionaries [][]string) (*question, error) {
 	}
 	q := &question{
 		plan: p, policy: &p.Policy.Policy, evaluator: evaluator, needs: evaluator.Needs(),
-		tables: make([][]int64, len(p.Policy.Policy.Dimensions)), axes: make([]axis, len(p.Tree.Input.Input.Keys)),
+		axes: make([]axis, len(p.Tree.Input.Input.Keys)), views: make([]view, 1),
 	}
+	q.addColumns()
 	labels, err := q.label(dictionaries)
 	if err != nil {
 		return nil, err
 	}
-	q.fillTables(labels)
-	q.addTimes()
-	for _, t := range q.allTests() {
-		if t.Field.Kind == plan.MeasureField {
-			q.tests = append(q.tests, *t)
+	q.sieve = q.newSieve(p.Tree.Input.Input.Input.Tests, q.keys(), labels)
+	for i := range q.views[1:] {
+		v := &q.views[1+i]
+		v.sieve = q.newSieve(v.asked, nil, labels)
+	}
+	return q, nil
+}
+
+// newSieve makes one of tests and keys, which are the plan's or none.
+func (q *question) newSieve(tests []plan.Test, keys []plan.Key, labels [][]labelled) sieve {
+	s := sieve{tables: make([][]int64, len(q.policy.Dimensions))}
+	for i := range tests {
+		s.own = append(s.own, &tests[i])
+		if tests[i].Field.Kind == plan.MeasureField {
+			s.tests = append(s.tests, tests[i])
 		}
 	}
-	q.addColumns()
-	return q, nil
+	q.fillTables(&s, keys, labels)
+	q.addTimes(&s, keys)
+	return s
 }
 
 func (q *question) keys() []plan.Key { return q.plan.Tree.Input.Input.Keys }
@@ -98,15 +131,6 @@ func (q *question) keys() []plan.Key { return q.plan.Tree.Input.Input.Keys }
 // private tells whether the labels of a key are those that rows have.
 func (q *question) private() bool {
 	return slices.ContainsFunc(q.keys(), func(key plan.Key) bool { return key.Domain == nil })
-}
-
-func (q *question) allTests() []*plan.Test {
-	tests := q.plan.Tree.Input.Input.Input.Tests
-	all := make([]*plan.Test, len(tests))
-	for i := range tests {
-		all[i] = &tests[i]
-	}
-	return all
 }
 
 // labelled is the label of a dictionary's code; of none where it counts nowhere.
@@ -173,41 +197,41 @@ func (a *axis) number(label string) int64 {
 
 // asks tells whether a key or a test is on a dimension.
 func (q *question) asks(dimension int) bool {
-	for _, key := range q.keys() {
-		if key.Field.Kind == plan.DimensionField && key.Field.Index == dimension {
-			return true
-		}
+	if asks(dimension, q.keys(), q.plan.Tree.Input.Input.Input.Tests) {
+		return true
 	}
-	for _, t := range q.allTests() {
-		if t.Field.Kind == plan.DimensionField && t.Field.Index == dimension {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(q.views, func(v view) bool { return asks(dimension, nil, v.asked) })
 }
 
-func (q *question) fillTables(labels [][]labelled) {
+func asks(dimension int, keys []plan.Key, tests []plan.Test) bool {
+	is := func(f plan.Field) bool { return f.Kind == plan.DimensionField && f.Index == dimension }
+	return slices.ContainsFunc(keys, func(k plan.Key) bool { return is(k.Field) }) ||
+		slices.ContainsFunc(tests, func(t plan.Test) bool { return is(t.Field) })
+}
+
+func (q *question) fillTables(s *sieve, keys []plan.Key, labels [][]labelled) {
 	for d, of := range labels {
-		if of == nil {
+		tested := slices.ContainsFunc(s.own, func(t *plan.Test) bool { return asks(d, nil, []plan.Test{*t}) })
+		if of == nil || !tested && !asks(d, keys, nil) {
 			continue
 		}
-		q.tables[d] = make([]int64, len(of))
+		s.tables[d] = make([]int64, len(of))
 		for code, l := range of {
-			q.tables[d][code] = q.dimensionNumber(d, l)
+			s.tables[d][code] = q.dimensionNumber(s, keys, d, l)
 		}
 	}
 }
 
-func (q *question) dimensionNumber(dimension int, l labelled) (number int64) {
+func (q *question) dimensionNumber(s *sieve, keys []plan.Key, dimension int, l labelled) (number int64) {
 	if !l.ok {
 		return dropped
 	}
-	for _, t := range q.allTests() {
+	for _, t := range s.own {
 		if t.Field.Kind == plan.DimensionField && t.Field.Index == dimension && !t.PassesLabel(l.label) {
 			return dropped
 		}
 	}
-	for i, key := range q.keys() {
+	for i, key := range keys {
 		if key.Field.Kind == plan.DimensionField && key.Field.Index == dimension {
 			number = added(number, q.axes[i].number(l.label))
 		}
@@ -218,7 +242,7 @@ func (q *question) dimensionNumber(dimension int, l labelled) (number int64) {
 // added is the sum, and negative where one of both is: what was dropped once or more stays dropped.
 func added(a, b int64) int64 { return (a + b) | (a|b)&dropped }
 
-func (q *question) addTimes() {
+func (q *question) addTimes(s *sieve, keys []plan.Key) {
 	fields := map[rows.TimeUnit]*timeField{}
 	field := func(u rows.TimeUnit) *timeField {
 		if fields[u] == nil {
@@ -226,12 +250,12 @@ func (q *question) addTimes() {
 		}
 		return fields[u]
 	}
-	for i, key := range q.keys() {
+	for i, key := range keys {
 		if key.Field.Kind == plan.TimeField {
 			field(key.Field.Unit).axis = &q.axes[i]
 		}
 	}
-	for _, t := range q.allTests() {
+	for _, t := range s.own {
 		if t.Field.Kind == plan.TimeField {
 			f := field(t.Field.Unit)
 			f.tests = append(f.tests, t)
@@ -239,12 +263,12 @@ func (q *question) addTimes() {
 	}
 	for unit, f := range fields {
 		if unit != rows.Hour {
-			q.days = append(q.days, *f)
+			s.days = append(s.days, *f)
 			continue
 		}
 		day := rows.FirstDate()
 		for _, hour := range rows.TimeKeys(day, day, rows.Hour) {
-			q.hours = append(q.hours, f.number(hour))
+			s.hours = append(s.hours, f.number(hour))
 		}
 	}
 }
@@ -280,12 +304,37 @@ func (q *question) addColumns() {
 				q.levels = append(q.levels, c.Measure)
 			}
 		}
-		q.columns = append(q.columns, column{c, measure, level, i, q.plan.Tree.At(i)})
+		v := q.viewOf(c)
+		q.columns = append(q.columns, column{c, measure, level, i, q.plan.Tree.At(i), v, q.counts})
+		if c.Count == plan.CountCustomers {
+			q.counts++
+		}
 	}
+}
+
+// viewOf is the position of the view that a column reads.
+func (q *question) viewOf(c plan.Column) int {
+	at := 0
+	if len(c.Tests) > 0 {
+		at = slices.IndexFunc(q.views, func(v view) bool { return reflect.DeepEqual(v.asked, c.Tests) })
+		if at < 0 {
+			at = len(q.views)
+			q.views = append(q.views, view{asked: c.Tests})
+		}
+	}
+	v := &q.views[at]
+	v.ranked = v.ranked || c.ReadsRows()
+	v.timed = v.timed || c.Count.ReadsTimes()
+	v.distinct = v.distinct || c.Of == plan.ValueDistinct
+	v.lasts = v.lasts || c.Last
+	return at
 }
 
 // few tells whether a word has a bit for each partition.
 func (q *question) few() bool { return q.size <= mostFew }
+
+// fewCounts tells whether it has one for each count of customers.
+func (q *question) fewCounts() bool { return q.few() && q.size*int64(max(1, q.counts)) <= mostFew }
 
 // tellsApart tells whether a customer may be kept in one partition by several blocks, and must count there once. No
 // two blocks share a day; where a key is a day, or a longer period that none of them shares, they share no partition.
