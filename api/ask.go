@@ -104,7 +104,7 @@ func queryOf(q wire.Query) dp.Query {
 	for _, d := range q.Define {
 		out.Define = append(out.Define, dp.Definition{
 			Name: d.Name, Aggregate: dp.Aggregate(d.Aggregate), Measure: d.Measure, Rank: string(d.Rank), Numerator: d.Numerator, Denominator: d.Denominator, Of: d.Of,
-			Per: dp.Per(d.Per), Distinct: d.Distinct,
+			Per: dp.Per(d.Per), Distinct: d.Distinct, Where: conditionsOf(d.Where),
 		})
 	}
 	out.Where = conditionsOf(q.Where)

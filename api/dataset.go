@@ -251,7 +251,10 @@ func datasetOf(p dp.VersionedPolicy) (wire.Dataset, error) {
 func metricOf(p dp.Policy, m dp.Metric) wire.Metric {
 	out := wire.Metric{
 		Name: m.Name, Aggregate: string(m.Aggregate), Measure: m.Measure, Rank: wire.Decimal(m.Rank),
-		Numerator: m.Numerator, Denominator: m.Denominator, PerDay: m.PerDay, Of: m.Of,
+		Numerator: m.Numerator, Denominator: m.Denominator, PerDay: m.PerDay, Of: m.Of, Per: string(m.Per), Distinct: m.Distinct,
+	}
+	for _, c := range m.Where {
+		out.Where = append(out.Where, wire.Condition{Field: c.Field, Eq: (*wire.Text)(c.Eq), In: wireTexts(c.In), NotIn: wireTexts(c.NotIn), Gte: (*wire.Text)(c.Gte), Lte: (*wire.Text)(c.Lte)})
 	}
 	for _, measure := range p.Measures {
 		if measure.Name != m.Measure || m.Measure == "" {
@@ -266,6 +269,18 @@ func metricOf(p dp.Policy, m dp.Metric) wire.Metric {
 		}
 		out.Lower = wire.Decimal(rows.FormatDecimal(lower, measure.Scale))
 		out.Upper = wire.Decimal(rows.FormatDecimal(upper, measure.Scale))
+	}
+	return out
+}
+
+// wireTexts keeps nil apart from empty, as textsOf does.
+func wireTexts(list []string) []wire.Text {
+	if list == nil {
+		return nil
+	}
+	out := make([]wire.Text, len(list))
+	for i, text := range list {
+		out[i] = wire.Text(text)
 	}
 	return out
 }

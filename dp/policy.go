@@ -109,9 +109,12 @@ type Metric struct {
 	Numerator, Denominator, Of string
 	// PerDay divides a ratio by the number of days that its group is about.
 	PerDay bool `json:",omitempty"`
-	// Lower and Upper clamp what one (customer, block, partition) adds for sum, or one row for the others,
+	// Lower and Upper clamp what one (customer, block, partition) adds for sum, its number where Per is customer, or one row for the others,
 	// in 10^-Scale of the measure. Nil: the measure's own.
 	Lower, Upper *int64
+	// Per and Distinct are as a Definition has them.
+	Per      Per      `json:",omitempty"`
+	Distinct []string `json:",omitempty"`
 	// Where are conditions of the metric's own: other rows do not count for it.
 	Where []Condition `json:",omitempty"`
 }

@@ -11,22 +11,23 @@ import (
 
 // aggregates are what a metric can compute, and which keys of a metric belong to each beside name and aggregate.
 func aggregates() (names []string, keys map[string][]string) {
-	measured := []string{"measure", "lower", "upper"}
+	measured := []string{"measure", "lower", "upper", "where"}
+	perCustomer := append([]string{"per", "distinct"}, measured...)
 	list := []struct {
 		aggregate dp.Aggregate
 		keys      []string
 	}{
-		{dp.Customers, nil},
-		{dp.Rows, nil},
-		{dp.Days, nil},
-		{dp.Sessions, nil},
+		{dp.Customers, []string{"where"}},
+		{dp.Rows, []string{"where"}},
+		{dp.Days, []string{"where"}},
+		{dp.Sessions, []string{"where"}},
 		{dp.Sum, measured},
-		{dp.Mean, measured},
-		{dp.Variance, measured},
-		{dp.StdDev, measured},
-		{dp.Quantile, append([]string{"rank"}, measured...)},
-		{dp.Min, measured},
-		{dp.Max, measured},
+		{dp.Mean, perCustomer},
+		{dp.Variance, perCustomer},
+		{dp.StdDev, perCustomer},
+		{dp.Quantile, append([]string{"rank"}, perCustomer...)},
+		{dp.Min, perCustomer},
+		{dp.Max, perCustomer},
 		{dp.Ratio, []string{"numerator", "denominator", "per_day"}},
 		{dp.Share, []string{"of"}},
 	}
@@ -40,7 +41,7 @@ func aggregates() (names []string, keys map[string][]string) {
 
 // metricKeys are those that some aggregate has.
 func metricKeys() []string {
-	return []string{"measure", "lower", "upper", "rank", "numerator", "denominator", "per_day", "of"}
+	return []string{"measure", "lower", "upper", "rank", "numerator", "denominator", "per_day", "of", "per", "distinct", "where"}
 }
 
 func (r *reader) metrics(o object, p *dp.Policy, taken names) {
@@ -68,6 +69,7 @@ func (r *reader) metrics(o object, p *dp.Policy, taken names) {
 }
 
 func (r *reader) metric(o object, m *dp.Metric, p *dp.Policy) {
+	before := r.count
 	offered, keys := aggregates()
 	if !o.require("aggregate", "write "+either(offered)) {
 		return
@@ -100,6 +102,7 @@ func (r *reader) metric(o object, m *dp.Metric, p *dp.Policy) {
 	default:
 		r.measured(o, m, p.Measures)
 	}
+	r.own(o, m, p, before)
 }
 
 // timed refuses what counts days or pauses where rows have no time.
@@ -167,6 +170,14 @@ func (r *reader) rank(o object, m *dp.Metric) {
 
 // measured reads the measure and the clamps of a metric.
 func (r *reader) measured(o object, m *dp.Metric, measures []dp.Measure) {
+	if o.has("per") && !o.has("measure") {
+		for _, key := range []string{"lower", "upper"} {
+			if o.has(key) {
+				o.problem(key, "clamps a measure, and this metric counts: leave it out")
+			}
+		}
+		return
+	}
 	if !o.require("measure", "write the name of a measure") {
 		return
 	}

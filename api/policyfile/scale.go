@@ -37,7 +37,12 @@ func (r *reader) checkScales(o object, p *dp.Policy) {
 	}
 	for i, metric := range p.Metrics { // of built-in ones only quantiles are not checked above: they are as wide as their measure
 		if j := slices.IndexFunc(p.Measures, func(m dp.Measure) bool { return m.Name == metric.Measure }); j >= 0 {
-			r.checkScale(o.values["metrics"].items[i], fmt.Sprintf("metrics[%d]", i), p, metric.Aggregate, &p.Measures[j], metric.Lower, metric.Upper)
+			m := p.Measures[j]
+			if metric.Per == dp.PerCustomer { // one number of each, as large as its rows could add up to
+				m.Level = true
+				m.Lower, m.Upper = times(p.Bounds.MaxRows, m.Lower), times(p.Bounds.MaxRows, m.Upper)
+			}
+			r.checkScale(o.values["metrics"].items[i], fmt.Sprintf("metrics[%d]", i), p, metric.Aggregate, &m, metric.Lower, metric.Upper)
 		}
 	}
 }
@@ -89,6 +94,17 @@ func tooLarge(maxPartitions, maxRows int64, factors ...uint64) bool {
 		product = low
 	}
 	return false
+}
+
+// times is a product that stays at noiseLimit where it is beyond.
+func times(most, v int64) int64 {
+	switch {
+	case magnitude(v) < noiseLimit/uint64(most):
+		return most * v
+	case v < 0:
+		return -noiseLimit
+	}
+	return noiseLimit
 }
 
 // magnitude is |v|, of the smallest int64 too.

@@ -95,6 +95,21 @@ type MetricDocument struct {
 	Denominator string `json:"denominator,omitempty"`
 	PerDay      bool   `json:"per_day,omitempty"` // divides a ratio by the days of its group
 	Of          string `json:"of,omitempty"`
+	// Per customer reads one number of each customer in place of rows, without a measure how many rows or combinations of
+	// Distinct.
+	Per      string              `json:"per,omitempty"`
+	Distinct []string            `json:"distinct,omitempty"`
+	Where    []ConditionDocument `json:"where,omitempty"` // other rows do not count for the metric
+}
+
+// ConditionDocument is a condition of a metric.
+type ConditionDocument struct {
+	Field string    `json:"field"`
+	Eq    *string   `json:"eq,omitempty"`
+	In    *[]string `json:"in,omitempty"`
+	NotIn *[]string `json:"not_in,omitempty"`
+	Gte   *string   `json:"gte,omitempty"`
+	Lte   *string   `json:"lte,omitempty"`
 }
 
 // BoundsDocument limits what one customer adds within one block.
@@ -265,7 +280,17 @@ func measureDocument(m dp.Measure) MeasureDocument {
 func metricDocument(m dp.Metric, scale int) MetricDocument {
 	out := MetricDocument{
 		Name: m.Name, Aggregate: string(m.Aggregate), Measure: m.Measure, Rank: json.Number(m.Rank),
-		Numerator: m.Numerator, Denominator: m.Denominator, PerDay: m.PerDay, Of: m.Of,
+		Numerator: m.Numerator, Denominator: m.Denominator, PerDay: m.PerDay, Of: m.Of, Per: string(m.Per), Distinct: m.Distinct,
+	}
+	for _, c := range m.Where {
+		condition := ConditionDocument{Field: c.Field, Eq: c.Eq, Gte: c.Gte, Lte: c.Lte}
+		if c.In != nil {
+			condition.In = &c.In
+		}
+		if c.NotIn != nil {
+			condition.NotIn = &c.NotIn
+		}
+		out.Where = append(out.Where, condition)
 	}
 	if m.Lower != nil {
 		out.Lower = decimal(*m.Lower, scale)

@@ -148,7 +148,12 @@ const listed = `  - {name: spend, aggregate: sum, measure: amount, lower: 0, upp
   - {name: daily, aggregate: ratio, numerator: days_active, denominator: customers, per_day: true}
   - {name: part, aggregate: share, of: spend}
   - {name: heads, aggregate: customers}
-  - {name: payments, aggregate: rows}`
+  - {name: payments, aggregate: rows}
+  - {name: large, aggregate: rows, where: [{field: amount, gte: 100}, {field: merchant_category, in: [grocery, "travel"]}]}
+  - {name: morning, aggregate: customers, where: [{field: time.hour, in: ["08", 09]}, {field: minutes, not_in: []}]}
+  - {name: mean_customer, aggregate: mean, measure: amount, upper: 700, per: customer, where: [{field: country, eq: DE}]}
+  - {name: kinds, aggregate: quantile, rank: 0.5, per: customer, distinct: [merchant_category, time.day]}
+  - {name: often, aggregate: max, per: customer}`
 
 func TestMetricsOfEveryAggregateComeBack(t *testing.T) {
 	p := mustParse(t, with(t, "  - {name: spend", listed))

@@ -28,6 +28,10 @@ type Metric struct {
 	Denominator string `json:"denominator,omitempty" doc:"Of a ratio: the metric below the line"`
 	PerDay      bool   `json:"per_day,omitempty" doc:"True where a ratio is divided by the days of its group"`
 	Of          string `json:"of,omitempty" doc:"Of a share: the metric of which it is a part"`
+	Per         string `json:"per,omitempty" enum:"customer" doc:"customer: reads one number of each customer and block in a group in place of rows"`
+	// Distinct are fields; Where is as a query has it.
+	Distinct []string    `json:"distinct,omitzero" doc:"With per: of which dimensions and time keys the combinations are counted"`
+	Where    []Condition `json:"where,omitzero" doc:"Conditions of the metric's own: other rows do not count for it"`
 }
 
 // DatasetHead is a dataset as lists show it.

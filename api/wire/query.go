@@ -54,15 +54,16 @@ type Step struct {
 
 // Definition is a metric that a query brings itself.
 type Definition struct {
-	Name        string   `json:"name" doc:"What metrics calls it" example:"mean_amount"`
-	Aggregate   string   `json:"aggregate" doc:"What is computed in each group: customers, rows, days, sessions, sum, mean, variance, stddev, quantile, min, max, ratio or share. Min and max are the quantiles of ranks 0.005 and 0.995" example:"mean"`
-	Measure     string   `json:"measure,omitempty" doc:"Of which measure; absent for customers, rows, days, sessions, ratio and share" example:"amount"`
-	Rank        Decimal  `json:"rank,omitempty" doc:"Of a quantile, between 0 and 1"`
-	Numerator   string   `json:"numerator,omitempty" doc:"Of a ratio: a metric that counts or adds up. It is answered beside the ratio"`
-	Denominator string   `json:"denominator,omitempty" doc:"Of a ratio: likewise"`
-	Of          string   `json:"of,omitempty" doc:"Of a share: a metric that adds up. It is answered beside the share"`
-	Per         string   `json:"per,omitempty" enum:"customer" doc:"customer: read one number of each customer and block in a group in place of rows: what they add up to in the measure, without one how many they are, or how many combinations of distinct"`
-	Distinct    []string `json:"distinct,omitzero" doc:"With per: dimensions and time keys of which the combinations are counted"`
+	Name        string      `json:"name" doc:"What metrics calls it" example:"mean_amount"`
+	Aggregate   string      `json:"aggregate" doc:"What is computed in each group: customers, rows, days, sessions, sum, mean, variance, stddev, quantile, min, max, ratio or share. Min and max are the quantiles of ranks 0.005 and 0.995" example:"mean"`
+	Measure     string      `json:"measure,omitempty" doc:"Of which measure; absent for customers, rows, days, sessions, ratio and share" example:"amount"`
+	Rank        Decimal     `json:"rank,omitempty" doc:"Of a quantile, between 0 and 1"`
+	Numerator   string      `json:"numerator,omitempty" doc:"Of a ratio: a metric that counts or adds up. It is answered beside the ratio"`
+	Denominator string      `json:"denominator,omitempty" doc:"Of a ratio: likewise"`
+	Of          string      `json:"of,omitempty" doc:"Of a share: a metric that adds up. It is answered beside the share"`
+	Per         string      `json:"per,omitempty" enum:"customer" doc:"customer: read one number of each customer and block in a group in place of rows: what they add up to in the measure, without one how many they are, or how many combinations of distinct"`
+	Distinct    []string    `json:"distinct,omitzero" doc:"With per: dimensions and time keys of which the combinations are counted"`
+	Where       []Condition `json:"where,omitzero" doc:"Conditions of the metric's own, in the form of the query's: other rows do not count for it. In which groups a customer counts is decided without them; not for ratio and share, which are read from other metrics"`
 }
 
 // Condition keeps the rows whose field satisfies every operator that is given.

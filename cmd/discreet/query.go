@@ -24,7 +24,7 @@ type queryCommand struct {
 	To      string   `help:"Last date, included." placeholder:"DATE"`
 	By      []string `help:"Group by dimensions and time.hour, time.day, time.week, time.month, time.quarter, time.year; first.*, since.* and funnel.step (see --first and --step)." placeholder:"KEY"`
 	Where   []string `help:"Keep rows: 'country=DE,FR' 'platform!=web' 'amount>=10' 'amount<=500'. Values with commas go in double quotes." sep:"none" placeholder:"COND"`
-	Define  []string `help:"A metric of your own, to list among the metrics: NAME=AGGREGATE:MEASURE with sum, mean, variance, stddev, min or max (ticket=mean:amount), NAME=quantile:MEASURE:RANK (p90=quantile:amount:0.9), NAME=ratio:METRIC/METRIC (per_head=ratio:spend/customers), NAME=share:METRIC (part=share:spend), or NAME=customers, rows, days or sessions. @customer behind it reads one number of each customer (big=quantile:amount:0.99@customer, kinds=mean@customer:merchant_category)." sep:"none" placeholder:"METRIC"`
+	Define  []string `help:"A metric of your own, to list among the metrics: NAME=AGGREGATE:MEASURE with sum, mean, variance, stddev, min or max (ticket=mean:amount), NAME=quantile:MEASURE:RANK (p90=quantile:amount:0.9), NAME=ratio:METRIC/METRIC (per_head=ratio:spend/customers), NAME=share:METRIC (part=share:spend), or NAME=customers, rows, days or sessions. @customer behind it reads one number of each customer (big=quantile:amount:0.99@customer, kinds=mean@customer:merchant_category). Conditions of its own go in brackets at the end, as in --where (chats=rows[event=bank_chat], large=customers[amount>=100][channel=online])." sep:"none" placeholder:"METRIC"`
 
 	Cohort       []string `help:"Count only customers by what they did: 'event=bank_chat; at_least=3; from=2026-03-01; to=2026-03-31'. Conditions as in --where, and of at_least, at_most, from, to and dataset (to join another one), each with =." sep:"none" placeholder:"COND; ..."`
 	First        string   `help:"Which row is a customer's first appearance, for --by first.month, first.DIMENSION and since.week: conditions as in --where, with ; between." placeholder:"COND; ..."`
@@ -186,9 +186,13 @@ func parseDefinition(text string) (wire.Definition, error) {
 	if !ok || name == "" || how == "" {
 		return wire.Definition{}, usagef("write --define NAME=AGGREGATE:MEASURE, such as ticket=mean:amount or p90=quantile:amount:0.9")
 	}
+	how, conditions, err := ownConditions(name, how)
+	if err != nil {
+		return wire.Definition{}, err
+	}
 	how, per, perCustomer := strings.Cut(how, "@")
 	aggregate, what, _ := strings.Cut(how, ":")
-	d := wire.Definition{Name: name, Aggregate: aggregate}
+	d := wire.Definition{Name: name, Aggregate: aggregate, Where: conditions}
 	if perCustomer {
 		var fields string
 		if d.Per, fields, _ = strings.Cut(per, ":"); d.Per != "customer" {
@@ -204,7 +208,6 @@ func parseDefinition(text string) (wire.Definition, error) {
 		if d.Measure, rank, ok = strings.Cut(what, ":"); !ok || d.Measure == "" && !perCustomer || rank == "" {
 			return wire.Definition{}, usagef("write --define %s=quantile:MEASURE:RANK, such as %s=quantile:amount:0.9", name, name)
 		}
-		var err error
 		if d.Rank, err = decimal("the rank of "+name, rank); err != nil {
 			return wire.Definition{}, err
 		}
@@ -221,6 +224,26 @@ func parseDefinition(text string) (wire.Definition, error) {
 		d.Measure = what
 	}
 	return d, nil
+}
+
+// ownConditions cuts off what stands in brackets at the end of a definition: conditions of the metric's own.
+func ownConditions(name, how string) (before string, conditions []wire.Condition, err error) {
+	before, rest, has := strings.Cut(how, "[")
+	if !has {
+		return how, nil, nil
+	}
+	rest, closed := strings.CutSuffix(rest, "]")
+	if !closed {
+		return "", nil, usagef("write the conditions of %s in brackets at the end, such as %s=rows[channel=online]", name, name)
+	}
+	for _, text := range strings.Split(rest, "][") {
+		condition, err := parseCondition(text)
+		if err != nil {
+			return "", nil, err
+		}
+		conditions = append(conditions, condition)
+	}
+	return before, conditions, nil
 }
 
 // parseCondition reads FIELD OPERATOR VALUES. Operators are tried longest first, at the earliest place where

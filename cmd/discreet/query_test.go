@@ -71,16 +71,19 @@ func TestFlagsBecomeTheQuestion(t *testing.T) {
 
 func TestDefinitionsAreReadFromOneText(t *testing.T) {
 	for text, want := range map[string]wire.Definition{
-		"ticket=mean:amount":                 {Name: "ticket", Aggregate: "mean", Measure: "amount"},
-		"low=min:amount":                     {Name: "low", Aggregate: "min", Measure: "amount"},
-		"heads=customers":                    {Name: "heads", Aggregate: "customers"},
-		"p90=quantile:amount:0.9":            {Name: "p90", Aggregate: "quantile", Measure: "amount", Rank: "0.9"},
-		"per_head=ratio:spend/customers":     {Name: "per_head", Aggregate: "ratio", Numerator: "spend", Denominator: "customers"},
-		"part=share:spend":                   {Name: "part", Aggregate: "share", Of: "spend"},
-		"odd=median:amount":                  {Name: "odd", Aggregate: "median", Measure: "amount"}, // the server says what there is
-		"unequal=variance:duration":          {Name: "unequal", Aggregate: "variance", Measure: "duration"},
-		"big=quantile:amount:0.99@customer":  {Name: "big", Aggregate: "quantile", Measure: "amount", Rank: "0.99", Per: "customer"},
-		"many=quantile::0.9@customer":        {Name: "many", Aggregate: "quantile", Rank: "0.9", Per: "customer"},
+		"ticket=mean:amount":                {Name: "ticket", Aggregate: "mean", Measure: "amount"},
+		"low=min:amount":                    {Name: "low", Aggregate: "min", Measure: "amount"},
+		"heads=customers":                   {Name: "heads", Aggregate: "customers"},
+		"p90=quantile:amount:0.9":           {Name: "p90", Aggregate: "quantile", Measure: "amount", Rank: "0.9"},
+		"per_head=ratio:spend/customers":    {Name: "per_head", Aggregate: "ratio", Numerator: "spend", Denominator: "customers"},
+		"part=share:spend":                  {Name: "part", Aggregate: "share", Of: "spend"},
+		"odd=median:amount":                 {Name: "odd", Aggregate: "median", Measure: "amount"}, // the server says what there is
+		"unequal=variance:duration":         {Name: "unequal", Aggregate: "variance", Measure: "duration"},
+		"big=quantile:amount:0.99@customer": {Name: "big", Aggregate: "quantile", Measure: "amount", Rank: "0.99", Per: "customer"},
+		"many=quantile::0.9@customer":       {Name: "many", Aggregate: "quantile", Rank: "0.9", Per: "customer"},
+		"chats=rows[event=bank_chat]":       {Name: "chats", Aggregate: "rows", Where: []wire.Condition{{Field: "event", Eq: textOf("bank_chat")}}},
+		"big=mean:amount@customer[amount>=100][channel=a,b]": {Name: "big", Aggregate: "mean", Measure: "amount", Per: "customer",
+			Where: []wire.Condition{{Field: "amount", Gte: textOf("100")}, {Field: "channel", In: []wire.Text{"a", "b"}}}},
 		"kinds=mean@customer:event+time.day": {Name: "kinds", Aggregate: "mean", Per: "customer", Distinct: []string{"event", "time.day"}},
 		"per_row=ratio:active_users/rows":    {Name: "per_row", Aggregate: "ratio", Numerator: "active_users", Denominator: "rows"},
 	} {
@@ -91,7 +94,7 @@ func TestDefinitionsAreReadFromOneText(t *testing.T) {
 	}
 	for _, text := range []string{
 		"p90", "=mean:amount", "p90=", "p90=quantile", "p90=quantile:amount", "p90=quantile:amount:", "p90=quantile::0.9", "p90=quantile:amount:much",
-		"m=mean:amount@", "m=mean:amount@household", "r=ratio", "r=ratio:spend", "r=ratio:/customers", "r=ratio:spend/", "s=share", "s=share:",
+		"m=mean:amount@", "m=mean:amount@household", "r=ratio", "r=ratio:spend", "r=ratio:/customers", "r=ratio:spend/", "s=share", "s=share:", "c=rows[", "c=rows[]", "c=rows[amount]", "c=rows[amount>=1",
 	} {
 		_, err := parseDefinition(text)
 		if exitCode(err) != exitUsage || strings.Contains(err.Error(), "\n") {
@@ -166,3 +169,5 @@ func TestPriceNamesWhatFurtherBlocksCost(t *testing.T) {
 		t.Errorf("the price is %q", got)
 	}
 }
+
+func textOf(s wire.Text) *wire.Text { return &s }

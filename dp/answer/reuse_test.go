@@ -273,6 +273,9 @@ func TestWhatDoesNotFollowIsDrawn(t *testing.T) {
 			define(q, dp.Definition{Name: "x", Aggregate: dp.Sum, Measure: "balance"})
 			q.By = []string{"time.month"}
 		},
+		"rows that meet a condition of the metric's own": func(q *dp.Query) {
+			define(q, dp.Definition{Name: "x", Aggregate: dp.Rows, Where: []dp.Condition{{Field: "country", Eq: word("DE")}}})
+		},
 		"a private key":            func(q *dp.Query) { q.By = []string{"city"} },
 		"a private condition":      func(q *dp.Query) { q.Where = []dp.Condition{{Field: "city", Eq: word("Bonn")}} },
 		"a key that is not there":  func(q *dp.Query) { q.By = []string{"age"} },
@@ -297,6 +300,28 @@ func TestWhatDoesNotFollowIsDrawn(t *testing.T) {
 		if a.Reused || len(a.DerivedFrom) > 0 || a.Charge.Loss == (dp.Loss{}) || a.Release.ID == held.Release.ID || len(m.charges) != 2 {
 			t.Errorf("%s: reused %v, derived from %v", name, a.Reused, a.DerivedFrom)
 		}
+	}
+}
+
+// Rows that meet conditions of a metric's own add up as all rows do, for metrics that have the same.
+func TestMetricsWithTheSameConditionsFollow(t *testing.T) {
+	large := func(name, least string) dp.Definition {
+		return dp.Definition{Name: name, Aggregate: dp.Rows, Where: []dp.Condition{{Field: "amount", Gte: word(least)}}}
+	}
+	m, s := newTill(mechanism.Secure())
+	q := tilled(fine)
+	q.Metrics, q.Define = []string{"large", "transactions"}, []dp.Definition{large("large", "60")}
+	held := ask(t, s, ann, q, "")
+	q = tilled(nil)
+	define(&q, large("big", "6e1"))
+	a := ask(t, s, ann, q, "")
+	want := sumOf(held.Release, "large", func(label) (string, bool) { return "", true })[""]
+	if len(a.DerivedFrom) != 1 || len(m.charges) != 1 || math.Abs(a.Release.Groups[0].Values[0].Value-want) > 1e-6 {
+		t.Errorf("derived from %v: %+v, want %v", a.DerivedFrom, a.Release.Groups, want)
+	}
+	define(&q, large("big", "61"))
+	if a := ask(t, s, ann, q, ""); len(a.DerivedFrom) > 0 {
+		t.Error("rows of 61 and more followed from those of 60 and more")
 	}
 }
 
@@ -510,6 +535,8 @@ func TestAReleaseSaysHowItWasDrawn(t *testing.T) {
 				{Name: "j", Aggregate: dp.Ratio, Numerator: "f", Denominator: "g"}, {Name: "k", Aggregate: dp.Share, Of: "h"},
 				{Name: "l", Aggregate: dp.Mean, Measure: "amount", Per: dp.PerCustomer}, {Name: "m", Aggregate: dp.Quantile, Rank: "0.5", Per: dp.PerCustomer},
 				{Name: "n", Aggregate: dp.Mean, Per: dp.PerCustomer, Distinct: []string{"country", "time.day"}},
+				{Name: "o", Aggregate: dp.Rows, Where: []dp.Condition{{Field: "amount", Gte: word("5")}, {Field: "city", NotIn: []string{"Bonn"}}}},
+				{Name: "p", Aggregate: dp.Customers, Where: []dp.Condition{{Field: "category", In: []string{}}}},
 			} {
 				q.Define, q.Metrics = append(q.Define, d), append(q.Metrics, d.Name)
 			}

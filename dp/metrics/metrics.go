@@ -16,12 +16,17 @@ const (
 	Balance  = "balance"  // a level
 )
 
+// Event is the dimension that messages look for, and messageLabels are those of its labels that count as one.
+const Event = "event"
+
+func messageLabels() []string { return []string{"message", "message_received", "message_sent"} }
+
 // Of gives every metric of a dataset, sorted by name: those of its kind whose measure the policy has, and
 // the policy's own, which add to them or replace one of the same name. A built-in ratio or share is left out where one
 // that it is read from is not there, or was replaced by one from which it cannot be read.
 func Of(p *dp.Policy) []dp.Metric {
 	all := slices.Clone(p.Metrics)
-	builtIns := builtIn(p.Kind)
+	builtIns := builtIn(p)
 	for _, derived := range []bool{false, true} { // parts before what is read from them
 		for _, m := range builtIns {
 			if derived == (len(Parts(m)) > 0) && !has(p.Metrics, m.Name) && isOffered(p, m) && hasParts(p, all, m) {
@@ -34,12 +39,12 @@ func Of(p *dp.Policy) []dp.Metric {
 }
 
 // builtIn gives what a kind brings. Their clamps are the measure's own.
-func builtIn(k dp.Kind) []dp.Metric {
+func builtIn(p *dp.Policy) []dp.Metric {
 	all := []dp.Metric{
 		{Name: "customers", Aggregate: dp.Customers},
 		{Name: "rows", Aggregate: dp.Rows},
 	}
-	switch k {
+	switch p.Kind {
 	case dp.Engagement:
 		return append(all,
 			dp.Metric{Name: "active_users", Aggregate: dp.Customers},
@@ -47,6 +52,7 @@ func builtIn(k dp.Kind) []dp.Metric {
 			dp.Metric{Name: "sessions", Aggregate: dp.Sessions},
 			dp.Metric{Name: "stickiness", Aggregate: dp.Ratio, Numerator: "active_days", Denominator: "active_users", PerDay: true},
 			dp.Metric{Name: "events", Aggregate: dp.Rows},
+			dp.Metric{Name: "messages", Aggregate: dp.Rows, Where: []dp.Condition{{Field: Event, In: messagesOf(p)}}},
 			dp.Metric{Name: "mean_session", Aggregate: dp.Mean, Measure: Duration},
 			dp.Metric{Name: "median_session", Aggregate: dp.Quantile, Measure: Duration, Rank: "0.5"},
 			dp.Metric{Name: "time_spent", Aggregate: dp.Sum, Measure: Duration},
@@ -63,6 +69,20 @@ func builtIn(k dp.Kind) []dp.Metric {
 		)
 	}
 	return all
+}
+
+// messagesOf are the labels of messages that the policy declares.
+func messagesOf(p *dp.Policy) (labels []string) {
+	at := slices.IndexFunc(p.Dimensions, func(d dp.Dimension) bool { return d.Name == Event && !d.Private })
+	if at < 0 {
+		return nil
+	}
+	for _, label := range messageLabels() {
+		if slices.Contains(p.Dimensions[at].Values, label) {
+			labels = append(labels, label)
+		}
+	}
+	return labels
 }
 
 // Parts names the metrics that a ratio or a share is read from; none of others.
@@ -112,6 +132,8 @@ func has(metrics []dp.Metric, name string) bool {
 // known value.
 func isOffered(p *dp.Policy, m dp.Metric) bool {
 	switch {
+	case len(m.Where) > 0:
+		return len(m.Where[0].In) > 0
 	case m.Measure != "":
 		return slices.ContainsFunc(p.Measures, func(of dp.Measure) bool { return of.Name == m.Measure && of.Level == (m.Measure == Balance) })
 	case m.Aggregate == dp.Days || m.Aggregate == dp.Sessions || m.PerDay:

@@ -92,3 +92,30 @@ func TestMetricsOfThePolicyAddAndReplace(t *testing.T) {
 		t.Error("the policy's own list changed")
 	}
 }
+
+// Messages are what the policy's own labels call so, and replaced by what it calls messages itself.
+func TestMessagesAreTheEventsThatThePolicyDeclaresAsSuch(t *testing.T) {
+	of := func(event dp.Dimension, own ...dp.Metric) (found []dp.Metric) {
+		for _, m := range metrics.Of(&dp.Policy{Kind: dp.Engagement, Dimensions: []dp.Dimension{event}, Metrics: own}) {
+			if m.Name == "messages" {
+				found = append(found, m)
+			}
+		}
+		return found
+	}
+	labels := []string{"login", "message_sent", "message_received", "message_deleted"}
+	got := of(dp.Dimension{Name: "event", Values: labels})
+	if len(got) != 1 || got[0].Aggregate != dp.Rows || got[0].Where[0].Field != "event" || !slices.Equal(got[0].Where[0].In, []string{"message_received", "message_sent"}) {
+		t.Errorf("messages are %+v", got)
+	}
+	for name, event := range map[string]dp.Dimension{
+		"no such label": {Name: "event", Values: []string{"login"}}, "another dimension": {Name: "kind", Values: labels}, "a private one": {Name: "event", Private: true},
+	} {
+		if got := of(event); len(got) > 0 {
+			t.Errorf("%s: messages are offered: %+v", name, got)
+		}
+	}
+	if got := of(dp.Dimension{Name: "event", Values: labels}, dp.Metric{Name: "messages", Aggregate: dp.Customers}); len(got) != 1 || got[0].Aggregate != dp.Customers {
+		t.Errorf("the policy's own is %+v", got)
+	}
+}

@@ -53,6 +53,11 @@ func TestWrongMetricsAreRefusedWithTheirLocation(t *testing.T) {
 		"rank that is not a number":      {define(quantile("q", "NaN")), "define[0].rank"},
 		"quantile without measure":       {define(dp.Definition{Name: "q", Aggregate: dp.Quantile, Rank: "0.5"}), "define[0]"},
 		"unknown aggregate":              {define(dp.Definition{Name: "q", Aggregate: secret, Measure: "amount"}), "define[0]"},
+		"own condition on nothing":       {define(where("m", dp.Rows, dp.Condition{Field: secret, Eq: text("x")})), "define[0].where[0].field"},
+		"own condition without operator": {define(where("m", dp.Rows, dp.Condition{Field: "amount"})), "define[0].where[0]"},
+		"own condition on no value":      {define(where("m", dp.Rows, dp.Condition{Field: "category", Eq: text(secret)})), "define[0].where[0].eq"},
+		"own condition on a customer":    {define(where("m", dp.Rows, dp.Condition{Field: "first.month", Eq: text("2026-01")})), "define[0].where"},
+		"own condition of a share":       {define(dp.Definition{Name: "s", Aggregate: dp.Share, Of: "rows", Where: []dp.Condition{{Field: "amount", Gte: text("1")}}}), "define[0].where"},
 		"ratio without denominator":      {define(ratio("spend", "")), "define[0].numerator"},
 		"ratio of an unknown metric":     {define(ratio("spend", secret)), "define[0]"},
 		"ratio of a mean":                {define(ratio("average_ticket", "customers")), "define[0]"},
@@ -300,5 +305,55 @@ func TestHistogramsCoverTheirClamp(t *testing.T) {
 		if c.Bins > mechanism.MaxLeaves || c.Bin(upper) != c.Bins-1 || c.Bin(lower) != 0 || c.Bins != p.Metrics[0].Tree.Leaves {
 			t.Errorf("width %d: %+v", width, c)
 		}
+	}
+}
+
+func where(name string, aggregate dp.Aggregate, conditions ...dp.Condition) dp.Definition {
+	return dp.Definition{Name: name, Aggregate: aggregate, Where: conditions}
+}
+
+// Conditions of a metric decide which rows its columns read; neither groups nor price follow from them, and metrics with the
+// same ones share a draw.
+func TestConditionsOfAMetricAreItsColumnsAlone(t *testing.T) {
+	large := dp.Condition{Field: "amount", Gte: text("100")}
+	q := define(where("many", dp.Rows, large), where("also", dp.Rows, dp.Condition{Field: "amount", Gte: text("1e2")}), where("who", dp.Customers, large))
+	q.Metrics = append(q.Metrics, "rows", "customers")
+	p := mustMake(t, q)
+	if len(p.Tree.Input.Input.Input.Tests) > 0 || len(p.Tree.Columns) != 4 {
+		t.Errorf("the question has tests %v, and columns %+v", p.Tree.Input.Input.Input.Tests, p.Tree.Columns)
+	}
+	at := map[string]plan.Metric{}
+	for _, m := range p.Metrics {
+		at[m.Name] = m
+	}
+	if p.Metrics[at["many"].Drawn].Name != "also" || at["many"].Drawn == at["rows"].Drawn || at["who"].Drawn == at["customers"].Drawn {
+		t.Errorf("drawn are %+v", p.Metrics)
+	}
+	if at["many"].Vector.Bounds[0] != at["rows"].Vector.Bounds[0] || at["many"].SD != at["rows"].SD {
+		t.Error("a condition changed the noise")
+	}
+	plain := define(dp.Definition{Name: "many", Aggregate: dp.Rows})
+	if mustMake(t, plain).ID == mustMake(t, define(where("many", dp.Rows, large))).ID {
+		t.Error("a condition does not change what is drawn")
+	}
+	spelled := define(where("many", dp.Rows, dp.Condition{Field: "amount", Gte: text("99.999")}, dp.Condition{Field: "amount", Gte: text("100.00")}))
+	if mustMake(t, spelled).ID != mustMake(t, define(where("many", dp.Rows, large))).ID {
+		t.Error("its spelling does")
+	}
+}
+
+// Which private groups are shown follows from all customers: from those with a row that meets a metric's conditions, a group
+// without any could get noise.
+func TestSelectionIsNeverByAMetricWithConditions(t *testing.T) {
+	q := define(where("who", dp.Customers, dp.Condition{Field: "amount", Gte: text("100")}))
+	q.By = []string{"city"}
+	p := mustMake(t, q)
+	if p.Selection == nil || p.SelectedBy >= 0 || len(p.Tree.Columns[p.SelectionColumn()].Tests) > 0 {
+		t.Errorf("selected by metric %d and column %+v", p.SelectedBy, p.Tree.Columns[p.SelectionColumn()])
+	}
+	q.Metrics = append(q.Metrics, "customers")
+	p = mustMake(t, q)
+	if p.SelectedBy < 0 || p.Metrics[p.SelectedBy].Name != "customers" {
+		t.Errorf("selected by metric %d", p.SelectedBy)
 	}
 }

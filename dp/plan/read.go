@@ -167,7 +167,6 @@ func (r *reader) readRange(q *question) {
 // readMetrics resolves what is asked against the policy's metrics, those of its kind and the query's own.
 func (r *reader) readMetrics(q question) []askedMetric {
 	offered, defined := make(map[string]dp.Metric), make(map[string]string) // defined: name -> where
-	definitions := make(map[string]dp.Definition)
 	for _, m := range metrics.Of(r.policy) {
 		offered[m.Name] = m
 	}
@@ -189,9 +188,10 @@ func (r *reader) readMetrics(q question) []askedMetric {
 			r.refuse(path+".name", "is not asked for: list it in metrics or leave the definition out")
 			continue
 		}
-		defined[d.Name], definitions[d.Name] = path, d
+		defined[d.Name] = path
 		offered[d.Name] = dp.Metric{
-			Name: d.Name, Aggregate: d.Aggregate, Measure: d.Measure, Rank: d.Rank, Numerator: d.Numerator, Denominator: d.Denominator, Of: d.Of, Where: d.Where,
+			Name: d.Name, Aggregate: d.Aggregate, Measure: d.Measure, Rank: d.Rank, Numerator: d.Numerator, Denominator: d.Denominator, Of: d.Of,
+			Per: d.Per, Distinct: d.Distinct, Where: d.Where,
 		}
 	}
 
@@ -212,7 +212,7 @@ func (r *reader) readMetrics(q question) []askedMetric {
 		if at, own := defined[name]; own {
 			path = at
 		}
-		resolved, ok := r.resolve(path, m, definitions[name], q)
+		resolved, ok := r.resolve(path, m, q)
 		if ok {
 			asked[name] = resolved
 		}
@@ -249,9 +249,9 @@ func (r *reader) readMetrics(q question) []askedMetric {
 
 // resolve finds a metric's measure and the clamp in force: the metric's, else the measure's, else what the
 // query tightens.
-func (r *reader) resolve(path string, m dp.Metric, d dp.Definition, q question) (askedMetric, bool) {
+func (r *reader) resolve(path string, m dp.Metric, q question) (askedMetric, bool) {
 	a := askedMetric{name: m.Name, aggregate: m.Aggregate, measure: -1}
-	if !r.readParameters(path, m, &a) || !r.readPer(path, d, q, &a) || !r.readOwnTests(path, m, &a) {
+	if !r.readParameters(path, m, &a) || !r.readPer(path, m, q, &a) || !r.readOwnTests(path, m, &a) {
 		return a, false
 	}
 	if a.of == ValueRows || a.of == ValueDistinct {
@@ -300,8 +300,13 @@ func (r *reader) resolve(path string, m dp.Metric, d dp.Definition, q question) 
 			r.refuse(path+".per", "does not go with a level, of which every customer has one value in a group: leave it out")
 			return a, false
 		}
-		// As far as the rows that count elsewhere could add up.
-		a.lower, a.upper = min(a.lower, -product(r.policy.Bounds.MaxRows, -a.lower)), max(a.upper, product(r.policy.Bounds.MaxRows, a.upper))
+		// As far as the rows that count elsewhere could add up, where the metric does not say.
+		if m.Lower == nil {
+			a.lower = min(a.lower, -product(r.policy.Bounds.MaxRows, -a.lower))
+		}
+		if m.Upper == nil {
+			a.upper = max(a.upper, product(r.policy.Bounds.MaxRows, a.upper))
+		}
 	}
 	return a, r.tighten(&a)
 }
@@ -374,8 +379,8 @@ func (r *reader) readOwnTests(path string, m dp.Metric, a *askedMetric) bool {
 // mostOfCustomer is up to how many rows or combinations of one customer are told apart: the bins of a tree.
 const mostOfCustomer = MostBins - 1
 
-// readPer reads whose values a definition is about.
-func (r *reader) readPer(path string, d dp.Definition, q question, a *askedMetric) bool {
+// readPer reads whose values a metric is about.
+func (r *reader) readPer(path string, d dp.Metric, q question, a *askedMetric) bool {
 	switch {
 	case d.Per == dp.PerRow && len(d.Distinct) == 0:
 		return true

@@ -74,6 +74,8 @@ dimensions:
   - {name: app_version, selection: private, missing: browser}
 measures:
   - {name: duration, scale: 0, lower: 0, upper: 600, kind: flow}
+metrics:
+  - {name: messages, aggregate: rows, where: [{field: event, in: [bank_chat]}]}   # this bank's app has no other
 bounds: {max_partitions: 10, max_rows: 40}
 cap: {epsilon: 6, delta: 1e-9}
 default: {epsilon: 0.1, delta: 1e-11}
