@@ -279,7 +279,8 @@ func notes(p *Plan) []string {
 	var lines []string
 	lines = append(lines, p.levelNotes(per)...)
 	lines = append(lines, p.profileNotes()...)
-	if len(bound.Input.Keys) > 0 && !p.Policy.Unit.Row {
+	profile := bound.Input.Profile
+	if len(bound.Input.Keys) > 0 && !p.Policy.Unit.Row && (profile == nil || profile.Funnel == nil) {
 		lines = append(lines, fmt.Sprintf("Each %s counts in at most %d of the groups.", per, bound.Partitions))
 	}
 	for _, m := range p.Metrics {

@@ -355,15 +355,10 @@ func (r *reader) checkProfile(q question) {
 			break
 		}
 	}
-	steps := false
-	for _, k := range q.keys {
-		steps = steps || k.Field.Kind == StepField
-		if k.Field.Kind != StepField && k.Field.Moment != AtFirst {
-			r.refuse("by", "of a funnel is funnel.step, and keys that a customer has one of, such as first.month: leave the others out")
-			break
-		}
+	if slices.ContainsFunc(q.keys, func(k Key) bool { return k.Field.Kind != StepField && k.Field.Moment != AtFirst }) {
+		r.refuse("by", "of a funnel is funnel.step, and keys that a customer has one of, such as first.month: leave the others out")
 	}
-	if !steps {
+	if !slices.ContainsFunc(q.keys, func(k Key) bool { return k.Field.Kind == StepField }) {
 		r.refuse("by", "lacks funnel.step: group a funnel by it")
 	}
 	if slices.ContainsFunc(q.tests, func(t Test) bool { return t.Field.Moment == PeriodsSince || t.Field.Kind == StepField }) {

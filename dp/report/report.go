@@ -191,7 +191,7 @@ func (p Plan) run(consumer, id string, number uint64) (NewRun, error) {
 			priced := part.Quote.Plan
 			next.Charge = answer.ChargeRequest{
 				Consumer: consumer, Dataset: priced.Policy.Name, PolicyVersion: priced.Policy.Version, Purpose: part.Query.Purpose,
-				Plan: priced.ID, Blocks: priced.Blocks, Loss: priced.Loss, Key: partKey(id, number, i), Body: digest, Source: part.Quote.Other,
+				Plan: priced.ID, Blocks: priced.Blocks, Loss: priced.Loss, Also: priced.Also, Key: partKey(id, number, i), Body: digest, Source: part.Quote.Other,
 			}
 		}
 		run.Parts = append(run.Parts, next)
