@@ -35,8 +35,10 @@ type proposal struct {
 	name    string // of the metric that is asked
 	what    string
 	now     float64
-	lowest  bool   // it is a lower clamp
-	measure string // empty for counts
+	lowest  bool    // it is a lower clamp
+	measure string  // empty for counts
+	unit    float64 // in which bounds are written: 1 for counts, else what the measure's scale leaves
+	clamp   float64 // beyond which nothing is seen; 0 for counts, whose bounds leave room
 }
 
 // Run asks and prints.
@@ -65,15 +67,22 @@ func (c *datasetSuggest) Run(ctx context.Context, t terminal) error {
 		return fmt.Errorf("the server answered with %d groups instead of one", len(release.Groups))
 	}
 	v := view{columns: []string{"bound", "now", "suggested", "low", "high"}}
-	suggested, unclear := map[string]float64{}, false
+	suggested, unclear, atClamp := map[string]float64{}, false, []string(nil)
 	var body []map[string]any
 	for _, p := range proposals {
 		figure := release.Groups[0].Values[p.name]
-		value := roundedUp(figure.Value, p.lowest)
+		value := roundedUp(figure.Value, p.unit, p.lowest)
+		if p.measure == "" { // nobody has less
+			value = max(1, value)
+		}
 		shown := plain(value)
-		if width := figure.High - figure.Low; width > math.Abs(figure.Value) && width > 2 {
+		switch width := figure.High - figure.Low; {
+		case width > math.Abs(figure.Value) && width > 2*p.unit:
 			shown, unclear = "unclear", true // wider than what it is about
-		} else {
+		case p.lowest && p.clamp < 0 && figure.Low <= p.clamp || !p.lowest && p.clamp > 0 && figure.High >= p.clamp:
+			atClamp = append(atClamp, p.what)
+			fallthrough
+		default:
 			suggested[p.what] = value
 		}
 		v.rows = append(v.rows, []any{p.what, plain(p.now), shown, approximate{figure.Low, figure.High - figure.Low}, approximate{figure.High, figure.High - figure.Low}})
@@ -88,6 +97,9 @@ func (c *datasetSuggest) Run(ctx context.Context, t terminal) error {
 		v.lines = append(v.lines, fmt.Sprintf("noise       %s within %s now, within %s with the suggested bounds, at the default price", n.Metric, rounded(n.Now, n.Now), rounded(n.Then, n.Then)))
 	}
 	share, _ := strconv.ParseFloat(c.Cover, 64) // the server took it as a rank
+	if len(atClamp) > 0 {
+		v.lines = append(v.lines, "clamped     "+strings.Join(atClamp, ", ")+": as far as can be seen with the clamp in force, which hides what lies beyond; widen it and ask again")
+	}
 	if unclear {
 		v.lines = append(v.lines, "unclear     the noise hides some bounds: ask with more --epsilon, a longer time, or without --by")
 	}
@@ -127,22 +139,24 @@ func (c *datasetSuggest) question(policy policyfile.Document) (wire.Query, []pro
 		proposals, q.Define, q.Metrics = append(proposals, p), append(q.Define, d), append(q.Metrics, p.name)
 	}
 	if len(c.By) > 0 {
-		ask(proposal{what: "max_partitions", now: float64(policy.Bounds.MaxPartitions)}, wire.Definition{Per: string(dp.PerCustomer), Distinct: c.By})
+		ask(proposal{what: "max_partitions", now: float64(policy.Bounds.MaxPartitions), unit: 1}, wire.Definition{Per: string(dp.PerCustomer), Distinct: c.By})
 	}
-	ask(proposal{what: "max_rows", now: float64(policy.Bounds.MaxRows)}, wire.Definition{Per: string(dp.PerCustomer)})
+	ask(proposal{what: "max_rows", now: float64(policy.Bounds.MaxRows), unit: 1}, wire.Definition{Per: string(dp.PerCustomer)})
 	for _, m := range policy.Measures {
 		lower, errLower := m.Lower.Float64()
 		upper, errUpper := m.Upper.Float64()
 		if errLower != nil || errUpper != nil {
 			return q, nil, fmt.Errorf("the policy's clamp of %s is no number", m.Name)
 		}
-		ask(proposal{what: m.Name + " upper", now: upper, measure: m.Name}, wire.Definition{Measure: m.Name})
+		unit := math.Pow10(-m.Scale)
+		ask(proposal{what: m.Name + " upper", now: upper, measure: m.Name, unit: unit, clamp: upper}, wire.Definition{Measure: m.Name})
 		if lower < 0 {
-			ask(proposal{what: m.Name + " lower", now: lower, lowest: true, measure: m.Name}, wire.Definition{Measure: m.Name})
+			ask(proposal{what: m.Name + " lower", now: lower, lowest: true, measure: m.Name, unit: unit, clamp: lower}, wire.Definition{Measure: m.Name})
 		}
 		if m.Kind == "level" {
 			continue
 		}
+		clamp := max(upper, upper*float64(policy.Bounds.MaxRows))
 		for _, metric := range policy.Metrics {
 			if metric.Aggregate == string(dp.Sum) && metric.Measure == m.Name {
 				if own, err := metric.Upper.Float64(); err == nil {
@@ -150,7 +164,7 @@ func (c *datasetSuggest) question(policy policyfile.Document) (wire.Query, []pro
 				}
 			}
 		}
-		ask(proposal{what: "sum of " + m.Name + " upper", now: upper, measure: m.Name}, wire.Definition{Measure: m.Name, Per: string(dp.PerCustomer)})
+		ask(proposal{what: "sum of " + m.Name + " upper", now: upper, measure: m.Name, unit: unit, clamp: clamp}, wire.Definition{Measure: m.Name, Per: string(dp.PerCustomer)})
 	}
 	return q, proposals, nil
 }
@@ -162,8 +176,8 @@ type difference struct {
 	Then   float64 `json:"within_then"`
 }
 
-// noise prices the dataset's sums with the bounds in force and with tighter ones. Wider ones cannot be priced before
-// they are in the policy.
+// noise prices the dataset's sums with the bounds in force and with those that are suggested. Wider ones cannot be priced
+// before they are in the policy; the noise of a sum grows in proportion to its clamp.
 func (c *datasetSuggest) noise(ctx context.Context, server *client.Client, dataset wire.Dataset, suggested map[string]float64) (list []difference, err error) {
 	for _, m := range dataset.Metrics {
 		upper, ok := suggested["sum of "+m.Measure+" upper"]
@@ -175,7 +189,11 @@ func (c *datasetSuggest) noise(ctx context.Context, server *client.Client, datas
 		if err != nil {
 			return nil, err
 		}
-		if upper < m.Upper.Float() && upper > m.Lower.Float() {
+		wider := 1.0
+		switch lower := m.Lower.Float(); {
+		case upper > m.Upper.Float():
+			wider = max(-lower, upper) / max(-lower, m.Upper.Float())
+		case upper > lower:
 			q.Clamp = map[string][2]wire.Decimal{m.Name: {m.Lower, wire.Decimal(plain(upper))}}
 		}
 		if most := int64(suggested["max_partitions"]); most > 0 && most < now.Privacy.MaxPartitions {
@@ -185,24 +203,22 @@ func (c *datasetSuggest) noise(ctx context.Context, server *client.Client, datas
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, difference{m.Name, now.Expected[m.Name].Within, then.Expected[m.Name].Within})
+		list = append(list, difference{m.Name, now.Expected[m.Name].Within, wider * then.Expected[m.Name].Within})
 	}
 	return list, nil
 }
 
-// roundedUp gives two digits of a bound, away from what it should cover.
-func roundedUp(v float64, lowest bool) float64 {
+// roundedUp gives two digits of a bound, away from what it should cover, in whole units.
+func roundedUp(v, unit float64, lowest bool) float64 {
 	if lowest {
-		return -roundedUp(-v, false)
+		return -roundedUp(-v, unit, false)
 	}
-	if v <= 1 {
-		return 1
+	if v == 0 {
+		return 0
 	}
-	digit := math.Pow(10, math.Floor(math.Log10(v))-1)
-	if digit < 1 && v == math.Trunc(v) {
-		return v
-	}
-	return math.Ceil(v/digit) * digit
+	digit := max(unit, math.Pow(10, math.Floor(math.Log10(math.Abs(v)))-1))
+	up := math.Ceil(v/digit-1e-9) * digit // a quantile may miss a round number by what floating point loses
+	return math.Round(up*1e9) / 1e9       // measures have at most nine decimals
 }
 
 func plain(v float64) string { return strings.TrimSuffix(strconv.FormatFloat(v, 'f', -1, 64), ".0") }
