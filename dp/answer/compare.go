@@ -2,14 +2,12 @@ package answer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/mechanism"
-	"github.com/discreet-analytics/discreet/dp/plan"
 	"github.com/discreet-analytics/discreet/dp/rows"
 )
 
@@ -94,129 +92,6 @@ func (s *Service) Compare(ctx context.Context, asker dp.Consumer, c Comparison) 
 		out.Cells = append(out.Cells, cell)
 	}
 	return out, nil
-}
-
-// side is a release of a comparison.
-type side struct {
-	name    string // from or to
-	cell    Cell
-	release dp.Release
-	// plan says how the release was drawn; nil where it does not say, or where figures are not as they were drawn because
-	// several levels were reconciled. Then its own intervals are all that is known.
-	plan *plan.Plan
-	// own and joint give figures at the comparison's confidence, and at the one at which both of two figures hold
-	// together with the comparison's (Boole's inequality).
-	own, joint figures
-	sums       []int64
-	stored     float64 // without a plan: the miss of its intervals
-}
-
-// figure is one at the confidence of own or joint.
-func (s *side) figure(f figures, group, metric int) dp.Value {
-	if s.plan == nil {
-		return s.release.Groups[group].Values[metric]
-	}
-	noised := s.release.NoisedCoordinates
-	if s.plan.Metrics[metric].Aggregate == dp.Share {
-		return f.share(metric, noised[group], 1, s.sums[metric], len(noised))
-	}
-	return f.value(metric, s.release.Groups[group].Key, noised[group], 1)
-}
-
-// side reads a release that the asker holds.
-func (s *Service) side(ctx context.Context, asker dp.Consumer, name string, cell Cell, c mechanism.Confidence) (*side, error) {
-	release, err := s.releases.Release(ctx, asker.Name, cell.Release)
-	if err != nil {
-		return nil, fmt.Errorf("reading a release to compare: %w", err)
-	}
-	out := &side{name: name, cell: cell, release: release}
-	policy, err := s.policies.PolicyAt(ctx, release.Dataset, release.PolicyVersion)
-	if err != nil {
-		return nil, fmt.Errorf("reading the policy of a release: %w", err)
-	}
-	var others []dp.VersionedPolicy
-	for _, of := range release.Also {
-		if of.Dataset == release.Dataset {
-			continue
-		}
-		other, err := s.policies.PolicyAt(ctx, of.Dataset, of.PolicyVersion)
-		if err != nil {
-			return nil, fmt.Errorf("reading the policy of a release: %w", err)
-		}
-		others = append(others, other)
-	}
-	p, err := plan.Drawn(release, policy, others...)
-	if err != nil {
-		stored, err := mechanism.ParseConfidence(release.Confidence)
-		if err != nil {
-			return nil, errors.New("a release has no confidence")
-		}
-		out.stored = stored.Miss()
-		return out, nil
-	}
-	out.plan = p
-	jointly := *p
-	p.Confidence, jointly.Confidence = c, mechanism.Confidence(1-c.Miss()/2)
-	out.own, out.joint = newFigures(p), newFigures(&jointly)
-	out.sums = out.own.sums(release.NoisedCoordinates)
-	return out, nil
-}
-
-// metrics are the positions of those that are compared.
-func (s *side) metrics() ([]int, error) {
-	if s.cell.Metric == "" {
-		all := make([]int, len(s.release.Metrics))
-		for i := range all {
-			all[i] = i
-		}
-		return all, nil
-	}
-	at := slices.Index(s.release.Metrics, s.cell.Metric)
-	if at < 0 {
-		return nil, refused(s.name+".metric", "is none of the release's metrics: the release lists them")
-	}
-	return []int{at}, nil
-}
-
-// groups are the positions of those that are compared.
-func (s *side) groups() ([]int, error) {
-	if s.cell.Key == nil {
-		all := make([]int, len(s.release.Groups))
-		for i := range all {
-			all[i] = i
-		}
-		return all, nil
-	}
-	key, known := make([]string, len(s.release.By)), 0
-	for i, name := range s.release.By {
-		label, ok := s.cell.Key[name]
-		if ok {
-			known++
-		} else if len(s.release.Levels) == 0 { // a group of a coarser level has no label of what it leaves out
-			return nil, refused(s.name+".key", "needs a label for each part of the release's key: by lists them")
-		}
-		key[i] = label
-	}
-	at := slices.IndexFunc(s.release.Groups, func(g dp.Group) bool { return slices.Equal(g.Key, key) })
-	if len(s.cell.Key) != known || at < 0 {
-		return nil, refused(s.name+".key", "is the key of no group of the release")
-	}
-	return []int{at}, nil
-}
-
-// isOneGroup tells whether a single group is meant: one that is named, or the only one.
-func (s *side) isOneGroup() bool {
-	return s.cell.Key != nil || len(s.release.By) == 0 && len(s.release.Groups) == 1
-}
-
-func (s *side) key(group int) map[string]string {
-	g, key := s.release.Groups[group], make(map[string]string, len(s.release.By))
-	for i, name := range s.release.By {
-		if g.Level == 0 || slices.Contains(s.release.Levels[g.Level-1], name) {
-			key[name] = g.Key[i]
-		}
-	}
-	return key
 }
 
 // pairing is two figures that are compared.
@@ -308,7 +183,7 @@ func (p pairing) compare(ratio bool, c mechanism.Confidence) (ComparedCell, erro
 	}
 	cell := ComparedCell{
 		FromKey: from.key(p.fromGroup), ToKey: to.key(p.toGroup), FromMetric: from.release.Metrics[p.fromMetric], ToMetric: to.release.Metrics[p.toMetric],
-		From: from.figure(from.own, p.fromGroup, p.fromMetric), To: to.figure(to.own, p.toGroup, p.toMetric),
+		From: from.figure(single, p.fromGroup, p.fromMetric), To: to.figure(single, p.toGroup, p.toMetric),
 	}
 	if !ratio && unitOf(from, p.fromMetric) != unitOf(to, p.toMetric) {
 		return ComparedCell{}, refused("to.metric", "is in another unit than the first, so that they cannot be subtracted: ask for a ratio, or for a metric of the same measure")
@@ -340,7 +215,7 @@ func (p pairing) compare(ratio bool, c mechanism.Confidence) (ComparedCell, erro
 	}
 	cell.Verdict = verdict(cell.Change, 0)
 	if ratio { // to what may not be above 0 it says nothing
-		if cell.Verdict = verdict(cell.Change, 1); cell.Unbounded || from.figure(from.joint, p.fromGroup, p.fromMetric).Low <= 0 {
+		if cell.Verdict = verdict(cell.Change, 1); cell.Unbounded || from.figure(jointly, p.fromGroup, p.fromMetric).Low <= 0 {
 			cell.Verdict = Unclear
 		}
 	}
@@ -358,27 +233,10 @@ func verdict(change dp.Value, none float64) Verdict {
 	return Unclear
 }
 
-// drawn is the noise of a metric that is one integer with a noise of its own.
-func (s *side) drawn(metric int) (mechanism.Addend, bool) {
-	if s.plan == nil {
-		return mechanism.Addend{}, false
-	}
-	m := s.plan.Metrics[metric]
-	switch m.Aggregate {
-	case dp.Customers, dp.Rows, dp.Days, dp.Sessions, dp.Sum:
-		return mechanism.Addend{Draw: m.Vector.Draw(0), Weight: 1, Times: 1}, m.Drawn == metric
-	}
-	return mechanism.Addend{}, false
-}
-
-func (s *side) integer(group, metric int) int64 {
-	return s.release.NoisedCoordinates[group][offsets(s.plan)[metric]]
-}
-
 // bounded compares two figures of which nothing is known but intervals: where both hold, what follows from them does. They
 // hold together with the asked confidence, whether or not their noises are independent.
 func (p pairing) bounded(cell *ComparedCell, ratio bool, c mechanism.Confidence) error {
-	from, to := p.from.figure(p.from.joint, p.fromGroup, p.fromMetric), p.to.figure(p.to.joint, p.toGroup, p.toMetric)
+	from, to := p.from.figure(jointly, p.fromGroup, p.fromMetric), p.to.figure(jointly, p.toGroup, p.toMetric)
 	if miss := p.from.miss(c) + p.to.miss(c); miss > c.Miss()*(1+1e-9) {
 		return refused("confidence", fmt.Sprintf("is more than the releases' own intervals give together: ask for at most %s", mechanism.Confidence(math.Floor((1-miss)*1e4)/1e4)))
 	}
@@ -416,14 +274,6 @@ func negative(v dp.Value) dp.Value {
 	return dp.Value{Value: -v.Value, Low: -v.High, High: -v.Low, SD: v.SD}
 }
 
-// miss is how often an interval in joint does not cover.
-func (s *side) miss(c mechanism.Confidence) float64 {
-	if s.plan == nil {
-		return s.stored
-	}
-	return c.Miss() / 2
-}
-
 // independent says that the noises of two figures are, as far as is simple to see: of two releases they are.
 func (p pairing) independent() bool {
 	if p.from.release.ID != p.to.release.ID {
@@ -431,34 +281,6 @@ func (p pairing) independent() bool {
 	}
 	shares := func(s *side, metric int) bool { return s.plan == nil || s.plan.Metrics[metric].Aggregate == dp.Share }
 	return p.fromGroup != p.toGroup && !shares(p.from, p.fromMetric) && !shares(p.to, p.toMetric)
-}
-
-// unitOf tells figures apart that cannot be subtracted: counts, amounts of a measure, their squares, ratios and shares.
-func unitOf(s *side, metric int) string {
-	if s.plan == nil {
-		return s.release.Metrics[metric] // nothing else is known of it
-	}
-	return planUnit(s.plan, metric)
-}
-
-func planUnit(p *plan.Plan, metric int) string {
-	m := p.Metrics[metric]
-	unit := "1"
-	if m.Measure >= 0 {
-		unit = p.Policy.Measures[m.Measure].Name
-	}
-	switch m.Aggregate {
-	case dp.Variance:
-		return unit + "^2"
-	case dp.Ratio:
-		unit = planUnit(p, m.Parts[0]) + "/" + planUnit(p, m.Parts[1])
-		if m.PerDay {
-			unit += "/day"
-		}
-	case dp.Share:
-		unit = "share"
-	}
-	return unit
 }
 
 // comparisonNotes say what else may be the cause of a change.

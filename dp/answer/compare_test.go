@@ -311,3 +311,57 @@ func TestRatiosToANegativeFigureAreThoseOfBothTurned(t *testing.T) {
 		t.Errorf("to less than nothing it is %s", c.Verdict)
 	}
 }
+
+// TestReconciledFiguresAreComparedAtAnyConfidence: read again at another confidence, a reconciled release has the intervals
+// that a comparison goes by; where figures were kept from being negative, the comparison's hold those.
+func TestReconciledFiguresAreComparedAtAnyConfidence(t *testing.T) {
+	for _, nonNegative := range []bool{false, true} {
+		_, s := newTill(mechanism.Secure())
+		q := tilled(func(q *dp.Query) {
+			q.By, q.Reconcile, q.NonNegative, q.Epsilon = []string{"category", "country"}, [][]string{{"country"}, {}}, nonNegative, "0.2"
+		})
+		stored := ask(t, s, ann, q, "").Release
+		for _, confidence := range []string{"0.5", "0.95", "0.999"} {
+			q.Confidence = confidence
+			again := ask(t, s, ann, q, "")
+			if again.Release.ID != stored.ID || !again.Reused {
+				t.Fatal("it was drawn again")
+			}
+			position := func(key map[string]string, level int) int {
+				for i, g := range stored.Groups {
+					if g.Level == level && (key["country"] == "" || g.Key[1] == key["country"]) && (key["category"] == "" || g.Key[0] == key["category"]) {
+						return i
+					}
+				}
+				t.Fatal("no such group")
+				return 0
+			}
+			for _, pair := range [][2]map[string]string{{{"country": "DE"}, {"country": "FR"}}, {{"category": "food", "country": "DE"}, {"category": "toys", "country": "FR"}}} {
+				c := compared(t, s, answer.Comparison{From: answer.Cell{Release: stored.ID, Key: pair[0], Metric: "spend"}, To: answer.Cell{Release: stored.ID, Key: pair[1], Metric: "spend"}, Confidence: confidence})
+				for i, got := range []dp.Value{c.Cells[0].From, c.Cells[0].To} {
+					level := 2 - len(pair[i])
+					want := again.Release.Groups[position(pair[i], level)].Values[0]
+					near := func(a, b float64) bool { return math.Abs(a-b) <= 1e-6*(want.High-want.Low)+1e-9 }
+					holds := got.Low <= want.Low+1e-6 && got.High >= want.High-1e-6
+					if got.Value != want.Value || !holds || !nonNegative && !(near(got.Low, want.Low) && near(got.High, want.High)) {
+						t.Errorf("at %s, non-negative %v, %v is compared as %+v and read as %+v", confidence, nonNegative, pair[i], got, want)
+					}
+				}
+				if change := c.Cells[0].Change; !(change.Low < change.Value && change.Value < change.High) && !nonNegative {
+					t.Errorf("the change is %+v", change)
+				}
+			}
+		}
+		// A level is compared with an answer of its own.
+		own := ask(t, s, ann, tilled(func(q *dp.Query) { q.By, q.Epsilon = []string{"country"}, "5" }), "").Release
+		de := map[string]string{"country": "DE"}
+		c := compared(t, s, answer.Comparison{From: answer.Cell{Release: own.ID, Key: de, Metric: "spend"}, To: answer.Cell{Release: stored.ID, Key: de, Metric: "spend"}})
+		if len(c.Cells) != 1 || c.Cells[0].Change.Low >= c.Cells[0].Change.High {
+			t.Errorf("beside an answer of its own: %+v", c)
+		}
+		other := answer.Comparison{From: answer.Cell{Release: own.ID, Key: de, Metric: "transactions"}, To: answer.Cell{Release: stored.ID, Key: de, Metric: "spend"}}
+		if _, err := s.Compare(context.Background(), ann, other); code(err) != dp.CodeInvalidQuery {
+			t.Errorf("rows less an amount: %v", err)
+		}
+	}
+}
