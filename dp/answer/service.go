@@ -66,8 +66,9 @@ type Quote struct {
 	Plan     *plan.Plan
 	Left     dp.Left
 	FreeFrom string // id of the release that would answer without a charge
-	// Other is, where nothing that the asker holds is the answer, the id of another consumer's release that would be
-	// handed out for a charge: the cap would pay nothing.
+	Stale    bool   // rows were loaded since that was drawn
+	// Other is, where nothing that the asker holds is the answer over the current rows, the id of another consumer's release
+	// that would be handed out for a charge: the cap would pay nothing.
 	Other string
 	// Reused is what would be answered from FreeFrom where its noise is not that of the plan: nil otherwise. Derived says
 	// that FreeFrom is not the answer itself: that would be added up from it.
@@ -370,8 +371,10 @@ func (s *Service) Plan(ctx context.Context, asker dp.Consumer, q dp.Query) (Quot
 	case f != nil:
 		quote.Alternatives = []dp.Alternative{free(f)}
 	}
-	if quote.FreeFrom = found.Stale; quote.FreeFrom == "" {
-		quote.Other = found.Other
+	quote.Other = found.Other
+	if quote.FreeFrom = found.Stale; quote.FreeFrom != "" {
+		quote.Stale = true
+	} else {
 		if quote.Left.SimilarQueries == 0 {
 			quote.Alternatives = append(quote.Alternatives, cheapest(q, p, quote.Left)...)
 		}

@@ -30,8 +30,10 @@ func (s *Service) plan(ctx context.Context, asker dp.Consumer, spec Spec, questi
 		if err != nil {
 			return Plan{}, fmt.Errorf("pricing question %s: %w", q.Name, err)
 		}
-		if quote.Derived { // a report's answers are releases: none is added up from another
-			quote.FreeFrom, quote.Reused, quote.Derived = "", nil, false
+		// A report's answers are releases: none is added up from another. One that is made because a block was loaded is about
+		// the rows that were.
+		if quote.Derived || quote.Stale && spec.Schedule != "" {
+			quote.FreeFrom, quote.Reused, quote.Derived, quote.Stale = "", nil, false, false
 		}
 		if before, twice := first[quote.Plan.ID]; twice && !q.Query.Fresh {
 			refusals = append(refusals, invalid([]dp.Location{{Path: fmt.Sprintf("queries[%d]", i), Message: fmt.Sprintf("asks what queries[%d] asks, at the same price: leave one out", before)}}))

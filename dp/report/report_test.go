@@ -23,6 +23,7 @@ type world struct {
 	policy   dp.VersionedPolicy
 	asker    dp.Consumer
 	free     map[string]string // question by its metric -> held release
+	stale    bool              // what is free is over rows of before
 	releases []dp.Release
 	reports  map[string]*dp.Report
 	runs     []NewRun
@@ -59,7 +60,7 @@ func (w *world) Plan(_ context.Context, _ dp.Consumer, q dp.Query) (answer.Quote
 	if err != nil {
 		return answer.Quote{}, err
 	}
-	return answer.Quote{Plan: p, FreeFrom: w.free[p.Metrics[0].Name]}, nil
+	return answer.Quote{Plan: p, FreeFrom: w.free[p.Metrics[0].Name], Stale: w.stale}, nil
 }
 
 func (w *world) Ask(_ context.Context, _ dp.Consumer, _ dp.Query, key string) (answer.Answer, error) {
@@ -259,6 +260,26 @@ func TestHeldAnswersCostNothing(t *testing.T) {
 	p, err := w.service().Plan(t.Context(), w.asker, spec(question("a", "spend"), question("b", "rows")))
 	if err != nil || p.Largest().Epsilon != dp.EpsilonOne/10 {
 		t.Errorf("planned as %+v, %v", p.Blocks, err)
+	}
+}
+
+// TestScheduledReportIsAboutTheRowsThatWereLoaded: an answer that the asker holds over rows of before costs nothing, and is
+// no answer about a block that has ended and was loaded since.
+func TestScheduledReportIsAboutTheRowsThatWereLoaded(t *testing.T) {
+	w := newWorld()
+	w.free["spend"], w.stale = "rel_1", true
+	w.loaded = []string{"2026-01"}
+	scheduled := spec(question("a", "spend"))
+	scheduled.Schedule, scheduled.To = PerBlock, ""
+	r, err := w.service().Submit(t.Context(), w.asker, scheduled, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err = w.service().due(t.Context(), r); err != nil || len(w.runs) != 1 || w.runs[0].Parts[0].Held != "" || w.runs[0].Parts[0].Charge.Loss.Epsilon == 0 {
+		t.Errorf("charged as %+v, %v", w.runs, err)
+	}
+	if _, err := w.service().Submit(t.Context(), w.asker, spec(question("a", "spend")), ""); err != nil || w.runs[1].Parts[0].Held != "rel_1" {
+		t.Errorf("asked for by itself it is charged as %+v, %v", w.runs[1], err)
 	}
 }
 
