@@ -57,7 +57,7 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 	}
 	customers := make(map[counted]map[uint64]bool)
 	for of, partitions := range units {
-		for _, key := range keptKeys(partitions, e.bound.Partitions, salt, of.customer, of.block) {
+		for _, key := range keptKeys(sortedKeys(partitions), e.bound.Partitions, salt, of.customer, of.block) {
 			if sums[key] == nil {
 				sums[key] = make([]Total, p.Tree.Width())
 			}
@@ -96,9 +96,8 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 	return result, nil
 }
 
-// keptKeys are the L0 keys with the smallest hashes.
-func keptKeys(partitions map[string][]rows.Row, most int64, salt []byte, customer uint64, block string) []string {
-	keys := sortedKeys(partitions)
+// keptKeys are the L0 keys with the smallest hashes, of keys that are sorted.
+func keptKeys(keys []string, most int64, salt []byte, customer uint64, block string) []string {
 	if int64(len(keys)) <= most {
 		return keys
 	}

@@ -29,12 +29,28 @@ type Several struct {
 	after   []customerTest
 	keys    []key
 	periods map[rows.TimeUnit]map[string]int // position of a label among those of the range
+
+	// Of the customer at hand, with memory that is used again.
+	partitions keyIndex
+	adds       []Adds // by position in partitions
+	groups     keyIndex
+	members    [][]rows.Row // by position in groups: of one block
+	counting   [][]rows.Row // by block
+	zeros      []Total
+	known      map[string]string // keys that were met, so that they need not be made again
+	scratch    []byte
 }
 
 // Unit is all rows of a customer in one block of one dataset.
 type Unit struct {
 	Dataset, Block string
 	Rows           []rows.Row
+}
+
+// Adds is what a customer adds to one partition.
+type Adds struct {
+	Key    string // its bytes
+	Totals []Total
 }
 
 // cohort counts the rows of a customer that pass.
@@ -65,6 +81,7 @@ func NewSeveral(p *plan.Plan, salt []byte) (*Several, error) {
 		return nil, err
 	}
 	policy, zone := s.rows.policy, s.rows.zone
+	s.zeros, s.known = make([]Total, p.Tree.Width()), make(map[string]string)
 	for _, c := range s.profile.Cohorts {
 		of, err := newCohort(c)
 		if err != nil {
@@ -171,9 +188,16 @@ func (s *Several) Needs(p *dp.Policy) Needs {
 	return n
 }
 
-// Customer gives what a customer adds to each partition, by the bytes of its key: units are all of its blocks that the
+// Customer gives what a customer adds to each partition, valid until the next call: units are all of its blocks that the
 // plan touches, each once.
-func (s *Several) Customer(customer uint64, units []Unit) map[string][]Total {
+func (s *Several) Customer(customer uint64, units []Unit) []Adds {
+	s.partitions.reset()
+	s.take(customer, units)
+	return s.adds[:len(s.partitions.keys)]
+}
+
+// take works out what the customer adds.
+func (s *Several) take(customer uint64, units []Unit) {
 	own := s.plan.Policy.Name
 	if s.profile.Consent {
 		units = slices.DeleteFunc(slices.Clone(units), func(u Unit) bool {
@@ -182,35 +206,38 @@ func (s *Several) Customer(customer uint64, units []Unit) map[string][]Total {
 	}
 	for i := range s.cohorts {
 		if !s.cohorts[i].has(units) {
-			return nil
+			return
 		}
 	}
 	counting := make([]Unit, 0, len(units)) // the question's own rows that pass
-	for _, u := range units {
+	for at, u := range units {
 		if u.Dataset != own || !slices.Contains(s.rows.scan.Blocks, u.Block) {
 			continue
 		}
-		kept := Unit{u.Dataset, u.Block, nil}
-		for _, r := range u.Rows {
-			if inRange(s.rows.scan, &r) && passAll(s.rows.tests, &r) {
-				kept.Rows = append(kept.Rows, r)
+		s.counting = grown(s.counting, at)
+		kept := s.counting[at][:0]
+		for i := range u.Rows {
+			if r := &u.Rows[i]; inRange(s.rows.scan, r) && passAll(s.rows.tests, r) {
+				kept = append(kept, *r)
 			}
 		}
-		counting = append(counting, kept)
+		s.counting[at] = kept
+		counting = append(counting, Unit{u.Dataset, u.Block, kept})
 	}
 	var first *rows.Row
 	if s.profile.First != nil {
 		if first = s.firstAppearance(units, counting); first == nil {
-			return nil
+			return
 		}
 		for i := range counting {
 			counting[i].Rows = slices.DeleteFunc(counting[i].Rows, func(r rows.Row) bool { return r.Time < first.Time })
 		}
 	}
 	if s.profile.Funnel != nil {
-		return s.reached(counting, first)
+		s.reached(counting, first)
+		return
 	}
-	return s.bound(customer, counting, first)
+	s.bound(customer, counting, first)
 }
 
 // has tells whether the customer of these units is in the cohort.
@@ -257,50 +284,61 @@ func (s *Several) compare(a, b *rows.Row) int {
 }
 
 // bound keeps of each block what bounding keeps, with the keys that the customer's rows have.
-func (s *Several) bound(customer uint64, counting []Unit, first *rows.Row) map[string][]Total {
-	sums := make(map[string][]Total)
+func (s *Several) bound(customer uint64, counting []Unit, first *rows.Row) {
 	for _, u := range counting {
-		partitions := make(map[string][]rows.Row)
+		s.groups.reset()
 		for i := range u.Rows {
 			if key, ok := s.key(&u.Rows[i], first, 0); ok {
-				partitions[key] = append(partitions[key], u.Rows[i])
+				group := s.groups.of(key)
+				s.members = grown(s.members, group)
+				if s.groups.isNew {
+					s.members[group] = s.members[group][:0]
+				}
+				s.members[group] = append(s.members[group], u.Rows[i])
 			}
 		}
-		for _, key := range keptKeys(partitions, s.rows.bound.Partitions, s.salt, customer, u.Block) {
-			if sums[key] == nil {
-				sums[key] = make([]Total, s.plan.Tree.Width())
-			}
-			at := 0
+		for _, key := range keptKeys(s.groups.sorted(), s.rows.bound.Partitions, s.salt, customer, u.Block) {
+			all, sums, at := s.members[s.groups.of(key)], s.partition(key), 0
 			for i, c := range s.rows.columns {
-				if all := s.rows.passing(i, partitions[key]); len(all) > 0 {
+				if all := s.rows.passing(i, all); len(all) > 0 {
 					if c.Count == plan.CountCustomers { // once in however many blocks
-						sums[key][at] = Total{}
-						sums[key][at].Add(1)
+						sums[at] = Total{}
+						sums[at].Add(1)
 					}
-					kept := keptRows(all, s.rows.bound.Rows, s.rows.policy, s.salt, customer, u.Block)
-					s.rows.contribute(sums[key][at:at+c.Width()], i, all, kept)
+					kept := all[:min(int64(len(all)), s.rows.bound.Rows)]
+					if c.ReadsRows() { // others count them at most
+						kept = keptRows(all, s.rows.bound.Rows, s.rows.policy, s.salt, customer, u.Block)
+					}
+					s.rows.contribute(sums[at:at+c.Width()], i, all, kept)
 				}
 				at += c.Width()
 			}
 		}
 	}
-	return sums
+}
+
+// partition gives the sums of the customer in a partition, zeros where it is new.
+func (s *Several) partition(key string) []Total {
+	at := s.partitions.of(key)
+	if s.adds = grown(s.adds, at); s.partitions.isNew {
+		s.adds[at].Key = key
+		s.adds[at].Totals = append(s.adds[at].Totals[:0], s.zeros...)
+	}
+	return s.adds[at].Totals
 }
 
 // reached places the customer in the partitions of all steps that were taken.
-func (s *Several) reached(counting []Unit, first *rows.Row) map[string][]Total {
-	sums := make(map[string][]Total)
+func (s *Several) reached(counting []Unit, first *rows.Row) {
 	for step := 1; step <= min(s.stepsTaken(counting), int(s.rows.bound.Partitions)); step++ {
 		key, ok := s.key(first, first, step)
 		if !ok {
 			continue
 		}
-		sums[key] = make([]Total, s.plan.Tree.Width())
+		sums := s.partition(key)
 		for i := range s.rows.columns { // of a funnel all count customers
-			sums[key][s.plan.Tree.At(i)].Add(1)
+			sums[s.plan.Tree.At(i)].Add(1)
 		}
 	}
-	return sums
 }
 
 // key is that of a row's partition; ok is false where it counts in none.
@@ -311,7 +349,7 @@ func (s *Several) key(r, first *rows.Row, step int) (key string, ok bool) {
 			return "", false
 		}
 	}
-	var buf []byte
+	buf := s.scratch[:0]
 	for i := range s.keys {
 		k := &s.keys[i]
 		label, ok := s.label(&k.field, r, first, step)
@@ -325,7 +363,24 @@ func (s *Several) key(r, first *rows.Row, step int) (key string, ok bool) {
 		}
 		buf = appendNetstring(buf, label)
 	}
-	return string(buf), true
+	s.scratch = buf
+	return s.intern(buf), true
+}
+
+// mostKnown is how many keys are remembered.
+const mostKnown = 1 << 14
+
+// intern gives the same text for the same bytes, as long as they are remembered.
+func (s *Several) intern(key []byte) string {
+	if known, ok := s.known[string(key)]; ok {
+		return known
+	}
+	if len(s.known) >= mostKnown {
+		clear(s.known)
+	}
+	text := string(key)
+	s.known[text] = text
+	return text
 }
 
 // label reads a field of a row, or of its customer.
@@ -385,12 +440,12 @@ func ReferenceSeveral(p *plan.Plan, salt []byte, all map[string][]rows.Row) ([]P
 
 	sums := make(map[string][]Total)
 	for customer, of := range units {
-		for key, adds := range s.Customer(customer, of) {
-			if sums[key] == nil {
-				sums[key] = make([]Total, len(adds))
+		for _, adds := range s.Customer(customer, of) {
+			if sums[adds.Key] == nil {
+				sums[adds.Key] = make([]Total, len(adds.Totals))
 			}
-			for i := range adds {
-				sums[key][i].AddTotal(adds[i])
+			for i := range adds.Totals {
+				sums[adds.Key][i].AddTotal(adds.Totals[i])
 			}
 		}
 	}

@@ -62,7 +62,7 @@ func BenchmarkQuarter(b *testing.B) {
 		b.Fatal(err)
 	}
 	at := c.now(p.Name, months)
-	ask := func(b *testing.B, q *plan.Plan) {
+	askAt := func(b *testing.B, q *plan.Plan, at dp.Snapshot) {
 		if _, err := aggregateAt(ctx, s, q, at); err != nil { // columns are in memory from here on
 			b.Fatal(err)
 		}
@@ -74,6 +74,7 @@ func BenchmarkQuarter(b *testing.B) {
 		}
 		b.ReportMetric(float64(processorTime(b)-before)/float64(b.N)/1_500_000, "cpu-ns/row")
 	}
+	ask := func(b *testing.B, q *plan.Plan) { askAt(b, q, at) }
 	q := func(columns ...plan.Column) *plan.Plan {
 		q := perBlock(p, months...)
 		q.Tree.Input.Partitions = 4
@@ -92,6 +93,40 @@ func BenchmarkQuarter(b *testing.B) {
 	byMerchant := q(sum, plan.Column{Count: plan.CountCustomers})
 	byMerchant.Tree.Input.Input.Keys = []plan.Key{{Name: "merchant", Field: plan.Field{Index: 1}}}
 	b.Run("sum and customers by private merchant", func(b *testing.B) { ask(b, byMerchant) })
+	for name, about := range map[string]func(*dp.Query){
+		"cohort": func(q *dp.Query) {
+			q.Metrics, q.By = []string{"customers", "sum"}, []string{"category"}
+			q.Cohorts = []dp.Cohort{{Where: []dp.Condition{{Field: "category", In: []string{"category-1", "category-2"}}}, AtLeast: 2, From: "2026-03-01", To: "2026-03-31"}}
+		},
+		"retention": func(q *dp.Query) { q.By = []string{"first.week", "since.week"} },
+		"funnel": func(q *dp.Query) {
+			one, two := "category-1", "category-2"
+			q.By, q.Funnel = []string{"funnel.step"}, &dp.Funnel{Steps: [][]dp.Condition{{{Field: "category", Eq: &one}}, {{Field: "category", Eq: &two}}}, Within: "30d"}
+		},
+	} {
+		asked := dp.Query{
+			Dataset: p.Name, Metrics: []string{"customers"}, From: "2026-01-01", To: "2026-03-31", Purpose: "p", Epsilon: "1",
+			Define: []dp.Definition{{Name: "sum", Aggregate: dp.Sum, Measure: "amount"}},
+		}
+		about(&asked)
+		if len(asked.Metrics) == 1 {
+			asked.Define = nil
+		}
+		policy := p
+		policy.Population, policy.Bounds, policy.Purposes = customers, dp.Bounds{MaxPartitions: 4, MaxRows: 20}, []string{"p"}
+		policy.Measures = []dp.Measure{{Name: "amount", Scale: 2, Upper: 100_000}}
+		several, err := plan.Make(asked, policy, nil, plan.DefaultLimits())
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(name, func(b *testing.B) {
+			at := c.now(p.Name, several.Blocks)
+			for _, also := range several.Also {
+				at.Also = append(at.Also, c.now(also.Dataset, also.Blocks))
+			}
+			askAt(b, several, at)
+		})
+	}
 	b.Run("rows of each customer", func(b *testing.B) {
 		read := func() (count int) {
 			defer s.db.scans.begin()()

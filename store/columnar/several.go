@@ -105,6 +105,9 @@ func (a *several) run(ctx context.Context, count int) (tallies []*tally, err err
 	})
 }
 
+// mostNumbered is of how many keys a worker remembers the numbers.
+const mostNumbered = 1 << 14
+
 // shard adds up what the customers of one shard add.
 func (a *several) shard(ctx context.Context, shard int, bounds *bounding.Several, into *tally) error {
 	together, err := a.store.newTogether(ctx, a.from(), shard, a.parts)
@@ -112,6 +115,7 @@ func (a *several) shard(ctx context.Context, shard int, bounds *bounding.Several
 		return err
 	}
 	var units []bounding.Unit
+	numbers := make(map[string]int64)
 	for {
 		customer, of, ok, err := together.next(ctx)
 		if err != nil || !ok {
@@ -124,14 +128,20 @@ func (a *several) shard(ctx context.Context, shard int, bounds *bounding.Several
 				units = append(units, bounding.Unit{Dataset: part.policy.Name, Block: part.blocks[u.block].name, Rows: u.rows})
 			}
 		}
-		for key, adds := range bounds.Customer(customer, units) {
-			number, err := a.question.numberOf(key)
-			if err != nil {
-				return err
+		for _, adds := range bounds.Customer(customer, units) {
+			number, ok := numbers[adds.Key]
+			if !ok {
+				if number, err = a.question.numberOf(adds.Key); err != nil {
+					return err
+				}
+				if len(numbers) >= mostNumbered {
+					clear(numbers)
+				}
+				numbers[adds.Key] = number
 			}
 			sums := into.totals.at(into.totals.slot(number))
-			for i := range adds {
-				sums[i].AddTotal(adds[i])
+			for i := range adds.Totals {
+				sums[i].AddTotal(adds.Totals[i])
 			}
 		}
 		if err := into.makeRoom(); err != nil {
