@@ -57,6 +57,17 @@ func (v *Server) ask(ctx context.Context, in *askInput) (*askOutput, error) {
 	head := headOf(a.Release)
 	head.Reused, head.Stale, head.DerivedFrom = &a.Reused, &a.Stale, a.DerivedFrom
 	head.Charge = chargeOf(a.Charge, &a.Left)
+	for i, total := range a.Totals {
+		if head.Totals == nil {
+			head.Totals = make(map[string]wire.Value)
+		}
+		if total != nil {
+			head.Totals[a.Release.Metrics[i]] = valueOf(*total)
+		}
+	}
+	if a.Ranking != nil {
+		head.Top = &wire.Ranking{Metric: a.Ranking.Metric, N: a.Ranking.N, Of: a.Ranking.Of, Unclear: listOf(a.Ranking.Unclear)}
+	}
 	return &askOutput{Body: v.body(jsonType, len(a.Release.Groups), jsonRelease(head, a.Release, a.Combined))}, nil
 }
 
@@ -100,6 +111,10 @@ func queryOf(q wire.Query) dp.Query {
 		Dataset: q.Dataset, Metrics: q.Metrics, By: q.By, From: q.From, To: q.To, Purpose: q.Purpose,
 		Epsilon: string(q.Epsilon), Delta: string(q.Delta), Confidence: string(q.Confidence),
 		MaxPartitions: q.MaxPartitions, Fresh: q.Fresh, Reconcile: q.Reconcile, NonNegative: q.NonNegative,
+	}
+	out.Totals = q.Totals
+	if q.Top != nil {
+		out.Top = &dp.Top{Metric: q.Top.Metric, N: q.Top.N}
 	}
 	for _, d := range q.Define {
 		out.Define = append(out.Define, dp.Definition{

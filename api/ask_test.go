@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,26 @@ func TestAnswerIsTheReleaseWithItsPriceAndWhatIsLeft(t *testing.T) {
 		`{"key":{"merchant_category":"grocery"},"values":{"customers":{"value":1234,"low":1199,"high":1269,"sd":17.9}}}]}` + "\n"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// Totals and the ranking stand beside the groups, never among them.
+func TestTotalsAndTheRankingStandBesideTheGroups(t *testing.T) {
+	f := newFakes(t)
+	var asked dp.Query
+	f.ask = func(q dp.Query) (answer.Answer, error) {
+		asked = q
+		r := testRelease()
+		r.Metrics = []string{"customers"}
+		return answer.Answer{Release: r, Totals: []*dp.Value{{Value: 12, Low: 2, High: 22, SD: 5}}, Ranking: &answer.Ranking{Metric: "customers", N: 2, Of: 9, Unclear: []int{1}}, Left: testLeft()}, nil
+	}
+	body := `{"dataset":"transactions","metrics":["customers"],"by":["merchant_category"],"purpose":"reporting","totals":true,"top":{"metric":"customers","n":2}}`
+	got := read[wire.Release](t, send(t, newTestServer(t, f), "product", "POST", "/v1/queries", body), 200)
+	if !asked.Totals || asked.Top == nil || *asked.Top != (dp.Top{Metric: "customers", N: 2}) {
+		t.Errorf("asked %+v", asked)
+	}
+	if len(got.Groups) != len(testRelease().Groups) || got.Totals["customers"].Value != 12 || got.Top.Of != 9 || !slices.Equal(got.Top.Unclear, []int{1}) {
+		t.Errorf("got %+v", got)
 	}
 }
 

@@ -28,6 +28,10 @@ type Query struct {
 	First []Condition `json:",omitempty"`
 	// Funnel counts customers by how far they came, for the key funnel.step; nil: not asked.
 	Funnel *Funnel `json:",omitempty"`
+	// Totals adds up all groups, and Top leaves those with the largest figures. Both follow from the noised groups: they change
+	// neither what is drawn nor its price.
+	Totals bool `json:",omitempty"`
+	Top    *Top `json:",omitempty"`
 }
 
 // Cohort is customers by what they did: those with at least AtLeast and at most AtMost rows that pass Where.
@@ -43,6 +47,12 @@ type Cohort struct {
 type Funnel struct {
 	Steps  [][]Condition // each is a row that passes all of them, besides Where
 	Within string        // from the first step to the last, such as 7d, 24h or 30m; empty: all of the range
+}
+
+// Top asks for the groups with the largest figures of a metric.
+type Top struct {
+	Metric string
+	N      int64
 }
 
 // Definition is a metric that a query brings itself.

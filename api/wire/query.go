@@ -21,6 +21,8 @@ type Query struct {
 	Fresh         bool                  `json:"fresh,omitempty" doc:"Always pay for a new draw"`
 	Reconcile     [][]string            `json:"reconcile,omitzero" doc:"Coarser levels, each a list of some of by ([]: everything together): their sums are drawn as well, of rows bounded once, and all figures are made to add up. For rows and sums over public keys" example:"[[\"merchant_category\"],[]]"`
 	NonNegative   bool                  `json:"non_negative,omitempty" doc:"Of reconciled figures: none below 0"`
+	Totals        bool                  `json:"totals,omitempty" doc:"Add what all groups add up to, of rows, sums and their ratios, with its interval; over private keys of shown groups. Free: it follows from the groups"`
+	Top           *Top                  `json:"top,omitempty" doc:"Answer with the groups of the largest figures alone, the largest first. Free: it follows from the groups, and the release keeps all of them"`
 	Cohorts       []Cohort              `json:"cohorts,omitzero" doc:"Count only customers who are in all of these, by what they did; of another dataset too"`
 	First         *First                `json:"first,omitempty" doc:"Which row is a customer's first appearance, for keys such as first.month, first.platform and since.week; absent, it is the first row of the range that meets where. What comes before it counts nowhere"`
 	Funnel        *Funnel               `json:"funnel,omitempty" doc:"Count customers by how many of these steps they took in the order of time; group by funnel.step"`
@@ -50,6 +52,12 @@ type Funnel struct {
 // Step is a row that meets the conditions, besides those of where. Each step is a row of its own.
 type Step struct {
 	Where []Condition `json:"where"`
+}
+
+// Top asks for the groups with the largest noised figures of a metric.
+type Top struct {
+	Metric string `json:"metric" doc:"One of metrics" example:"spend"`
+	N      int64  `json:"n" doc:"How many groups" example:"5"`
 }
 
 // Definition is a metric that a query brings itself.

@@ -27,6 +27,17 @@ type ReleaseHead struct {
 	Notes             []string   `json:"notes,omitzero" doc:"What a reader must know of the figures"`
 	Query             any        `json:"query,omitempty" doc:"The question in its canonical form"`
 	PolicyVersion     uint64     `json:"policy_version" example:"1"`
+	// Totals and Top are only in the answer to a query that asked for them.
+	Totals map[string]Value `json:"totals,omitzero" doc:"Metric to what the groups add up to, of those that add up; only in the answer to a query with totals"`
+	Top    *Ranking         `json:"top,omitempty" doc:"How the groups were ranked; only in the answer to a query with top, whose groups are the largest alone"`
+}
+
+// Ranking says how the groups of an answer were ranked that shows the largest alone.
+type Ranking struct {
+	Metric  string `json:"metric" example:"spend"`
+	N       int64  `json:"n" example:"5"`
+	Of      int    `json:"of" doc:"How many groups were ranked" example:"12"`
+	Unclear []int  `json:"unclear" doc:"Ranks, from 1, whose figure cannot be told from that of the next, at the confidence of the intervals; the next of the last is not shown" example:"[2,5]"`
 }
 
 // Group is one partition of an answer.

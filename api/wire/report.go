@@ -25,7 +25,7 @@ type ReportQuery struct {
 	ReportQuestion
 }
 
-// ReportQuestion has the fields of Query.
+// ReportQuestion has the fields of Query that say what is drawn; a report's answers are shown whole.
 type ReportQuestion struct {
 	Dataset       string                `json:"dataset,omitempty" doc:"The report's where absent"`
 	Metrics       []string              `json:"metrics" doc:"Names of the dataset's metrics, or of those in define" example:"[\"spend\"]"`
@@ -48,6 +48,16 @@ type ReportQuestion struct {
 	Cohorts       []Cohort              `json:"cohorts,omitzero" doc:"Count only customers who are in all of these"`
 	First         *First                `json:"first,omitempty" doc:"Which row is a customer's first appearance"`
 	Funnel        *Funnel               `json:"funnel,omitempty" doc:"Count customers by how many of these steps they took"`
+}
+
+// Query is the question as POST /v1/queries takes it.
+func (q ReportQuestion) Query() Query {
+	return Query{
+		Dataset: q.Dataset, Metrics: q.Metrics, Define: q.Define, By: q.By, Where: q.Where, From: q.From, To: q.To,
+		Purpose: q.Purpose, Within: q.Within, Epsilon: q.Epsilon, Delta: q.Delta, Confidence: q.Confidence, Clamp: q.Clamp,
+		MaxPartitions: q.MaxPartitions, SpendAtMost: q.SpendAtMost, Fresh: q.Fresh, Reconcile: q.Reconcile,
+		NonNegative: q.NonNegative, Cohorts: q.Cohorts, First: q.First, Funnel: q.Funnel,
+	}
 }
 
 // Report is how a batch of questions stands.

@@ -40,6 +40,8 @@ type queryCommand struct {
 	MaxPartitions int64             `help:"Groups that one customer may add to, tighter than the policy." placeholder:"N"`
 	SpendAtMost   string            `help:"Refuse if it costs more epsilon than this." placeholder:"N"`
 	Fresh         bool              `help:"Pay for a new draw, even of a question that was answered before."`
+	Totals        bool              `help:"Add what all groups add up to, of rows and sums: free. Not in csv and ndjson, where they would be mistaken for groups."`
+	Top           string            `help:"Show the groups with the largest figures alone, the largest first: spend:5. Free." placeholder:"METRIC:N"`
 	Plan          bool              `help:"Only price it: free, and sees no row."`
 
 	IdempotencyKey string `help:"Repeated calls with this key are charged once." placeholder:"TEXT"`
@@ -73,10 +75,11 @@ func (c *queryCommand) Run(ctx context.Context, t terminal) error {
 }
 
 // printRelease leaves CSV and NDJSON of figures to the server, whose shapes are promised. What was derived is no
-// release there, and is written in the same shapes here.
+// release there, nor is the top of one, and is written in the same shapes here.
 func printRelease(ctx context.Context, w io.Writer, o output, server *client.Client, r wire.Release) error {
+	whole := r.ID != "" && r.Top == nil
 	switch {
-	case o.Format == "ndjson" && r.ID == "":
+	case o.Format == "ndjson" && !whole:
 		e := json.NewEncoder(w)
 		for _, g := range r.Groups {
 			if err := e.Encode(g); err != nil {
@@ -84,7 +87,7 @@ func printRelease(ctx context.Context, w io.Writer, o output, server *client.Cli
 			}
 		}
 		return nil
-	case o.Format == "csv" && r.ID == "":
+	case o.Format == "csv" && !whole:
 		return o.print(w, figuresView(r))
 	case o.Format == "csv" || o.Format == "ndjson":
 		return server.WriteRelease(ctx, w, r.ID, o.Format)
@@ -133,6 +136,17 @@ func (c *queryCommand) query() (wire.Query, error) {
 			q.Clamp = map[string][2]wire.Decimal{}
 		}
 		q.Clamp[metric] = clamp
+	}
+	if q.Totals = c.Totals; q.Totals && (c.Format == "csv" || c.Format == "ndjson") {
+		return wire.Query{}, usagef("--totals goes with --format table or json: in %s they would be mistaken for groups", c.Format)
+	}
+	if c.Top != "" {
+		metric, n, _ := strings.Cut(c.Top, ":")
+		count, err := strconv.ParseInt(n, 10, 64)
+		if metric == "" || err != nil || count < 1 {
+			return wire.Query{}, usagef("write --top METRIC:N, such as --top spend:5")
+		}
+		q.Top = &wire.Top{Metric: metric, N: count}
 	}
 	for _, text := range c.Define {
 		definition, err := parseDefinition(text)

@@ -51,7 +51,7 @@ func TestFlagsBecomeTheQuestion(t *testing.T) {
 		Dataset: "transactions", Metrics: []string{"customers,spend", "ticket"}, By: []string{"country"}, Purpose: "reporting",
 		From: "2026-01-01", To: "2026-01-31", Within: map[string]string{"customers": "35"}, Delta: "1e-11", Confidence: "0.9",
 		Clamp: map[string]string{"spend": "0:500"}, Define: []string{"ticket=mean:amount"}, Where: []string{"amount>=10"},
-		SpendAtMost: "0.5", MaxPartitions: 3, Fresh: true,
+		SpendAtMost: "0.5", MaxPartitions: 3, Fresh: true, Totals: true, Top: "spend:5",
 	}
 	q, err := c.query()
 	if err != nil {
@@ -63,7 +63,7 @@ func TestFlagsBecomeTheQuestion(t *testing.T) {
 	}
 	const want = `{"dataset":"transactions","metrics":["customers","spend","ticket"],"define":[{"name":"ticket","aggregate":"mean","measure":"amount"}],` +
 		`"by":["country"],"where":[{"field":"amount","gte":"10"}],"from":"2026-01-01","to":"2026-01-31","purpose":"reporting",` +
-		`"within":{"customers":35},"delta":1e-11,"confidence":0.9,"clamp":{"spend":[0,500]},"max_partitions":3,"spend_at_most":{"epsilon":0.5},"fresh":true}`
+		`"within":{"customers":35},"delta":1e-11,"confidence":0.9,"clamp":{"spend":[0,500]},"max_partitions":3,"spend_at_most":{"epsilon":0.5},"fresh":true,"totals":true,"top":{"metric":"spend","n":5}}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -106,7 +106,8 @@ func TestDefinitionsAreReadFromOneText(t *testing.T) {
 func TestNumbersThatAreNoneAreRefusedAsWrongUse(t *testing.T) {
 	for name, c := range map[string]queryCommand{
 		"epsilon": {Epsilon: "much"}, "within": {Within: map[string]string{"customers": "3x"}}, "clamp": {Clamp: map[string]string{"spend": "0"}},
-		"clamp bound": {Clamp: map[string]string{"spend": "0:x"}}, "spend at most": {SpendAtMost: "-"}, "define": {Define: []string{"mean"}},
+		"clamp bound": {Clamp: map[string]string{"spend": "0:x"}}, "spend at most": {SpendAtMost: "-"}, "top": {Top: "spend"}, "top of none": {Top: "spend:0"}, "top of nothing": {Top: ":3"},
+		"totals as rows": {Totals: true, output: output{Format: "csv"}}, "define": {Define: []string{"mean"}},
 	} {
 		_, err := c.query()
 		if exitCode(err) != exitUsage {

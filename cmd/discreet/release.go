@@ -99,6 +99,10 @@ func releaseView(r wire.Release) view {
 		v.rows = append(v.rows, row)
 	}
 
+	for metric, total := range sorted(r.Totals) {
+		value, around := figures(total)
+		v.lines = append(v.lines, fmt.Sprintf("total       %s %v %v", metric, value, around))
+	}
 	v.lines = append(v.lines, priceLine("price", r.Charge))
 	if l := r.Charge.Left; l != nil {
 		if n := l.SimilarQueries; n != nil && r.Charge.Epsilon.Float() > 0 {

@@ -97,25 +97,26 @@ func (s *Service) reuse(ctx context.Context, asker dp.Consumer, p *plan.Plan, f 
 		answer.Release = shown(f.plan, release)
 	} else {
 		answer.DerivedFrom = []string{release.ID}
-		if answer.Release, err = derive(f.plan, f.derivation, release); err != nil {
+		if answer.Release, answer.draws, err = derive(f.plan, f.derivation, release); err != nil {
 			return Answer{}, fmt.Errorf("deriving from release %s: %w", release.ID, err)
 		}
 	}
 	if answer.Left, err = s.ledger.Left(ctx, asker.Name, p.Policy.Name, p.Blocks, p.Loss, p.Also...); err != nil {
 		return Answer{}, fmt.Errorf("reading what is left: %w", err)
 	}
-	return answer, nil
+	return presented(f.plan, answer), nil
 }
 
 // derive adds up the noised integers of a release for the groups of a plan. The answer is not a release: it has no id of
-// its own and is stored nowhere, for it follows from the one that it names whenever it is asked.
-func derive(p *plan.Plan, d *plan.Derivation, from dp.Release) (dp.Release, error) {
+// its own and is stored nowhere, for it follows from the one that it names whenever it is asked. draws are, of each group, how many numbers were added up.
+func derive(p *plan.Plan, d *plan.Derivation, from dp.Release) (r dp.Release, draws []int, err error) {
 	groups := p.Groups()
 	position := make(map[string]int, len(groups))
 	for i, key := range groups {
 		position[string(rows.AppendKey(nil, key))] = i
 	}
-	sums, draws := make([][]int64, len(groups)), make([]int, len(groups))
+	sums := make([][]int64, len(groups))
+	draws = make([]int, len(groups))
 	to, at := offsets(p), offsets(d.Source)
 	width := 0
 	for metric := range d.From {
@@ -127,7 +128,7 @@ func derive(p *plan.Plan, d *plan.Derivation, from dp.Release) (dp.Release, erro
 		sums[i] = make([]int64, width)
 	}
 	if len(from.Groups) != len(d.Source.Groups()) || len(from.NoisedCoordinates) != len(from.Groups) {
-		return dp.Release{}, errNotWhole
+		return dp.Release{}, nil, errNotWhole
 	}
 	for i, g := range from.Groups {
 		key, ok := d.Group(g.Key)
@@ -136,7 +137,7 @@ func derive(p *plan.Plan, d *plan.Derivation, from dp.Release) (dp.Release, erro
 		}
 		into, ok := position[string(rows.AppendKey(nil, key))]
 		if !ok {
-			return dp.Release{}, errNotWhole
+			return dp.Release{}, nil, errNotWhole
 		}
 		draws[into]++
 		for metric, source := range d.From {
@@ -146,10 +147,10 @@ func derive(p *plan.Plan, d *plan.Derivation, from dp.Release) (dp.Release, erro
 		}
 	}
 	if slices.Contains(draws, 0) || slices.Max(draws) > d.Most {
-		return dp.Release{}, errNotWhole
+		return dp.Release{}, nil, errNotWhole
 	}
 
-	r := dp.Release{
+	r = dp.Release{
 		Dataset: from.Dataset, PolicyVersion: from.PolicyVersion, AsOf: from.AsOf, Confidence: p.Confidence.String(),
 		By: []string{}, Privacy: Privacy(p), Notes: p.Notes, CanonicalQuery: string(p.Question),
 	}
@@ -164,8 +165,9 @@ func derive(p *plan.Plan, d *plan.Derivation, from dp.Release) (dp.Release, erro
 			r.Blocks = append(r.Blocks, b)
 		}
 	}
+	r.NoisedCoordinates = sums
 	r.Groups = newFigures(p).groups(groups, sums, draws)
-	return r, nil
+	return r, draws, nil
 }
 
 var errNotWhole = errors.New("the release does not have the groups that it says")

@@ -57,8 +57,13 @@ type Answer struct {
 	// Combined is, of a new draw, by group and metric, what it says together with earlier draws of the same question that
 	// the asker holds; nil where there is none.
 	Combined [][]*dp.Value
-	Charge   dp.Charge
-	Left     dp.Left
+	// Totals are, by metric, what the groups add up to, where that was asked; nil of a metric that does not add up.
+	Totals  []*dp.Value
+	Ranking *Ranking // of an answer that shows the largest groups alone; nil: it shows all
+	Charge  dp.Charge
+	Left    dp.Left
+
+	draws []int // of each group, how many numbers were added up to each of its own; nil: one
 }
 
 // Quote is a plan as one call hands it out.
@@ -166,7 +171,7 @@ func (s *Service) ask(ctx context.Context, asker dp.Consumer, q dp.Query, key st
 	if err == nil {
 		answer.Release = shown(p, answer.Release)
 		answer.Reused = answer.Reused || found.Other != ""
-		answer = s.withCombined(ctx, asker, p, answer)
+		answer = presented(p, s.withCombined(ctx, asker, p, answer))
 	}
 	return answer, err
 }
@@ -219,11 +224,12 @@ func finished(c Charged) (Answer, error) {
 // that they asked for: while the policy still prices the question alike, they are drawn as the first answer's were.
 func (s *Service) replay(ctx context.Context, asker dp.Consumer, policy dp.VersionedPolicy, q dp.Query, c Charged) (Answer, error) {
 	answer, err := finished(c)
-	if err != nil || !answer.Reused {
+	if err != nil || !answer.Reused && !q.Totals && q.Top == nil {
 		return answer, err
 	}
 	if p, err := s.price(ctx, asker, policy, q); err == nil && p.ID == answer.Release.Plan {
 		answer.Release = shown(p, answer.Release)
+		answer = presented(p, answer)
 	}
 	return answer, nil
 }
@@ -480,7 +486,7 @@ func (s *Service) reread(ctx context.Context, asker dp.Consumer, p *plan.Plan, i
 		return Answer{}, fmt.Errorf("reading what is left: %w", err)
 	}
 	free := dp.Charge{Consumer: asker.Name, Dataset: p.Policy.Name, Blocks: release.Charge.Blocks, Also: unpaid(release.Charge.Also), ID: release.Charge.ID}
-	return Answer{Release: shown(p, release), Reused: true, Stale: stale, Charge: free, Left: left}, nil
+	return presented(p, Answer{Release: shown(p, release), Reused: true, Stale: stale, Charge: free, Left: left}), nil
 }
 
 // shown draws a release's intervals at the confidence that was asked for. The noise is the same whatever the

@@ -398,6 +398,7 @@ func (p *Plan) AsDrawn(source *Plan) (drawn *Plan, asExact bool) {
 	made := *source
 	made.Metrics = slices.Clone(source.Metrics)
 	made.Confidence, made.Purpose, made.Canonical = p.Confidence, p.Purpose, p.Canonical
+	made.Totals, made.Top = p.Totals, p.Top
 	for i := range made.Metrics {
 		m := &made.Metrics[i]
 		if m.SD, m.Within = -1, -1; m.Drawn >= 0 {

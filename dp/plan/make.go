@@ -71,6 +71,7 @@ func Make(q dp.Query, policy dp.VersionedPolicy, ceilings []dp.Budget, limits Li
 	if err := p.checkPrice(question); err != nil {
 		return nil, err
 	}
+	p.Totals, p.Top = q.Totals, q.Top
 	p.Notes = notes(p)
 	if err := p.identify(question); err != nil {
 		return nil, fmt.Errorf("naming a plan of dataset %s: %w", policy.Name, err)

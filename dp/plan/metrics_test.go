@@ -357,3 +357,37 @@ func TestSelectionIsNeverByAMetricWithConditions(t *testing.T) {
 		t.Errorf("selected by metric %d", p.SelectedBy)
 	}
 }
+
+// How an answer is shown changes neither its draw nor its price.
+func TestTotalsAndTopAreNoPartOfAPlansIdentity(t *testing.T) {
+	q := question()
+	q.By = []string{"category"}
+	plain := mustMake(t, q)
+	q.Totals, q.Top = true, &dp.Top{Metric: "customers", N: 3}
+	p := mustMake(t, q)
+	if p.ID != plain.ID || p.Loss != plain.Loss || string(p.Canonical) != string(plain.Canonical) || !p.Totals || p.Top.N != 3 {
+		t.Errorf("%s costs %v, with totals and top %s %v", plain.ID, plain.Loss, p.ID, p.Loss)
+	}
+}
+
+func TestWrongTopsAreRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*dp.Query)
+		at     string
+	}{
+		"of a metric that is not asked": {func(q *dp.Query) { q.Top.Metric = "spend" }, "top.metric"},
+		"of none":                       {func(q *dp.Query) { q.Top.N = 0 }, "top.n"},
+		"of more than there can be":     {func(q *dp.Query) { q.Top.N = 1 << 40 }, "top.n"},
+		"of no groups":                  {func(q *dp.Query) { q.By = nil }, "top"},
+		"of several levels":             {func(q *dp.Query) { q.Reconcile = [][]string{{}} }, "top"},
+	} {
+		q := question()
+		q.Metrics, q.By, q.Top, q.Delta = []string{"rows"}, []string{"category"}, &dp.Top{Metric: "rows", N: 3}, "1e-9"
+		c.change(&q)
+		_, err := plan.Make(q, cards(), []dp.Budget{cards().Cap}, plan.DefaultLimits())
+		var refused *dp.Error
+		if !errors.As(err, &refused) || !slices.ContainsFunc(refused.Locations, func(l dp.Location) bool { return l.Path == c.at }) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -39,6 +39,9 @@ type Plan struct {
 	Notes             []string // what bounding does to the figures, in words
 	Levels            []Level  // coarser ones, drawn as well and reconciled; nil: none
 	NonNegative       bool     // of reconciled figures
+	// Totals and Top are how the answer is shown, which its identity does not cover: every draw can be shown so.
+	Totals bool
+	Top    *dp.Top
 
 	reaches         []reach // Blocks first, then Also
 	apart           bool    // no partition has rows of two blocks, so that what several blocks add lies apart

@@ -104,6 +104,7 @@ func (r *reader) read() question {
 	q.tests = r.readTests()
 	q.keys = r.readKeys(q)
 	r.readLevels(&q)
+	r.readTop(q)
 	r.readProfile(&q)
 	r.checkLevels(q)
 	r.readPrice(&q)
