@@ -25,7 +25,7 @@ type Query struct {
 	Cohorts []Cohort `json:",omitempty"`
 	// First are conditions on the row that makes a customer's first appearance, for keys first.* and since.*; nil: it is the
 	// first row of the range that passes Where.
-	First []Condition `json:",omitempty"`
+	First []Condition `json:",omitzero"`
 	// Funnel counts customers by how far they came, for the key funnel.step; nil: not asked.
 	Funnel *Funnel `json:",omitempty"`
 	// Totals adds up all groups, and Top leaves those with the largest figures. Both follow from the noised groups: they change

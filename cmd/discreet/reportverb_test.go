@@ -268,3 +268,38 @@ func TestScheduledReportIsMadeForEveryBlockThatIsLoaded(t *testing.T) {
 		t.Errorf("after its end it has %d runs", len(r.Runs))
 	}
 }
+
+// TestReportAsksAboutCustomers: what a report keeps of a question is the question, whatever it is made of.
+func TestReportAsksAboutCustomers(t *testing.T) {
+	h, analyst, _ := newAnalyst(t)
+	var r wire.Report
+	h.mustJSON(&r, analyst, "report", "run", h.file("customers.yaml", `
+name: customers
+dataset: shop
+purpose: product-analytics
+from: 2026-01-01
+to: 2026-02-28
+epsilon: 1
+delta: 0
+queries:
+  - {name: first, metrics: [customers], by: [first.month, time.month], first: {where: []}, where: [{field: category, eq: grocery}]}
+  - {name: own, metrics: [customers], by: [first.month, time.month], where: [{field: category, eq: grocery}]}
+  - {name: cohort, metrics: [customers], cohorts: [{where: [{field: category, in: []}], at_least: 1}]}
+  - {name: regulars, metrics: [customers], cohorts: [{at_least: 2}]}
+  - {name: funnel, metrics: [customers], by: [funnel.step], funnel: {steps: [{where: [{field: category, eq: grocery}]}, {where: [{field: category, eq: travel}]}], within: 7d}}
+`))
+	if r.State != "done" || len(r.Runs[0].Parts) != 5 {
+		t.Fatalf("it ends as %+v", r)
+	}
+	want := []float64{-1, -1, 0, 1, -1} // nobody is in an empty cohort; one has two rows
+	for i, p := range r.Runs[0].Parts {
+		var answer wire.Release
+		h.mustJSON(&answer, analyst, "release", "show", p.Release)
+		if v := answer.Groups[0].Values["customers"].Value; want[i] >= 0 && v != want[i] {
+			t.Errorf("%s is %v, want %v", p.Name, v, want[i])
+		}
+	}
+	if csv := h.must(analyst, "report", "show", r.ID, "--format", "csv"); !strings.Contains(csv, "funnel.step") || !strings.Contains(csv, "first.month") {
+		t.Errorf("as CSV it is\n%s", csv)
+	}
+}

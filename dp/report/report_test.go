@@ -530,7 +530,7 @@ func mustReport(t *testing.T, w *world, id string) dp.Report {
 }
 
 func TestSpecIsReadBackAsItWasWritten(t *testing.T) {
-	in := spec(Question{Name: "a", Query: dp.Query{Metrics: []string{"m"}, Where: []dp.Condition{{Field: "f", In: []string{}}}}})
+	in := spec(Question{Name: "a", Query: dp.Query{Metrics: []string{"m"}, Where: []dp.Condition{{Field: "f", In: []string{}}}, First: []dp.Condition{}}})
 	text, err := json.Marshal(in)
 	if err != nil {
 		t.Fatal(err)
@@ -541,7 +541,11 @@ func TestSpecIsReadBackAsItWasWritten(t *testing.T) {
 	}
 	a, errA := answer.Digest(in.Questions[0].Query)
 	b, errB := answer.Digest(out.Questions[0].Query)
-	if errA != nil || errB != nil || a != b {
+	if errA != nil || errB != nil || a != b || !reflect.DeepEqual(in, out) {
 		t.Errorf("%+v reads back as %+v", in, out)
+	}
+	in.Questions[0].Query.First = nil // is another question
+	if c, err := answer.Digest(in.Questions[0].Query); err != nil || c == a {
+		t.Errorf("two questions have one digest, %v", err)
 	}
 }
