@@ -23,7 +23,8 @@ import (
 func sample() Report {
 	value := func(v float64) []dp.Value { return []dp.Value{{Value: v, Low: v - 20, High: v + 30, SD: 10}} }
 	levels := dp.Release{ID: "rel_1", Dataset: "shop", Confidence: "0.95", By: []string{"region", "time.week"}, Metrics: []string{"spend"}, Levels: [][]string{{"time.week"}, {}},
-		Privacy: dp.Privacy{Unit: "customer", Block: dp.Month, Loss: dp.Loss{Epsilon: dp.EpsilonOne / 2}}, Blocks: []dp.BlockVersion{{Block: "2026-01"}}, Notes: []string{"Clamped."}}
+		Privacy: dp.Privacy{Unit: "customer", Block: dp.Month, Loss: dp.Loss{Epsilon: dp.EpsilonOne / 2}}, Blocks: []dp.BlockVersion{{Block: "2026-01"}},
+		Charge: dp.Charge{Loss: dp.Loss{Epsilon: dp.EpsilonOne / 2}, Also: []dp.Touched{{Dataset: "app", Blocks: []string{"2026-02", "2026-03"}, Loss: dp.Loss{Epsilon: dp.EpsilonOne}}}}, Notes: []string{"Clamped."}}
 	for _, region := range []string{"north", "south"} {
 		for week := range 4 {
 			levels.Groups = append(levels.Groups, dp.Group{Key: []string{region, fmt.Sprintf("2026-W%02d", week+1)}, Values: value(float64(100 * week))})
@@ -177,7 +178,7 @@ func TestPageNeedsNothingElseAndRunsNothing(t *testing.T) {
 			t.Errorf("the page holds %q", forbidden)
 		}
 	}
-	for _, part := range []string{"&lt;script&gt;", "Week &amp; &lt;b&gt;", "q3 has no answer", "spend by time.week", "rows by shop", "epsilon 0.5 on 2026-01", "intervals hold with 90 %", "Clamped.", "1234567", "Rows were loaded"} {
+	for _, part := range []string{"&lt;script&gt;", "Week &amp; &lt;b&gt;", "q3 has no answer", "spend by time.week", "rows by shop", "epsilon 0.5 on 2026-01; and epsilon 1 on each of 2 blocks of app", "intervals hold with 90 %", "Clamped.", "1234567", "Rows were loaded"} {
 		if !strings.Contains(page, part) {
 			t.Errorf("the page does not hold %q", part)
 		}

@@ -110,17 +110,32 @@ type point struct {
 	Label string
 }
 
+// priceOf is what each of some blocks paid.
+func priceOf(loss dp.Loss, blocks []string) string {
+	if len(blocks) == 1 {
+		return "epsilon " + loss.Epsilon.String() + " on " + blocks[0]
+	}
+	return "epsilon " + loss.Epsilon.String() + " on each of " + strconv.Itoa(len(blocks)) + " blocks"
+}
+
+func blockNames(versions []dp.BlockVersion) (names []string) {
+	for _, v := range versions {
+		names = append(names, v.Block)
+	}
+	return names
+}
+
 func sectionOf(a Answer, rel dp.Release) section {
 	s := section{
 		Title: a.Question, Release: rel.ID, Dataset: rel.Dataset, AsOf: rel.AsOf.UTC().Format("2006-01-02 15:04Z"), Notes: rel.Notes, Stale: a.Stale,
-		Price:    "epsilon " + rel.Privacy.Loss.Epsilon.String() + " on each of " + strconv.Itoa(len(rel.Blocks)) + " blocks",
+		Price:    priceOf(rel.Charge.Loss, blockNames(rel.Blocks)),
 		Protects: protects(rel.Privacy), Confidence: percent(rel.Confidence),
 	}
 	if a.Run != "1" {
 		s.Title += ", " + a.Run
 	}
-	if len(rel.Blocks) == 1 {
-		s.Price = "epsilon " + rel.Privacy.Loss.Epsilon.String() + " on " + rel.Blocks[0].Block
+	for _, also := range rel.Charge.Also {
+		s.Price += "; and " + priceOf(also.Loss, also.Blocks) + " of " + also.Dataset
 	}
 	for level := range len(rel.Levels) + 1 {
 		for i := range rel.Metrics {
