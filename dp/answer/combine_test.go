@@ -1,9 +1,11 @@
 package answer_test
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -164,4 +166,32 @@ func TestARepeatedAttemptIsNotCombinedWithDrawsOverLaterRows(t *testing.T) {
 	if again.Release.Blocks[0].Version == m.version || again.Combined != nil {
 		t.Errorf("a draw over version %d is combined with one over version %d: %v", again.Release.Blocks[0].Version, m.version, again.Combined)
 	}
+}
+
+// TestNobodyIsCombinedWithWhatOthersHold: though the numbers of draws are kept for all, at once by many.
+func TestNobodyIsCombinedWithWhatOthersHold(t *testing.T) {
+	m, s := newTill(mechanism.Secure())
+	m.budget.Epsilon = math.MaxInt64 / 2
+	eve := ann
+	eve.Name = "eve"
+	question := tilled(func(q *dp.Query) { q.By, q.Fresh = []string{"category"}, true })
+	ask(t, s, eve, question, "") // from here on the engine's answer is only read
+	const each = 12
+	var askers sync.WaitGroup
+	for _, who := range []dp.Consumer{ann, bob} {
+		askers.Go(func() {
+			for n := range each {
+				a, err := s.Ask(t.Context(), who, question, "")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				note := fmt.Sprintf("this draw with %d earlier", n)
+				if got := strings.Join(a.Release.Notes, " "); (n == 0) != (a.Combined == nil) || n > 0 && !strings.Contains(got, note) {
+					t.Errorf("%s, who holds %d draws, is told %q", who.Name, n, got)
+				}
+			}
+		})
+	}
+	askers.Wait()
 }

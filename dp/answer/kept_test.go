@@ -63,3 +63,39 @@ func TestPlansOfReleasesTakeBoundedMemory(t *testing.T) {
 		t.Error("that a release cannot be reused is not kept")
 	}
 }
+
+// TestRecentDrawsTakeBoundedMemory: no more numbers are kept than are allowed, however many draws are made.
+func TestRecentDrawsTakeBoundedMemory(t *testing.T) {
+	var kept recent
+	draw := func(groups, width int) (noised [][]int64) {
+		for range groups {
+			noised = append(noised, make([]int64, width))
+		}
+		return noised
+	}
+	most := 0
+	for i := range 2000 {
+		id := fmt.Sprint("rel_", i)
+		kept.keep(id, draw(100, 1+i%40))
+		kept.keep(id, draw(100, 1+i%40)) // again
+		numbers := 0
+		for _, noised := range kept.byRelease {
+			for _, g := range noised {
+				numbers += len(g) + 4
+			}
+		}
+		if most = max(most, numbers); numbers != kept.numbers || numbers > mostRecent {
+			t.Fatalf("after %d draws %d numbers are kept, counted as %d", i, numbers, kept.numbers)
+		}
+		if kept.of(id) == nil {
+			t.Fatalf("draw %d is not kept", i)
+		}
+	}
+	if most < mostRecent/2 || len(kept.byRelease) == 2000 {
+		t.Errorf("at most %d numbers were kept: the test shows nothing", most)
+	}
+	before := kept.numbers
+	if kept.keep("large", draw(mostOfOne/5, 2)); kept.of("large") != nil || kept.numbers != before {
+		t.Error("a draw is kept that is larger than one may be")
+	}
+}
