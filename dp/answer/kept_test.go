@@ -99,3 +99,28 @@ func TestRecentDrawsTakeBoundedMemory(t *testing.T) {
 		t.Error("a draw is kept that is larger than one may be")
 	}
 }
+
+// TestDigestOfAQuestionStays: keys are kept for ever with the digest of what was asked under them, and the questions of
+// reports with the key that they were charged under. Whoever adds a field to dp.Query, or to what it holds, has it left
+// out where it is absent; else every key that was used before is refused as another question's.
+func TestDigestOfAQuestionStays(t *testing.T) {
+	gte, eq := "10", "DE"
+	q := dp.Query{
+		Dataset: "transactions", Metrics: []string{"customers", "p90"}, By: []string{"category"}, From: "2026-01-01", To: "2026-01-31", Purpose: "reporting",
+		Define: []dp.Definition{{Name: "p90", Aggregate: dp.Quantile, Measure: "amount", Rank: "0.9"}},
+		Where:  []dp.Condition{{Field: "amount", Gte: &gte}, {Field: "country", Eq: &eq}, {Field: "city", In: []string{}}},
+		Within: map[string]string{"customers": "35"}, Clamp: map[string]dp.Clamp{"p90": {Lower: "0", Upper: "100"}}, Confidence: "0.9", Fresh: true,
+	}
+	for name, c := range map[string]struct {
+		query dp.Query
+		want  string
+	}{
+		"an empty question": {dp.Query{}, "9628781f65aec20e"},
+		"a question":        {q, "dac5fffefc85b193"},
+	} {
+		got, err := Digest(c.query)
+		if err != nil || fmt.Sprintf("%x", got[:8]) != c.want {
+			t.Errorf("the digest of %s begins with %x, %v, and began with %s", name, got[:8], err, c.want)
+		}
+	}
+}
