@@ -367,6 +367,7 @@ func TestWhatIsWrongIsSaidAtOnce(t *testing.T) {
 			s.Questions[0].Query.Epsilon = "1"
 			s.Questions[1].Query.Within = map[string]string{"rows": "9"}
 		}), []string{"epsilon"}},
+		"two deltas":     {bad(func(s *Spec) { s.Epsilon, s.Delta, s.Questions[1].Query.Delta = "1", "1e-10", "1e-9" }), []string{"queries[1].delta"}},
 		"asked twice":    {bad(func(s *Spec) { s.Questions[1].Query = s.Questions[0].Query }), []string{"queries[1]"}},
 		"dated schedule": {bad(func(s *Spec) { s.Schedule = PerBlock; s.Questions[1].Query.From = "2026-01-01" }), []string{"queries[1].from"}},
 		"no dataset":     {bad(func(s *Spec) { s.Dataset = "" }), []string{"queries[0].dataset", "queries[1].dataset"}},

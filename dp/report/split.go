@@ -30,10 +30,17 @@ func (s *Service) split(ctx context.Context, asker dp.Consumer, spec Spec, quest
 		}
 	}
 	var open []int
+	var problems []dp.Location
 	for i, q := range questions {
 		if q.Query.Epsilon == "" && len(q.Query.Within) == 0 {
 			open = append(open, i)
+			if q.Query.Delta != "" && spec.Delta != "" {
+				problems = append(problems, dp.Location{Path: fmt.Sprintf("queries[%d].delta", i), Message: "has a part of the report's as well: state epsilon, too, or leave one of both deltas out"})
+			}
 		}
+	}
+	if len(problems) > 0 {
+		return nil, invalid(problems)
 	}
 	if len(open) == 0 {
 		return nil, invalid([]dp.Location{{Path: "epsilon", Message: "is for questions that state neither epsilon nor within, and there is none: leave it out"}})
