@@ -13,7 +13,7 @@ type releaseCompare struct {
 	To   string `arg:"" optional:"" help:"Id of the release that is compared; the same when absent."`
 
 	Metric     string            `help:"Compare this metric; all that both releases have when absent." placeholder:"NAME"`
-	Group      map[string]string `help:"Compare this group, a label for each part of the key: country=DE,time.month=2026-01. All groups of the same key when absent." mapsep:"," placeholder:"KEY=LABEL"`
+	Group      map[string]string `help:"Compare this group, a label for each part of the key: country=DE,time.month=2026-01. All groups of the same key when absent; a comma within a label is written \\,." mapsep:"," placeholder:"KEY=LABEL"`
 	ToMetric   string            `help:"The metric of what is compared, where it is another." placeholder:"NAME"`
 	ToGroup    map[string]string `help:"The group of what is compared, where it is another." mapsep:"," placeholder:"KEY=LABEL"`
 	Ratio      bool              `help:"Divide instead of subtracting."`
