@@ -92,6 +92,7 @@ func planOf(q answer.Quote) wire.Plan {
 		Privacy:           privacyOf(answer.Privacy(answered)),
 		Charge:            chargeOf(dp.Charge{Dataset: q.Plan.Policy.Name, Blocks: q.Plan.Blocks, Loss: q.Plan.Loss, Also: q.Plan.Also}, &q.Left),
 		FreeFrom:          q.FreeFrom,
+		Stale:             q.Stale,
 		Alternatives:      listOf(alternativesOf(q.Alternatives)),
 		Notes:             answered.Notes,
 		Query:             json.RawMessage(q.Plan.Canonical),

@@ -97,6 +97,7 @@ type Plan struct {
 	GroupsMayBeHidden bool                `json:"groups_may_be_hidden" doc:"True where small groups are left out"`
 	Privacy           Privacy             `json:"privacy"`
 	Charge            Charge              `json:"charge" doc:"What it would cost; left is as of now"`
+	Stale             bool                `json:"stale,omitempty" doc:"Newer rows were loaded since free_from was drawn: fresh pays for an answer over them" example:"false"`
 	FreeFrom          string              `json:"free_from,omitempty" doc:"The release that answers it for nothing, or from which the answer is added up: expected, privacy and notes are then its" example:"rel_01k3x8"`
 	Alternatives      []Alternative       `json:"alternatives" doc:"Cheaper variants"`
 	Notes             []string            `json:"notes,omitzero" doc:"What a reader must know of the figures"`

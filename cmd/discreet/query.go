@@ -336,7 +336,11 @@ func planView(p wire.Plan) view {
 		v.lines = append(v.lines, "left        "+leftText(*l, "like this"))
 	}
 	if p.FreeFrom != "" {
-		v.lines = append(v.lines, "free from   "+p.FreeFrom+", which you hold")
+		line := "free from   " + p.FreeFrom + ", which you hold"
+		if p.Stale {
+			line += "; rows were loaded since: --fresh pays for a new draw"
+		}
+		v.lines = append(v.lines, line)
 	}
 	for _, a := range p.Alternatives {
 		v.lines = append(v.lines, fmt.Sprintf("cheaper     %s: epsilon %s", a.Change, exactly{a.Epsilon}))

@@ -244,7 +244,10 @@ func reportPlanView(p wire.ReportPlan) view {
 	for _, q := range p.Queries {
 		for metric, expected := range sorted(q.Plan.Expected) {
 			cost := any(exactly{q.Plan.Charge.Epsilon})
-			if q.Plan.FreeFrom != "" {
+			switch {
+			case q.Plan.FreeFrom != "" && q.Plan.Stale:
+				cost = "held, stale"
+			case q.Plan.FreeFrom != "":
 				cost = "held"
 			}
 			v.rows = append(v.rows, []any{q.Name, metric, q.Plan.Privacy.Mechanism[metric], approximate{expected.Within, expected.Within}, approximate{expected.SD, expected.SD}, cost})

@@ -177,6 +177,13 @@ func TestStaleAnswersOfAReportAreMarked(t *testing.T) {
 	if strings.Count(table, "done, stale") != 2 || !strings.Contains(table, "fresh: true") || strings.Contains(csv, ",false") || strings.Count(page, "Rows were loaded") != 2 {
 		t.Errorf("after a load it is\n%s%s", table, csv)
 	}
+	if plan := h.must(analyst, "report", "run", h.file("january.yaml", reportFile), "--plan"); strings.Count(plan, "held, stale") != 4 {
+		t.Errorf("planned again it is\n%s", plan)
+	}
+	january := []string{"query", "shop", "customers", "spend", "--from", "2026-01-01", "--to", "2026-01-31", "--epsilon", "0.5", "--delta", "0.000000000003333333", "--purpose", "product-analytics", "--plan"}
+	if plan := h.must(analyst, january...); !strings.Contains(plan, "free from   "+r.Runs[0].Parts[0].Release) || !strings.Contains(plan, "rows were loaded since") {
+		t.Errorf("one of its questions is planned as\n%s", plan)
+	}
 	// The same report again says of itself that it was answered over older rows.
 	var again wire.Report
 	h.mustJSON(&again, analyst, "report", "run", h.file("again.yaml", reportFile))

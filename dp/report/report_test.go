@@ -275,7 +275,7 @@ func TestScheduledReportIsAboutTheRowsThatWereLoaded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err = w.service().due(t.Context(), r); err != nil || len(w.runs) != 1 || w.runs[0].Parts[0].Held != "" || w.runs[0].Parts[0].Charge.Loss.Epsilon == 0 {
+	if _, err = w.service().due(t.Context(), r); err != nil || len(w.runs) != 1 || w.runs[0].Parts[0].Held != "" || w.runs[0].Parts[0].Charge.Loss.Epsilon == 0 {
 		t.Errorf("charged as %+v, %v", w.runs, err)
 	}
 	if _, err := w.service().Submit(t.Context(), w.asker, spec(question("a", "spend")), ""); err != nil || w.runs[1].Parts[0].Held != "rel_1" {
