@@ -241,6 +241,9 @@ func datasetOf(p dp.VersionedPolicy) (wire.Dataset, error) {
 	for _, d := range p.Dimensions {
 		out.Keys = append(out.Keys, d.Name)
 	}
+	for _, d := range p.Derived {
+		out.Keys = append(out.Keys, d.Name)
+	}
 	if p.Time != nil {
 		out.Keys = append(out.Keys, "time.hour", "time.day", "time.week", "time.month", "time.quarter", "time.year")
 	}

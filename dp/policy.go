@@ -9,6 +9,7 @@ type Policy struct {
 	Unit       Unit
 	Time       *TimeColumn // nil: rows have no time and the block is all
 	Dimensions []Dimension
+	Derived    []Derived `json:",omitempty"`
 	Measures   []Measure
 	Metrics    []Metric // those that the policy lists; the kind brings more (dp/metrics)
 	Bounds     Bounds
@@ -72,6 +73,21 @@ type Dimension struct {
 	Other   string   // label of values outside the domain; empty: such rows are rejected
 	Missing string   // label of an absent value; empty: Other is used, else the row is rejected
 	Parent  string   // name of the dimension one step coarser, or empty
+}
+
+// Derived is a public dimension that follows from another one's label, as a region from a city: nothing of it is stored, and
+// it is worked out when a query runs.
+type Derived struct {
+	Name   string
+	Of     string       // name of a dimension, or of a derived one that is declared before
+	Groups []LabelGroup // in declared order; no value is in two
+	Other  string       // label of all other values; empty: there are none
+}
+
+// LabelGroup is the values that have one label.
+type LabelGroup struct {
+	Label  string
+	Values []string
 }
 
 // DimensionType is how a dimension's raw value is read.

@@ -60,12 +60,22 @@ func (r *reader) columnOf(o object, name, unit string) string {
 func (r *reader) dimensions(o object, p *dp.Policy) names {
 	taken := names{}
 	list := o.objects("dimensions", r.limits.Dimensions,
-		"name", "column", "type", "bin", "values", "selection", "parent", "other", "missing")
+		"name", "column", "type", "bin", "values", "selection", "parent", "other", "missing", "of", "groups")
+	var stored, derived []object
 	for _, item := range list {
 		name := r.fieldName(item, taken)
+		if item.has("of") || item.has("groups") {
+			derived = append(derived, item)
+			p.Derived = append(p.Derived, dp.Derived{Name: name})
+			continue
+		}
+		stored = append(stored, item)
 		p.Dimensions = append(p.Dimensions, r.dimension(item, name, p.Unit.Column))
 	}
-	r.checkParents(list, p.Dimensions)
+	r.checkParents(stored, p.Dimensions)
+	for i, item := range derived {
+		r.derived(item, p, i)
+	}
 	return taken
 }
 

@@ -49,6 +49,9 @@ func (r *reader) metrics(o object, p *dp.Policy, taken names) {
 	for _, d := range p.Dimensions {
 		own[d.Name] = taken[d.Name]
 	}
+	for _, d := range p.Derived {
+		own[d.Name] = taken[d.Name]
+	}
 	list := o.objects("metrics", r.limits.Metrics, append([]string{"name", "aggregate"}, metricKeys()...)...)
 	for _, item := range list {
 		m := dp.Metric{Name: r.fieldName(item, own)}
@@ -63,6 +66,11 @@ func (r *reader) metrics(o object, p *dp.Policy, taken names) {
 		for i, d := range p.Dimensions {
 			if m.Name == d.Name && !slices.ContainsFunc(p.Metrics, func(own dp.Metric) bool { return own.Name == m.Name }) {
 				r.problem(taken[d.Name], fmt.Sprintf("dimensions[%d].name", i), "name of a metric that every dataset of this kind has: write another name, and the header as column")
+			}
+		}
+		for _, d := range p.Derived {
+			if m.Name == d.Name && !slices.ContainsFunc(p.Metrics, func(own dp.Metric) bool { return own.Name == m.Name }) {
+				r.problem(taken[d.Name], "dimensions."+d.Name, "name of a metric that every dataset of this kind has: write another name")
 			}
 		}
 	}

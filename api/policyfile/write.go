@@ -57,6 +57,36 @@ type DimensionDocument struct {
 	Parent    string `json:"parent,omitempty"`
 	Other     string `json:"other,omitempty"`
 	Missing   string `json:"missing,omitempty"`
+	// Of and Groups are those of a dimension that is made of another: it has none of the above but Name and Other.
+	Of     string         `json:"of,omitempty"`
+	Groups GroupsDocument `json:"groups,omitempty"`
+}
+
+// GroupsDocument is an object of labels with their values, in declared order.
+type GroupsDocument []dp.LabelGroup
+
+// MarshalJSON writes the object.
+func (g GroupsDocument) MarshalJSON() ([]byte, error) {
+	var out bytes.Buffer
+	out.WriteByte('{')
+	for i, group := range g {
+		label, err := json.Marshal(group.Label)
+		if err != nil {
+			return nil, fmt.Errorf("encoding a label: %w", err)
+		}
+		values, err := json.Marshal(group.Values)
+		if err != nil {
+			return nil, fmt.Errorf("encoding the values of a label: %w", err)
+		}
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		out.Write(label)
+		out.WriteByte(':')
+		out.Write(values)
+	}
+	out.WriteByte('}')
+	return out.Bytes(), nil
 }
 
 // BinDocument maps ints to multiples of Step.
@@ -151,6 +181,9 @@ func JSON(p dp.Policy) Document {
 	}
 	for _, dimension := range p.Dimensions {
 		d.Dimensions = append(d.Dimensions, dimensionDocument(dimension))
+	}
+	for _, derived := range p.Derived {
+		d.Dimensions = append(d.Dimensions, DimensionDocument{Name: derived.Name, Of: derived.Of, Groups: derived.Groups, Other: derived.Other})
 	}
 	for _, m := range p.Metrics {
 		d.Metrics = append(d.Metrics, metricDocument(m, scales[m.Measure]))
@@ -359,7 +392,7 @@ func flow(v any) string {
 	switch v := v.(type) {
 	case fields:
 		for _, f := range v {
-			parts = append(parts, f.key+": "+flow(f.value))
+			parts = append(parts, quote(f.key)+": "+flow(f.value))
 		}
 		return "{" + strings.Join(parts, ", ") + "}"
 	case []any:

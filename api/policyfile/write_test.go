@@ -189,3 +189,14 @@ func TestVariancesWithoutDeltaNeedMoreRoom(t *testing.T) {
 		t.Errorf("without delta: %v", err)
 	}
 }
+
+func TestDimensionsThatAreMadeOfOthersComeBack(t *testing.T) {
+	p := mustParse(t, with(t, "  - {name: country", `  - {name: country, values: [DE, FR]}
+  - {name: region, of: city, groups: {south: [Munich, "Bad Tölz"], "north, east": [Kiel], "1": [Ulm]}, other: abroad}
+  - {name: sea, of: region, groups: {near: ["north, east"], far: [south, "1", abroad]}}
+`))
+	if len(p.Dimensions) != 4 || len(p.Derived) != 2 || p.Derived[0].Groups[1].Label != "north, east" || p.Derived[1].Of != "region" {
+		t.Errorf("read as %+v", p.Derived)
+	}
+	comesBack(t, p)
+}

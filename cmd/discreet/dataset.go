@@ -138,6 +138,17 @@ func datasetView(d wire.Dataset) view {
 		}
 		v.lines = append(v.lines, fmt.Sprintf("%-17s %s", dimension.Name, values))
 	}
+	for _, derived := range p.Derived {
+		described[derived.Name] = true
+		var labels []string
+		for _, g := range derived.Groups {
+			labels = append(labels, g.Label+" ("+strings.Join(g.Values, ", ")+")")
+		}
+		if derived.Other != "" {
+			labels = append(labels, derived.Other)
+		}
+		v.lines = append(v.lines, fmt.Sprintf("%-17s of %s: %s", derived.Name, derived.Of, strings.Join(labels, ", ")))
+	}
 	for _, m := range p.Measures {
 		clamp := rows.FormatDecimal(m.Lower, m.Scale) + " to " + rows.FormatDecimal(m.Upper, m.Scale)
 		v.lines = append(v.lines, fmt.Sprintf("%-17s measure: a row counts as %s", m.Name, clamp))

@@ -706,6 +706,10 @@ func TestWhatFollowsIsWhatAQuestionOfItsOwnWouldSay(t *testing.T) {
 	policy := till()
 	policy.Bounds = dp.Bounds{MaxPartitions: 1 << 20, MaxRows: 1 << 10}
 	policy.Measures[0].Upper = 1 << 24
+	policy.Derived = []dp.Derived{
+		{Name: "kind", Of: "category", Groups: []dp.LabelGroup{{Label: "goods", Values: []string{"food", "toys"}}}, Other: "rest"},
+		{Name: "young", Of: "age", Groups: []dp.LabelGroup{{Label: "yes", Values: []string{"20"}}, {Label: "no", Values: []string{"30", "40"}}}},
+	}
 	all := slices.DeleteFunc(tillRows(random, 700), func(r rows.Row) bool { return r.Dimensions[1].Value == "IT" })
 
 	pick := func(from ...string) string { return from[random.IntN(len(from))] }
@@ -727,6 +731,8 @@ func TestWhatFollowsIsWhatAQuestionOfItsOwnWouldSay(t *testing.T) {
 			{Field: "time.week", Lte: word(pick("2026-W05", "2026-W09"))},
 			{Field: "time.day", Gte: word(pick("2026-01-05", "2026-02-01"))},
 			{Field: "amount", Gte: word("20")},
+			{Field: "kind", Eq: word(pick("goods", "rest"))},
+			{Field: "young", In: some("yes", "no")},
 		} {
 			if random.IntN(8) == 0 {
 				list = append(list, c)
@@ -735,7 +741,7 @@ func TestWhatFollowsIsWhatAQuestionOfItsOwnWouldSay(t *testing.T) {
 		return list
 	}
 	keys := func(of int) (list []string) {
-		for _, k := range []string{"category", "country", "age", "time.hour", "time.day", "time.week", "time.month", "time.quarter"} {
+		for _, k := range []string{"category", "country", "age", "time.hour", "time.day", "time.week", "time.month", "time.quarter", "kind", "young"} {
 			if random.IntN(of) == 0 && len(list) < 4 {
 				list = append(list, k)
 			}
@@ -754,8 +760,8 @@ func TestWhatFollowsIsWhatAQuestionOfItsOwnWouldSay(t *testing.T) {
 			q.Epsilon, q.Delta = "1", "0"
 		})
 	}
-	followed, asked := 0, 0
-	for range 400 {
+	followed, folded, asked := 0, 0, 0
+	for range 600 {
 		held, q := question(2), question(5)
 		if random.IntN(4) > 0 { // a question that is close to the first
 			q.By, q.Where = nil, append(slices.Clone(held.Where), slices.DeleteFunc(q.Where, func(c dp.Condition) bool {
@@ -764,6 +770,11 @@ func TestWhatFollowsIsWhatAQuestionOfItsOwnWouldSay(t *testing.T) {
 			for _, k := range held.By {
 				if random.IntN(2) == 0 {
 					q.By = append(q.By, k)
+				}
+			}
+			for of, derived := range map[string]string{"category": "kind", "age": "young"} {
+				if slices.Contains(held.By, of) && random.IntN(2) == 0 {
+					q.By = append(q.By, derived)
 				}
 			}
 			if slices.Contains(held.By, "time.day") {
@@ -789,6 +800,9 @@ func TestWhatFollowsIsWhatAQuestionOfItsOwnWouldSay(t *testing.T) {
 			continue
 		}
 		followed++
+		if slices.ContainsFunc(q.By, func(k string) bool { return (k == "kind" || k == "young") && !slices.Contains(held.By, k) }) {
+			folded++
+		}
 		q.Fresh = true
 		own := ask(t, s, ann, q, "")
 		if !slices.Equal(own.Release.By, derived.Release.By) || len(own.Release.Groups) != len(derived.Release.Groups) {
@@ -801,8 +815,8 @@ func TestWhatFollowsIsWhatAQuestionOfItsOwnWouldSay(t *testing.T) {
 			}
 		}
 	}
-	if followed < 30 {
-		t.Errorf("only %d of %d followed", followed, asked)
+	if followed < 30 || folded < 10 {
+		t.Errorf("only %d of %d followed, %d of them by what is made of the release's keys", followed, asked, folded)
 	}
 }
 

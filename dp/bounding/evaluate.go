@@ -247,13 +247,21 @@ func newTests(policy *dp.Policy, tests []plan.Test, zone *time.Location) (compil
 type field struct {
 	field  plan.Field
 	labels *rows.Labeler // of a dimension
+	fold   *rows.Fold    // of a derived one
 	times  *timeKeys     // of a time key
 }
 
 func newField(p *dp.Policy, f plan.Field, zone *time.Location) (field, error) {
 	switch {
 	case f.Kind == plan.DimensionField && f.Index >= 0 && f.Index < len(p.Dimensions):
-		return field{field: f, labels: rows.NewLabeler(&p.Dimensions[f.Index])}, nil
+		of := field{field: f, labels: rows.NewLabeler(&p.Dimensions[f.Index])}
+		if f.Derived > 0 {
+			var err error
+			if of.fold, err = rows.NewFold(p, f.Derived-1); err != nil || of.fold.Base != f.Index {
+				return field{}, fmt.Errorf("the policy has no such field")
+			}
+		}
+		return of, nil
 	case f.Kind == plan.MeasureField && f.Index >= 0 && f.Index < len(p.Measures):
 		return field{field: f}, nil
 	case f.Kind == plan.TimeField:
@@ -266,7 +274,11 @@ func (f *field) label(r *rows.Row) (label string, ok bool) {
 	if f.times != nil {
 		return f.times.key(r.Time), true
 	}
-	return f.labels.Label(r.Dimensions[f.field.Index])
+	label, ok = f.labels.Label(r.Dimensions[f.field.Index])
+	if ok && f.fold != nil {
+		return f.fold.Label(label)
+	}
+	return label, ok
 }
 
 // key is a part of the partition key.

@@ -150,6 +150,11 @@ func (c *randomCase) policy() dp.Policy {
 			{Name: "age", Type: dp.IntDimension, Values: []string{"-10", "0", "10", "none"}, Bin: &dp.Bin{Step: 10, Up: c.random.IntN(2) == 0}, Missing: "none"},
 		},
 		Measures: []dp.Measure{{Name: "amount", Scale: 2}, {Name: "minutes"}},
+		Derived: []dp.Derived{
+			{Name: "region", Of: "city", Groups: []dp.LabelGroup{{Label: "west", Values: []string{"Köln", "unknown"}}, {Label: "south", Values: []string{"Ulm"}}}, Other: pick(c.random, "", "abroad")},
+			{Name: "grown", Of: "age", Groups: []dp.LabelGroup{{Label: "no", Values: []string{"-10", "0"}}}, Other: "yes"},
+			{Name: "side", Of: "region", Groups: []dp.LabelGroup{{Label: "this", Values: []string{"south"}}}, Other: "that"},
+		},
 	}
 	if c.random.IntN(10) == 0 {
 		p.Time, p.Unit.Block = nil, dp.All
@@ -167,6 +172,11 @@ func (c *randomCase) keys(p dp.Policy) []plan.Key {
 				key.Domain = key.Domain[:2]
 			}
 			keys = append(keys, key)
+		}
+	}
+	for i, d := range p.Derived {
+		if fold, err := rows.NewFold(&p, i); c.random.IntN(4) == 0 && err == nil {
+			keys = append(keys, plan.Key{Name: d.Name, Field: plan.Field{Index: fold.Base, Derived: 1 + i}, Domain: fold.Labels})
 		}
 	}
 	if c.random.IntN(2) == 0 {
@@ -187,6 +197,9 @@ func (c *randomCase) tests() []plan.Test {
 	}
 	if c.random.IntN(4) == 0 {
 		tests = append(tests, plan.Test{Name: "time.hour", Field: plan.Field{Kind: plan.TimeField, Unit: rows.Hour}, In: []string{"00", "01", "23"}})
+	}
+	if c.random.IntN(4) == 0 {
+		tests = append(tests, plan.Test{Name: "region", Field: plan.Field{Index: 1, Derived: 1}, In: []string{"south", "west"}})
 	}
 	return tests
 }

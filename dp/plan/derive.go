@@ -35,6 +35,7 @@ type derivedPart struct {
 	source int             // its position there
 	plan   int             // in the plan's key, or -1
 	takes  map[string]bool // labels that the plan's conditions leave
+	folded []foldedPart    // the plan's keys that follow from it
 }
 
 // Derivable tells whether the plan's figures could follow from a release: all are sums of rows or of measures, over
@@ -87,6 +88,9 @@ func (d *Derivation) Group(source []string) (key []string, ok bool) {
 		if part.plan >= 0 {
 			key[part.plan] = label
 		}
+		for _, f := range part.folded {
+			key[f.plan], _ = f.fold.Label(label) // what has none is not taken
+		}
 	}
 	labels, ok := d.calendar[tupleName(source, d.Source.groups.calendar)]
 	if !ok {
@@ -122,7 +126,7 @@ func (p *Plan) testsAllow(source question) bool {
 		return false
 	}
 	same := func(t Test) bool {
-		if _, told := source.key(t.Name); told || source.ranged && isCalendar(t.Field) {
+		if source.tells(t.Field) || source.ranged && isCalendar(t.Field) {
 			return true
 		}
 		a, okA := p.test(t.Name)
@@ -183,9 +187,9 @@ func (d *Derivation) matchKeys() bool {
 		if part.plan = at; !kept {
 			part.plan = -1
 		}
-		test, tested := p.test(k.Name)
+		part.folded = p.foldedParts(k, d.Source.asked)
 		for _, label := range p.labels(k) {
-			if tested && !test.PassesLabel(label) {
+			if !p.takesPlace(k, label, part.folded) {
 				continue
 			}
 			if !slices.Contains(k.Domain, label) {
@@ -197,12 +201,12 @@ func (d *Derivation) matchKeys() bool {
 			return false
 		}
 		if !kept {
-			d.Most = int(times(int64(d.Most), int64(len(part.takes))))
+			d.Most = int(times(int64(d.Most), int64(mostFolded(part.takes, part.folded))))
 		}
 		d.parts = append(d.parts, part)
 	}
 	for i, k := range p.keys() {
-		if _, told := d.Source.asked.key(k.Name); told || isCalendar(k.Field) {
+		if d.Source.asked.tells(k.Field) || isCalendar(k.Field) {
 			continue
 		}
 		if _, tested := d.Source.test(k.Name); !tested || len(k.Domain) != 1 {
@@ -216,7 +220,7 @@ func (d *Derivation) matchKeys() bool {
 // labels are all that a dimension or the hour can have.
 func (p *Plan) labels(k Key) []string {
 	if k.Field.Kind == DimensionField {
-		return p.Policy.Dimensions[k.Field.Index].Values
+		return dimensionOf(&p.Policy.Policy, k.Field).Values
 	}
 	return rows.TimeKeys(rows.FirstDate(), rows.FirstDate(), rows.Hour)
 }
@@ -369,7 +373,7 @@ func (d *Derivation) notes(release string, made *Plan) []string {
 		if _, tested := made.test(k.Name); part.plan >= 0 || tested || k.Field.Kind != DimensionField {
 			continue
 		}
-		if made.Policy.Dimensions[k.Field.Index].Other == "" {
+		if dimensionOf(&made.Policy.Policy, k.Field).Other == "" {
 			lines = append(lines, fmt.Sprintf("Rows without a label of %s are left out.", k.Name))
 		}
 	}

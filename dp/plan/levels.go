@@ -84,9 +84,12 @@ func (r *reader) readLevels(q *question) {
 func (q question) fold(level []int, s shape) int64 {
 	fold := int64(1)
 	for i, k := range q.keys {
-		if !slices.Contains(level, i) && !slices.Contains(s.calendar, i) {
+		if !slices.Contains(level, i) && !slices.Contains(s.calendar, i) && !s.inPlace(i) {
 			fold = times(fold, int64(len(k.Domain)))
 		}
+	}
+	for _, place := range s.places {
+		fold = times(fold, place.fold(level))
 	}
 	if len(s.calendar) == 0 {
 		return fold

@@ -34,6 +34,10 @@ func Make(q dp.Query, policy dp.VersionedPolicy, ceilings []dp.Budget, limits Li
 		return nil, err
 	}
 	shape := question.shape(policy.Policy)
+	if !question.private() && slices.ContainsFunc(shape.places, func(p place) bool { return len(p.tuples) == 0 }) {
+		r.refuse("by", "has no combination that the conditions in where leave: widen them")
+		return nil, r.refusal()
+	}
 	if shape.groups > int64(limits.Groups) {
 		r.refuse("by", "gives %d groups, more than the %d of one answer: use fewer keys, a shorter range or conditions on the keys", shape.groups, limits.Groups)
 		return nil, r.refusal()

@@ -72,8 +72,10 @@ func (Scan) operator()      {}
 // Field is what a key or a test reads of a row.
 type Field struct {
 	Kind  FieldKind
-	Index int           // position in the policy's dimensions or measures
-	Unit  rows.TimeUnit // for TimeField
+	Index int // position in the policy's dimensions or measures
+	// Derived is 1 and the position in the policy's derived dimensions, of which Index is the one that is stored; 0: none.
+	Derived int
+	Unit    rows.TimeUnit // for TimeField
 	// Moment is of which row of the customer it is read: other than of the row itself, it needs the customer's profile.
 	Moment Moment
 }

@@ -431,8 +431,8 @@ func (r *reader) readPer(path string, d dp.Metric, q question, a *askedMetric) b
 // labels is how many labels a field has by declaration alone.
 func (r *reader) labels(f Field, q question) int64 {
 	switch {
-	case f.Kind == DimensionField && !r.policy.Dimensions[f.Index].Private:
-		return int64(len(r.policy.Dimensions[f.Index].Values))
+	case f.Kind == DimensionField && !dimensionOf(r.policy, f).Private:
+		return int64(len(dimensionOf(r.policy, f).Values))
 	case f.Kind == TimeField && (q.ranged || f.Unit == rows.Hour):
 		return int64(len(rows.TimeKeys(q.from, q.to, f.Unit)))
 	}
@@ -515,13 +515,14 @@ func (r *reader) readKeys(q question) []Key {
 				key.Domain = countingFrom(0, len(key.Domain))
 			}
 		case DimensionField:
-			d := &r.policy.Dimensions[field.Index]
+			d := dimensionOf(r.policy, field)
 			if !d.Private {
 				key.Domain = append([]string{}, d.Values...)
 			}
 		}
 		if key.Domain != nil {
-			if key.Domain = narrowed(key, q.tests); len(key.Domain) == 0 {
+			key.Domain = narrowed(key, q.tests)
+			if key.Domain = q.narrowedByPlaces(r.policy, key); len(key.Domain) == 0 {
 				r.refuse(path, "has no value that the conditions in where leave: widen them")
 				continue
 			}
@@ -596,6 +597,11 @@ func (r *reader) field(path, name string) (Field, bool) {
 	}
 	if i := slices.IndexFunc(r.policy.Dimensions, func(d dp.Dimension) bool { return d.Name == name }); i >= 0 {
 		return Field{Kind: DimensionField, Index: i}, true
+	}
+	if i := slices.IndexFunc(r.policy.Derived, func(d dp.Derived) bool { return d.Name == name }); i >= 0 {
+		if fold, err := rows.NewFold(r.policy, i); err == nil {
+			return Field{Kind: DimensionField, Index: fold.Base, Derived: 1 + i}, true
+		}
 	}
 	if i := slices.IndexFunc(r.policy.Measures, func(m dp.Measure) bool { return m.Name == name }); i >= 0 {
 		return Field{Kind: MeasureField, Index: i}, true

@@ -19,6 +19,7 @@ type shape struct {
 	perBlock   int64          // the latter: what a block can touch
 	times      [][]string     // consistent tuples of the calendar keys, hours left out
 	calendar   []int          // positions in keys of the calendar keys
+	places     []place        // keys of one dimension
 	days       map[string]int // of each of times, joined
 	allDays    int            // of the range
 }
@@ -34,8 +35,20 @@ func (q question) shape(policy dp.Policy) shape {
 		s.allDays = q.from.DaysUntil(q.to) + 1
 	}
 	perBlock := int64(1)
+	s.places = q.places(&policy)
+	together := make([]bool, len(q.keys))
+	for _, place := range s.places {
+		for _, k := range place.keys {
+			together[k] = q.keys[k].Domain != nil
+		}
+		s.groups = times(s.groups, int64(len(place.tuples)))
+		if !place.first && place.tuples != nil {
+			perBlock = times(perBlock, int64(len(place.tuples)))
+		}
+	}
 	for i, key := range q.keys {
 		switch {
+		case together[i]:
 		case key.Field.Kind == TimeField && key.Field.Unit != rows.Hour:
 			s.calendar = append(s.calendar, i)
 		case key.Domain == nil && key.Field.Moment == AtFirst: // a customer has one
@@ -185,12 +198,22 @@ func (p *Plan) Groups() [][]string {
 	}
 	keys := p.Tree.Input.Input.Keys
 	groups := [][]string{make([]string, len(keys))}
-	isCalendar := make([]bool, len(keys))
+	together := make([]bool, len(keys))
 	for _, k := range p.groups.calendar {
-		isCalendar[k] = true
+		together[k] = true
+	}
+	for _, place := range p.groups.places {
+		for _, k := range place.keys {
+			together[k] = true
+		}
+		groups = extend(groups, len(place.tuples), func(g []string, n int) {
+			for part, k := range place.keys {
+				g[k] = place.tuples[n][part]
+			}
+		})
 	}
 	for i, key := range keys {
-		if isCalendar[i] {
+		if together[i] {
 			continue
 		}
 		groups = extend(groups, len(key.Domain), func(g []string, n int) { g[i] = key.Domain[n] })
@@ -233,7 +256,7 @@ func (p *Plan) CompareKeys(a, b []string) int {
 		if key.Field.isNumber() {
 			return compareInts(a[i], b[i])
 		}
-		if key.Field.Kind == DimensionField && p.Policy.Dimensions[key.Field.Index].Type == dp.IntDimension {
+		if key.Field.Kind == DimensionField && key.Field.Derived == 0 && p.Policy.Dimensions[key.Field.Index].Type == dp.IntDimension {
 			return compareInts(a[i], b[i])
 		}
 		return strings.Compare(a[i], b[i])

@@ -112,6 +112,7 @@ dimensions:
   - {name: channel, values: [chip, contactless, online]}
   - {name: country, values: [DE, FR, ES, IT, NL, AT], other: elsewhere}
   - {name: city, selection: private, parent: country, missing: online}
+  - {name: region, of: city, groups: {north: [Hamburg, Bremen], east: [Berlin, Leipzig, Dresden], west: [Cologne, Essen, Frankfurt], south: [Munich, Stuttgart, Nuremberg, Freiburg], online: [online]}, other: abroad}
 measures:
   - {name: amount, scale: 2, lower: 0, upper: 500, kind: flow}
 metrics:

@@ -597,6 +597,10 @@ func newWorld(t *testing.T, seed uint64) *world {
 			{Name: "city", Type: dp.StringDimension, Private: true, Missing: "unknown"},
 		},
 		Measures: []dp.Measure{{Name: "amount", Scale: 2}, {Name: "minutes"}},
+		Derived: []dp.Derived{
+			{Name: "region", Of: "city", Groups: []dp.LabelGroup{{Label: "west", Values: []string{"Köln", "unknown"}}, {Label: "south", Values: []string{"Ulm"}}}, Other: "abroad"},
+			{Name: "grown", Of: "age", Groups: []dp.LabelGroup{{Label: "no", Values: []string{"0"}}}},
+		},
 	}}
 	if random.IntN(6) == 0 {
 		w.policy.Unit.Row = true
@@ -730,6 +734,11 @@ func (w *world) plan() *plan.Plan {
 			p.Tree.Input.Input.Keys = append(p.Tree.Input.Input.Keys, plan.Key{Name: d.Name, Field: plan.Field{Index: i}, Domain: d.Values})
 		}
 	}
+	for i, d := range w.policy.Derived {
+		if fold, err := rows.NewFold(&w.policy.Policy, i); random.IntN(4) == 0 && err == nil {
+			p.Tree.Input.Input.Keys = append(p.Tree.Input.Input.Keys, plan.Key{Name: d.Name, Field: plan.Field{Index: fold.Base, Derived: 1 + i}, Domain: fold.Labels})
+		}
+	}
 	if w.policy.Time != nil && random.IntN(2) == 0 {
 		unit := pick(random, rows.TimeUnits()...)
 		domain := rows.TimeKeys(w.from, w.to, unit)
@@ -803,6 +812,7 @@ func (w *world) ownTests() (tests []plan.Test) {
 	all := []plan.Test{
 		{Name: "shop", In: []string{"a"}},
 		{Name: "city", Field: plan.Field{Index: 2}, NotIn: []string{"Ulm"}},
+		{Name: "region", Field: plan.Field{Index: 2, Derived: 1}, NotIn: []string{"west"}},
 		{Name: "minutes", Field: plan.Field{Kind: plan.MeasureField, Index: w.random.IntN(2)}, Least: &least},
 	}
 	if w.policy.Time != nil {

@@ -29,7 +29,8 @@ type question struct {
 	measures  []int  // that columns read
 	levels    []int  // measures of which the last known value is read
 	columns   []column
-	counts    int // columns that count customers
+	counts    int                // columns that count customers
+	folds     map[int]*rows.Fold // of derived dimensions, by Field.Derived
 }
 
 // sieve gives a row a number: what its labels and its time add, negative where it fails a test.
@@ -227,16 +228,40 @@ func (q *question) dimensionNumber(s *sieve, keys []plan.Key, dimension int, l l
 		return dropped
 	}
 	for _, t := range s.own {
-		if t.Field.Kind == plan.DimensionField && t.Field.Index == dimension && !t.PassesLabel(l.label) {
-			return dropped
+		if t.Field.Kind == plan.DimensionField && t.Field.Index == dimension {
+			if label, ok := q.labelIn(t.Field, l.label); !ok || !t.PassesLabel(label) {
+				return dropped
+			}
 		}
 	}
 	for i, key := range keys {
 		if key.Field.Kind == plan.DimensionField && key.Field.Index == dimension {
-			number = added(number, q.axes[i].number(l.label))
+			label, ok := q.labelIn(key.Field, l.label)
+			if !ok {
+				return dropped
+			}
+			number = added(number, q.axes[i].number(label))
 		}
 	}
 	return number
+}
+
+// labelIn is the label of a field by that of the stored dimension that it reads.
+func (q *question) labelIn(f plan.Field, label string) (string, bool) {
+	if f.Derived == 0 {
+		return label, true
+	}
+	if q.folds[f.Derived] == nil {
+		fold, err := rows.NewFold(q.policy, f.Derived-1)
+		if err != nil { // the evaluator was compiled with it
+			return "", false
+		}
+		if q.folds == nil {
+			q.folds = make(map[int]*rows.Fold)
+		}
+		q.folds[f.Derived] = fold
+	}
+	return q.folds[f.Derived].Label(label)
 }
 
 // added is the sum, and negative where one of both is: what was dropped once or more stays dropped.
