@@ -57,9 +57,10 @@ type DimensionDocument struct {
 	Parent    string `json:"parent,omitempty"`
 	Other     string `json:"other,omitempty"`
 	Missing   string `json:"missing,omitempty"`
-	// Of and Groups are those of a dimension that is made of another: it has none of the above but Name and Other.
-	Of     string         `json:"of,omitempty"`
-	Groups GroupsDocument `json:"groups,omitempty"`
+	// Of and Groups are those of a dimension that is made of another: it has none of the above but Name and Other. Groups is a
+	// GroupsDocument.
+	Of     string `json:"of,omitempty"`
+	Groups any    `json:"groups,omitempty"`
 }
 
 // GroupsDocument is an object of labels with their values, in declared order.
@@ -183,7 +184,7 @@ func JSON(p dp.Policy) Document {
 		d.Dimensions = append(d.Dimensions, dimensionDocument(dimension))
 	}
 	for _, derived := range p.Derived {
-		d.Dimensions = append(d.Dimensions, DimensionDocument{Name: derived.Name, Of: derived.Of, Groups: derived.Groups, Other: derived.Other})
+		d.Dimensions = append(d.Dimensions, DimensionDocument{Name: derived.Name, Of: derived.Of, Groups: GroupsDocument(derived.Groups), Other: derived.Other})
 	}
 	for _, m := range p.Metrics {
 		d.Metrics = append(d.Metrics, metricDocument(m, scales[m.Measure]))
