@@ -36,13 +36,16 @@ func (r *reader) derived(o object, p *dp.Policy, at int) {
 		o.problem("groups", "%s", writeGroups)
 		return
 	}
-	seen := make(map[string]bool)
+	declared, seen := make(map[string]bool, len(values)), make(map[string]bool)
+	for _, v := range values {
+		declared[v] = true
+	}
 	for _, e := range n.entries {
 		field := join(o.path("groups"), e.key)
 		if !r.label(&node{kind: scalar, at: e.at}, field, e.key) {
 			continue
 		}
-		d.Groups = append(d.Groups, dp.LabelGroup{Label: e.key, Values: r.group(e, field, values, private, seen)})
+		d.Groups = append(d.Groups, dp.LabelGroup{Label: e.key, Values: r.group(e, field, declared, private, seen)})
 	}
 	if len(seen) > r.limits.Values || len(d.Groups) > r.limits.Values {
 		o.problem("groups", "more than %d values or labels: shorten them", r.limits.Values)
@@ -53,7 +56,7 @@ func (r *reader) derived(o object, p *dp.Policy, at int) {
 }
 
 // group reads the values of one label.
-func (r *reader) group(e entry, field string, values []string, private bool, seen map[string]bool) (group []string) {
+func (r *reader) group(e entry, field string, declared map[string]bool, private bool, seen map[string]bool) (group []string) {
 	const instead = "write its values in brackets, such as [a, b]"
 	if e.value.kind != list || len(e.value.items) == 0 {
 		r.problem(e.value.at, field, "%s", instead)
@@ -65,7 +68,7 @@ func (r *reader) group(e entry, field string, values []string, private bool, see
 		text, ok := r.text(item, field, "write a value")
 		switch {
 		case !ok || !r.label(item, field, text):
-		case !private && !slices.Contains(values, text):
+		case !private && !declared[text]:
 			r.problem(item.at, field, "no value of that dimension: write one that it declares, or leave it out")
 		case seen[text]:
 			r.problem(item.at, field, "listed twice: a value has one label")

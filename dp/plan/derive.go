@@ -220,7 +220,7 @@ func (d *Derivation) matchKeys() bool {
 // labels are all that a dimension or the hour can have.
 func (p *Plan) labels(k Key) []string {
 	if k.Field.Kind == DimensionField {
-		return dimensionOf(&p.Policy.Policy, k.Field).Values
+		return p.asked.folds.dimension(k.Field).Values
 	}
 	return rows.TimeKeys(rows.FirstDate(), rows.FirstDate(), rows.Hour)
 }
@@ -373,7 +373,7 @@ func (d *Derivation) notes(release string, made *Plan) []string {
 		if _, tested := made.test(k.Name); part.plan >= 0 || tested || k.Field.Kind != DimensionField {
 			continue
 		}
-		if dimensionOf(&made.Policy.Policy, k.Field).Other == "" {
+		if d.asked.asked.folds.dimension(k.Field).Other == "" {
 			lines = append(lines, fmt.Sprintf("Rows without a label of %s are left out.", k.Name))
 		}
 	}

@@ -46,6 +46,7 @@ func Drawn(r dp.Release, policy dp.VersionedPolicy, others ...dp.VersionedPolicy
 		return nil, err
 	}
 	p.Canonical = nil
+	p.asked.folds = newFolds(&p.Policy.Policy) // plans of releases are kept, and large ones need not be
 	if p.ID != r.Plan || string(p.Question) != r.CanonicalQuery {
 		return nil, errNotDrawn
 	}
@@ -70,7 +71,7 @@ func readDrawn(r dp.Release, policy dp.VersionedPolicy, others []dp.VersionedPol
 	// What was drawn was within some limits, perhaps not today's.
 	const any = math.MaxInt32
 	reader := &reader{query: asked, policy: &policy.Policy, version: policy.Version, others: others, limits: Limits{Keys: any, Conditions: any, Values: any, Blocks: any}}
-	q := question{dataset: text.Dataset, block: policy.Unit.Block, maxPartitions: r.Privacy.MaxPartitions, rows: r.Privacy.MaxRows}
+	q := question{folds: reader.folded(), dataset: text.Dataset, block: policy.Unit.Block, maxPartitions: r.Privacy.MaxPartitions, rows: r.Privacy.MaxRows}
 	reader.readRange(&q)
 	q.tests = reader.readTests()
 	q.keys = reader.readKeys(q)

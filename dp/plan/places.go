@@ -8,23 +8,41 @@ import (
 	"github.com/discreet-analytics/discreet/dp/rows"
 )
 
-// dimensionOf is the dimension that a field reads: a derived one is as public as one whose values are declared.
-func dimensionOf(p *dp.Policy, f Field) dp.Dimension {
-	fold := foldOf(p, f)
-	if fold == nil {
-		return p.Dimensions[f.Index]
-	}
-	d := p.Derived[f.Derived-1]
-	return dp.Dimension{Name: d.Name, Type: dp.StringDimension, Values: fold.Labels, Other: d.Other}
+// folds are the derived dimensions of a policy, each compiled once it is asked for: they can have thousands of values.
+type folds struct {
+	policy *dp.Policy
+	known  map[int]*rows.Fold // by Field.Derived
 }
 
-// foldOf is nil for fields that are not derived. A policy that is in force has no derived dimension that cannot be compiled.
-func foldOf(p *dp.Policy, f Field) *rows.Fold {
+func newFolds(p *dp.Policy) *folds { return &folds{p, make(map[int]*rows.Fold)} }
+
+// of is nil for fields that are not derived. A policy that is in force has no derived dimension that cannot be compiled.
+func (s *folds) of(f Field) *rows.Fold {
 	if f.Kind != DimensionField || f.Derived == 0 {
 		return nil
 	}
-	fold, _ := rows.NewFold(p, f.Derived-1)
-	return fold
+	if s.known[f.Derived] == nil {
+		s.known[f.Derived], _ = rows.NewFold(s.policy, f.Derived-1)
+	}
+	return s.known[f.Derived]
+}
+
+// dimension is what a field reads: a derived one is as public as one whose values are declared.
+func (s *folds) dimension(f Field) dp.Dimension {
+	fold := s.of(f)
+	if fold == nil {
+		return s.policy.Dimensions[f.Index]
+	}
+	d := &s.policy.Derived[f.Derived-1]
+	return dp.Dimension{Name: d.Name, Type: dp.StringDimension, Values: fold.Labels, Other: d.Other}
+}
+
+// label is that of a field which reads a stored dimension with this label.
+func (s *folds) label(f Field, base string) (string, bool) {
+	if fold := s.of(f); fold != nil {
+		return fold.Label(base)
+	}
+	return base, true
 }
 
 // place is several keys that read one stored dimension of one row, as a city and its region: they occur only in tuples that
@@ -37,7 +55,7 @@ type place struct {
 
 // places finds keys that read one dimension, where there are several and one is derived. Where the finest is private, there
 // are no tuples to know of.
-func (q question) places(p *dp.Policy) (all []place) {
+func (q question) places() (all []place) {
 	taken := make([]bool, len(q.keys))
 	for i, k := range q.keys {
 		if taken[i] || k.Field.Kind != DimensionField {
@@ -50,7 +68,7 @@ func (q question) places(p *dp.Policy) (all []place) {
 			}
 		}
 		if len(one.keys) > 1 {
-			one.tuples = q.placeTuples(p, one.keys)
+			one.tuples = q.placeTuples(one.keys)
 			all = append(all, one)
 		}
 	}
@@ -59,28 +77,35 @@ func (q question) places(p *dp.Policy) (all []place) {
 
 // placeTuples are those of every label of the stored dimension that passes the conditions on it; of a private one those of
 // the labels that the policy names, and of any other.
-func (q question) placeTuples(p *dp.Policy, keys []int) (tuples [][]string) {
+func (q question) placeTuples(keys []int) (tuples [][]string) {
 	field := q.keys[keys[0]].Field
-	base := p.Dimensions[field.Index]
+	base := q.folds.policy.Dimensions[field.Index]
 	labels := base.Values
 	if base.Private {
 		const other = "\x00other" // a label that no row has: labels hold no zero byte
 		labels = []string{other}
 		for _, k := range keys {
-			if fold := foldOf(p, q.keys[k].Field); fold != nil {
+			if fold := q.folds.of(q.keys[k].Field); fold != nil {
 				labels = append(labels, fold.Listed()...)
 			} else {
 				return nil
 			}
 		}
 	}
+	domains := make([]map[string]bool, len(keys))
+	for i, k := range keys {
+		domains[i] = make(map[string]bool)
+		for _, label := range q.keys[k].Domain {
+			domains[i][label] = true
+		}
+	}
 	seen := make(map[string]bool)
 	for _, label := range labels {
-		tuple, there := make([]string, len(keys)), q.placePasses(p, field, label)
+		tuple, there := make([]string, len(keys)), q.placePasses(field, label)
 		for i, k := range keys {
-			own, ok := labelIn(p, q.keys[k].Field, label)
+			own, ok := q.folds.label(q.keys[k].Field, label)
 			tuple[i] = own
-			there = there && ok && slices.Contains(q.keys[k].Domain, own)
+			there = there && ok && domains[i][own]
 		}
 		if name := strings.Join(tuple, "\x00"); there && !seen[name] {
 			seen[name] = true
@@ -92,40 +117,32 @@ func (q question) placeTuples(p *dp.Policy, keys []int) (tuples [][]string) {
 
 // placePasses tells whether a label of a stored dimension passes the conditions on it and on what is derived from it, at one
 // moment. Those on a private one are left to rows: which labels it has nobody knows.
-func (q question) placePasses(p *dp.Policy, of Field, label string) bool {
+func (q question) placePasses(of Field, label string) bool {
 	for i := range q.tests {
 		t := &q.tests[i]
-		if t.Field.Kind != DimensionField || t.Field.Index != of.Index || t.Field.Moment != of.Moment || t.Field.Derived == 0 && p.Dimensions[of.Index].Private {
+		if t.Field.Kind != DimensionField || t.Field.Index != of.Index || t.Field.Moment != of.Moment || t.Field.Derived == 0 && q.folds.policy.Dimensions[of.Index].Private {
 			continue
 		}
-		if own, ok := labelIn(p, t.Field, label); !ok || !t.PassesLabel(own) {
+		if own, ok := q.folds.label(t.Field, label); !ok || !t.PassesLabel(own) {
 			return false
 		}
 	}
 	return true
 }
 
-// labelIn is the label of a field that reads a stored dimension with this label.
-func labelIn(p *dp.Policy, f Field, base string) (string, bool) {
-	if fold := foldOf(p, f); fold != nil {
-		return fold.Label(base)
-	}
-	return base, true
-}
-
 // narrowedByPlaces is a key's public domain without the labels that conditions on what is derived from its dimension exclude,
 // or on the dimension that it is derived from.
-func (q question) narrowedByPlaces(p *dp.Policy, k Key) []string {
+func (q question) narrowedByPlaces(k Key) []string {
 	base := dp.Dimension{}
 	if k.Field.Kind == DimensionField {
-		base = p.Dimensions[k.Field.Index]
+		base = q.folds.policy.Dimensions[k.Field.Index]
 	}
 	if k.Domain == nil || base.Private || base.Name == "" {
 		return k.Domain
 	}
 	left := make(map[string]bool)
 	for _, label := range base.Values {
-		if own, ok := labelIn(p, k.Field, label); ok && q.placePasses(p, k.Field, label) {
+		if own, ok := q.folds.label(k.Field, label); ok && q.placePasses(k.Field, label) {
 			left[own] = true
 		}
 	}
@@ -174,7 +191,7 @@ type foldedPart struct {
 func (p *Plan) foldedParts(k Key, source question) (parts []foldedPart) {
 	for i, own := range p.keys() {
 		if _, told := source.key(own.Name); !told && own.Field.derivesFrom(k.Field) {
-			parts = append(parts, foldedPart{i, foldOf(&p.Policy.Policy, own.Field)})
+			parts = append(parts, foldedPart{i, p.asked.folds.of(own.Field)})
 		}
 	}
 	return parts
@@ -189,7 +206,7 @@ func (p *Plan) takesPlace(k Key, label string, folded []foldedPart) bool {
 		switch {
 		case t.Field == k.Field:
 		case t.Field.derivesFrom(k.Field):
-			own, ok = labelIn(&p.Policy.Policy, t.Field, label)
+			own, ok = p.asked.folds.label(t.Field, label)
 		default:
 			continue
 		}

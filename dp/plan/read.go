@@ -21,7 +21,8 @@ type question struct {
 	metrics       []askedMetric // sorted by name
 	keys          []Key         // sorted by name
 	tests         []Test        // one per field, sorted by name
-	ranged        bool          // from and to apply
+	folds         *folds
+	ranged        bool // from and to apply
 	from, to      rows.Date
 	blocks        []string
 	block         dp.Block
@@ -70,6 +71,15 @@ type reader struct {
 	version  uint64               // of the policy
 	others   []dp.VersionedPolicy // of datasets that cohorts name
 	problems []dp.Location
+	folds    *folds // nil: none was asked for yet
+}
+
+// folded are the policy's derived dimensions.
+func (r *reader) folded() *folds {
+	if r.folds == nil {
+		r.folds = newFolds(r.policy)
+	}
+	return r.folds
 }
 
 // Sizes of text beyond which a value is refused unread.
@@ -87,6 +97,7 @@ func (r *reader) read() question {
 		maxPartitions: r.policy.Bounds.MaxPartitions,
 		rows:          r.policy.Bounds.MaxRows,
 		block:         r.policy.Unit.Block,
+		folds:         r.folded(),
 	}
 	if r.policy.Unit.Row {
 		q.maxPartitions, q.rows = 1, 1
@@ -431,8 +442,8 @@ func (r *reader) readPer(path string, d dp.Metric, q question, a *askedMetric) b
 // labels is how many labels a field has by declaration alone.
 func (r *reader) labels(f Field, q question) int64 {
 	switch {
-	case f.Kind == DimensionField && !dimensionOf(r.policy, f).Private:
-		return int64(len(dimensionOf(r.policy, f).Values))
+	case f.Kind == DimensionField && !r.folded().dimension(f).Private:
+		return int64(len(r.folded().dimension(f).Values))
 	case f.Kind == TimeField && (q.ranged || f.Unit == rows.Hour):
 		return int64(len(rows.TimeKeys(q.from, q.to, f.Unit)))
 	}
@@ -515,14 +526,14 @@ func (r *reader) readKeys(q question) []Key {
 				key.Domain = countingFrom(0, len(key.Domain))
 			}
 		case DimensionField:
-			d := dimensionOf(r.policy, field)
+			d := r.folded().dimension(field)
 			if !d.Private {
 				key.Domain = append([]string{}, d.Values...)
 			}
 		}
 		if key.Domain != nil {
 			key.Domain = narrowed(key, q.tests)
-			if key.Domain = q.narrowedByPlaces(r.policy, key); len(key.Domain) == 0 {
+			if key.Domain = q.narrowedByPlaces(key); len(key.Domain) == 0 {
 				r.refuse(path, "has no value that the conditions in where leave: widen them")
 				continue
 			}
@@ -599,7 +610,7 @@ func (r *reader) field(path, name string) (Field, bool) {
 		return Field{Kind: DimensionField, Index: i}, true
 	}
 	if i := slices.IndexFunc(r.policy.Derived, func(d dp.Derived) bool { return d.Name == name }); i >= 0 {
-		if fold, err := rows.NewFold(r.policy, i); err == nil {
+		if fold := r.folded().of(Field{Derived: 1 + i}); fold != nil {
 			return Field{Kind: DimensionField, Index: fold.Base, Derived: 1 + i}, true
 		}
 	}

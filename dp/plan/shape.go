@@ -35,7 +35,7 @@ func (q question) shape(policy dp.Policy) shape {
 		s.allDays = q.from.DaysUntil(q.to) + 1
 	}
 	perBlock := int64(1)
-	s.places = q.places(&policy)
+	s.places = q.places()
 	together := make([]bool, len(q.keys))
 	for _, place := range s.places {
 		for _, k := range place.keys {

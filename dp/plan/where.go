@@ -84,7 +84,7 @@ func (r *reader) addLabels(t *Test, c dp.Condition, path string) {
 		r.addTimeRange(t, c, path)
 		return
 	}
-	d := dimensionOf(r.policy, t.Field)
+	d := r.folded().dimension(t.Field)
 	switch {
 	case d.Type != dp.IntDimension:
 		r.refuse(path, "gte and lte apply to int dimensions, measures and time keys: use eq, in or not_in")
@@ -174,7 +174,7 @@ func (r *reader) label(f Field, path, text string) (string, bool) {
 		}
 		return text, true
 	}
-	d := dimensionOf(r.policy, f)
+	d := r.folded().dimension(f)
 	if d.Type == dp.IntDimension && text != d.Other && text != d.Missing {
 		canonical, err := rows.CanonicalInt(text)
 		if err != nil {
