@@ -78,7 +78,7 @@ func TestKilledServerGoesOnWithItsReports(t *testing.T) {
 
 // reportOfMany asks a dozen questions about January, each cheaply. Those of another report are others.
 func reportOfMany(n int) wire.ReportSpec {
-	spec := wire.ReportSpec{Name: fmt.Sprint("report ", n), Dataset: "shop", Purpose: "product-analytics", From: "2026-01-01", To: "2026-01-31", Epsilon: "0.012", Delta: "0"}
+	spec := wire.ReportSpec{Name: fmt.Sprint("report ", n), Dataset: "shop", Purpose: "product-analytics", From: "2026-01-01", To: "2026-01-31", Epsilon: "0.0012", Delta: "0"}
 	for i := range 12 {
 		q := wire.ReportQuestion{Metrics: []string{"customers"}, Fresh: true}
 		if i%2 == 0 {
@@ -159,17 +159,19 @@ func (w *watcher) checkBooks() {
 			w.t.Error(err)
 		}
 	}()
-	entries, _, err := l.Entries(w.t.Context(), "analyst", "shop", "", 0)
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	of := map[string]int{}
 	var sum dp.Loss
-	for _, e := range entries {
-		of[e.Report]++
-		sum = accounting.Add(sum, e.Loss)
-		if e.Release == "" || e.Failure != "" {
-			w.t.Errorf("charge %s ended as %+v", e.ID, e)
+	for cursor, more := "", true; more; more = cursor != "" {
+		var entries []dp.Entry
+		if entries, cursor, err = l.Entries(w.t.Context(), "analyst", "shop", cursor, 1000); err != nil {
+			w.t.Fatal(err)
+		}
+		for _, e := range entries {
+			of[e.Report]++
+			sum = accounting.Add(sum, e.Loss)
+			if e.Release == "" || e.Failure != "" {
+				w.t.Errorf("charge %s ended as %+v", e.ID, e)
+			}
 		}
 	}
 	for _, id := range w.reports {
@@ -178,7 +180,7 @@ func (w *watcher) checkBooks() {
 		}
 	}
 	if len(of) != len(w.reports) {
-		w.t.Errorf("charges are of %v, reports are %v", of, w.reports)
+		w.t.Errorf("charges are of %d reports, not of %d", len(of), len(w.reports))
 	}
 	accounts, _, err := l.DatasetAccounts(w.t.Context(), "shop", "", 0)
 	if err != nil || len(accounts) != 2 {
