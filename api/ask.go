@@ -35,7 +35,8 @@ func (v *Server) registerAsk() {
 		Description: "Answers with a release: noised figures with intervals, what was charged for them and what is left. " +
 			"A question whose answer you hold already costs nothing, nor does one whose figures follow from a release that you hold: " +
 			"sub-ranges, totals and coarser public groups of rows and sums, their ratios and shares. Such an answer has derived_from and no id. " +
-			"It is given where it is no less exact than within asks, or without within, than a new draw at the price would be.",
+			"It is given where it is no less exact than within asks, or without within, than a new draw at the price would be. " +
+			"With totals and top, what is answered is made of the groups: of whatever was drawn, and for nothing.",
 		Metadata:  map[string]any{invalidCode: dp.CodeInvalidQuery},
 		Responses: v.releaseResponse("The answer", jsonType),
 		Errors:    []int{404, 409, 422},

@@ -120,7 +120,7 @@ func (c *datasetShow) Run(ctx context.Context, t terminal) error {
 func datasetView(d wire.Dataset) view {
 	v := view{body: d, columns: []string{"metric", "aggregate", "of", "lower", "upper"}}
 	for _, m := range d.Metrics {
-		v.rows = append(v.rows, []any{m.Name, m.Aggregate, metricOf(m), exactly{m.Lower}, exactly{m.Upper}})
+		v.rows = append(v.rows, []any{m.Name, m.Aggregate, metricOf(m) + ofWhat(m), exactly{m.Lower}, exactly{m.Upper}})
 	}
 	v.lines = append(v.lines, fmt.Sprintf("%s (%s), policy version %d", d.Name, d.Kind, d.Version))
 	p, err := policyfile.Parse(d.Policy, policyfile.DefaultLimits())
@@ -179,6 +179,42 @@ func metricOf(m wire.Metric) string {
 		return m.Of
 	}
 	return m.Measure
+}
+
+// ofWhat says whose numbers a metric reads and under which conditions of its own, as --define writes them.
+func ofWhat(m wire.Metric) string {
+	var b strings.Builder
+	if m.Per != "" {
+		b.WriteString("@" + m.Per)
+		if len(m.Distinct) > 0 {
+			b.WriteString(":" + strings.Join(m.Distinct, "+"))
+		}
+	}
+	list := func(values []wire.Text) string {
+		var texts []string
+		for _, v := range values {
+			texts = append(texts, string(v))
+		}
+		return strings.Join(texts, ",")
+	}
+	for _, c := range m.Where {
+		if c.Eq != nil {
+			b.WriteString("[" + c.Field + "=" + string(*c.Eq) + "]")
+		}
+		if c.In != nil {
+			b.WriteString("[" + c.Field + "=" + list(c.In) + "]")
+		}
+		if c.NotIn != nil {
+			b.WriteString("[" + c.Field + "!=" + list(c.NotIn) + "]")
+		}
+		if c.Gte != nil {
+			b.WriteString("[" + c.Field + ">=" + string(*c.Gte) + "]")
+		}
+		if c.Lte != nil {
+			b.WriteString("[" + c.Field + "<=" + string(*c.Lte) + "]")
+		}
+	}
+	return b.String()
 }
 
 func budgetText(b dp.Budget) string {

@@ -172,3 +172,16 @@ func TestPriceNamesWhatFurtherBlocksCost(t *testing.T) {
 }
 
 func textOf(s wire.Text) *wire.Text { return &s }
+
+func TestDatasetsSayWhatAMetricReads(t *testing.T) {
+	for want, m := range map[string]wire.Metric{
+		"[event=bank_chat]": {Aggregate: "rows", Where: []wire.Condition{{Field: "event", In: []wire.Text{"bank_chat"}}}},
+		"amount:0.5@customer[amount>=1][amount<=9][channel!=a,b]": {Measure: "amount", Rank: "0.5", Per: "customer",
+			Where: []wire.Condition{{Field: "amount", Gte: textOf("1"), Lte: textOf("9")}, {Field: "channel", NotIn: []wire.Text{"a", "b"}}}},
+		"@customer:event+time.day": {Per: "customer", Distinct: []string{"event", "time.day"}},
+	} {
+		if got := metricOf(m) + ofWhat(m); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
