@@ -146,45 +146,52 @@ type Needs struct {
 	Measures   []bool
 }
 
+func needsNothing(p *dp.Policy) Needs {
+	return Needs{Dimensions: make([]bool, len(p.Dimensions)), Measures: make([]bool, len(p.Measures))}
+}
+
+func (n *Needs) add(f plan.Field) {
+	switch f.Kind {
+	case plan.DimensionField:
+		n.Dimensions[f.Index] = true
+	case plan.MeasureField:
+		n.Measures[f.Index] = true
+	}
+}
+
+// addAll adds everything, which the canonical bytes of a row are made of.
+func (n *Needs) addAll() {
+	for i := range n.Dimensions {
+		n.Dimensions[i] = true
+	}
+	for i := range n.Measures {
+		n.Measures[i] = true
+	}
+}
+
 // Needs of the plan: what tests, keys and columns name, and everything where rows are chosen by their
 // canonical bytes.
 func (e *Evaluator) Needs() Needs {
-	n := Needs{
-		Dimensions: make([]bool, len(e.policy.Dimensions)),
-		Measures:   make([]bool, len(e.policy.Measures)),
-	}
+	n := needsNothing(e.policy)
 	if e.measured {
-		for i := range n.Dimensions {
-			n.Dimensions[i] = true
-		}
-		for i := range n.Measures {
-			n.Measures[i] = true
-		}
+		n.addAll()
 		return n
 	}
-	mark := func(f plan.Field) {
-		switch f.Kind {
-		case plan.DimensionField:
-			n.Dimensions[f.Index] = true
-		case plan.MeasureField:
-			n.Measures[f.Index] = true
-		}
-	}
 	for _, t := range e.tests {
-		mark(t.test.Field)
+		n.add(t.test.Field)
 	}
 	for _, k := range e.keys {
-		mark(k.field.field)
+		n.add(k.field.field)
 	}
 	for _, c := range e.columns {
 		if c.Count == plan.Total || c.Of == plan.ValueTotal { // those that read rows need everything
 			n.Measures[c.Measure] = true
 		}
 		for _, f := range c.Distinct {
-			mark(f)
+			n.add(f)
 		}
 		for _, t := range c.Tests {
-			mark(t.Field)
+			n.add(t.Field)
 		}
 	}
 	return n

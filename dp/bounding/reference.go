@@ -76,6 +76,18 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 		}
 	}
 
+	for key := range sums {
+		for i, c := range e.columns {
+			if c.Count == plan.CountCustomers { // once, in however many blocks
+				sums[key][p.Tree.At(i)].Add(int64(len(customers[counted{key, i}])))
+			}
+		}
+	}
+	return partitionsOf(sums)
+}
+
+// partitionsOf are sums by the bytes of their partition's key.
+func partitionsOf(sums map[string][]Total) ([]Partition, error) {
 	result := make([]Partition, 0, len(sums))
 	for _, key := range sortedKeys(sums) {
 		parts, err := rows.ParseKey([]byte(key))
@@ -85,11 +97,6 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 		partition := Partition{Key: parts, Totals: make([]int64, len(sums[key]))}
 		for i := range sums[key] {
 			partition.Totals[i] = sums[key][i].Int64()
-		}
-		for i, c := range e.columns {
-			if c.Count == plan.CountCustomers { // once, in however many blocks
-				partition.Totals[p.Tree.At(i)] = int64(len(customers[counted{key, i}]))
-			}
 		}
 		result = append(result, partition)
 	}

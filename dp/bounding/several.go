@@ -150,39 +150,26 @@ func (s *Several) newField(of plan.Field) (field, error) {
 
 // Needs says what of a dataset's rows is read beside block, time and consent.
 func (s *Several) Needs(p *dp.Policy) Needs {
-	n := Needs{Dimensions: make([]bool, len(p.Dimensions)), Measures: make([]bool, len(p.Measures))}
+	n := needsNothing(p)
 	own := p.Name == s.plan.Policy.Name
 	if own {
 		n = s.rows.Needs()
 	}
 	// Rows at one time are ordered by all that they have.
 	if own && (s.profile.First != nil || s.profile.Funnel != nil) {
-		for i := range n.Dimensions {
-			n.Dimensions[i] = true
-		}
-		for i := range n.Measures {
-			n.Measures[i] = true
-		}
+		n.addAll()
 		return n
-	}
-	mark := func(f plan.Field) {
-		switch f.Kind {
-		case plan.DimensionField:
-			n.Dimensions[f.Index] = true
-		case plan.MeasureField:
-			n.Measures[f.Index] = true
-		}
 	}
 	for _, c := range s.profile.Cohorts {
 		for _, t := range c.Input.Tests {
 			if c.Policy.Name == p.Name {
-				mark(t.Field)
+				n.add(t.Field)
 			}
 		}
 	}
 	if own {
 		for i := range s.keys {
-			mark(s.keys[i].field.field)
+			n.add(s.keys[i].field.field)
 		}
 	}
 	return n
@@ -449,17 +436,5 @@ func ReferenceSeveral(p *plan.Plan, salt []byte, all map[string][]rows.Row) ([]P
 			}
 		}
 	}
-	result := make([]Partition, 0, len(sums))
-	for _, key := range sortedKeys(sums) {
-		parts, err := rows.ParseKey([]byte(key))
-		if err != nil {
-			return nil, fmt.Errorf("reading a partition's key: %w", err)
-		}
-		partition := Partition{Key: parts, Totals: make([]int64, len(sums[key]))}
-		for i := range sums[key] {
-			partition.Totals[i] = sums[key][i].Int64()
-		}
-		result = append(result, partition)
-	}
-	return result, nil
+	return partitionsOf(sums)
 }
