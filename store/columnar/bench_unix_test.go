@@ -90,6 +90,10 @@ func BenchmarkQuarter(b *testing.B) {
 	byDay.Tree.Input.Input.Keys = append(byDay.Tree.Input.Input.Keys, plan.Key{Name: "time.day", Field: plan.Field{Kind: plan.TimeField, Unit: rows.Day},
 		Domain: rows.TimeKeys(rows.Date{Year: 2026, Month: 1, Day: 1}, rows.Date{Year: 2026, Month: 3, Day: 31}, rows.Day)})
 	b.Run("sum by category and day", func(b *testing.B) { ask(b, byDay) })
+	b.Run("large payments by category", func(b *testing.B) {
+		least := int64(10_000)
+		ask(b, q(plan.Column{Count: plan.CountRows, Tests: []plan.Test{{Name: "amount", Field: plan.Field{Kind: plan.MeasureField}, Least: &least}}}))
+	})
 	byMerchant := q(sum, plan.Column{Count: plan.CountCustomers})
 	byMerchant.Tree.Input.Input.Keys = []plan.Key{{Name: "merchant", Field: plan.Field{Index: 1}}}
 	b.Run("sum and customers by private merchant", func(b *testing.B) { ask(b, byMerchant) })
