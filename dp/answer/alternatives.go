@@ -80,7 +80,7 @@ func cheapest(q dp.Query, p *plan.Plan, left dp.Left) []dp.Alternative {
 // cheaper prices variants of a question that tell less: those that cost less than the plan, or are clearly more exact
 // for the same price. Without a plan, those that can be answered at all. Like plans they depend on nothing stored.
 func (s *Service) cheaper(ctx context.Context, asker dp.Consumer, q dp.Query, policy dp.VersionedPolicy, p *plan.Plan) (list []dp.Alternative) {
-	for _, v := range variants(q, p) {
+	for _, v := range variants(q, &policy.Policy, p) {
 		priced, err := s.make(ctx, asker, policy, v.query)
 		if err != nil || p != nil && !isBetter(priced, p) {
 			continue
@@ -109,18 +109,23 @@ type variant struct {
 	query  dp.Query
 }
 
-// variants give a question with coarser time, fewer keys, groups of fewer customers' parts, and wider intervals.
-func variants(q dp.Query, p *plan.Plan) (list []variant) {
+// variants give a question with coarser time and places, fewer keys, groups of fewer customers' parts, and wider intervals.
+func variants(q dp.Query, policy *dp.Policy, p *plan.Plan) (list []variant) {
 	q.SpendAtMost = ""
 	for i, name := range q.By {
 		other := q
 		other.By = slices.Delete(slices.Clone(q.By), i, i+1)
-		if unit, ok := coarser(name); ok {
-			other.By = append(other.By, unit)
-			list = append(list, variant{fmt.Sprintf("group by %s instead of %s", unit, name), other})
-			continue
+		for _, coarse := range coarser(policy, name) {
+			if slices.Contains(q.By, coarse) {
+				continue
+			}
+			other := other
+			other.By = append(slices.Clone(other.By), coarse)
+			list = append(list, variant{fmt.Sprintf("group by %s instead of %s", coarse, name), other})
 		}
-		list = append(list, variant{"leave out " + name, other})
+		if _, isTime := rows.ParseTimeUnit(name); !isTime {
+			list = append(list, variant{"leave out " + name, other})
+		}
 	}
 	if p != nil && p.Tree.Input.Partitions > 1 {
 		other := q
@@ -142,18 +147,27 @@ func variants(q dp.Query, p *plan.Plan) (list []variant) {
 	return list
 }
 
-// coarser is the next longer period that days can be grouped by.
-func coarser(name string) (string, bool) {
-	unit, ok := rows.ParseTimeUnit(name)
-	if !ok {
-		return "", false
+// coarser are keys by which there are fewer groups: the next longer period, the dimension that a policy names as parent,
+// and those that are made of this one.
+func coarser(policy *dp.Policy, name string) (keys []string) {
+	if unit, ok := rows.ParseTimeUnit(name); ok {
+		units := rows.TimeUnits()
+		if at := slices.Index(units, unit); unit != rows.Hour && at+1 < len(units) {
+			keys = append(keys, units[at+1].Field())
+		}
+		return keys
 	}
-	for shorter, longer := range map[rows.TimeUnit]rows.TimeUnit{rows.Day: rows.Week, rows.Week: rows.Month, rows.Month: rows.Quarter, rows.Quarter: rows.Year} {
-		if unit == shorter {
-			return longer.Field(), true
+	for _, d := range policy.Dimensions {
+		if d.Name == name && d.Parent != "" {
+			keys = append(keys, d.Parent)
 		}
 	}
-	return "", false
+	for _, d := range policy.Derived {
+		if d.Of == name {
+			keys = append(keys, d.Name)
+		}
+	}
+	return keys
 }
 
 // expected says how exact a plan is.

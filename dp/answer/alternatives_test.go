@@ -13,7 +13,12 @@ import (
 func TestVariantsArePricedAsTheyWouldBeAsked(t *testing.T) {
 	policy := shop()
 	policy.Unit.Block, policy.Time = dp.Month, &dp.TimeColumn{Column: "at", Timezone: "UTC", Format: "unix"}
-	policy.Bounds.MaxPartitions = 20
+	policy.Bounds.MaxPartitions = 200
+	policy.Dimensions[0].Values = []string{"food", "toys", "books", "pets"}
+	category := policy.Dimensions[0]
+	policy.Dimensions = append(policy.Dimensions, dp.Dimension{Name: "aisle", Column: category.Column, Type: dp.StringDimension, Values: []string{"cold", "dry"}})
+	policy.Dimensions[0].Parent = "aisle"
+	policy.Derived = []dp.Derived{{Name: "kind", Of: category.Name, Groups: []dp.LabelGroup{{Label: "food", Values: category.Values[:1]}}, Other: "others"}}
 	m := newMemory(policy, policy.Cap)
 	s := newService(m, &engine{m: m}, exact{})
 	q := byCategory()
@@ -45,6 +50,10 @@ func TestVariantsArePricedAsTheyWouldBeAsked(t *testing.T) {
 		switch {
 		case strings.HasPrefix(a.Change, "group by time.week instead of time.day: customers within "):
 			other.By = []string{q.By[0], "time.week"}
+		case strings.HasPrefix(a.Change, "group by aisle instead of "+q.By[0]+": "):
+			other.By = []string{"aisle", "time.day"}
+		case strings.HasPrefix(a.Change, "group by kind instead of "+q.By[0]+": "):
+			other.By = []string{"kind", "time.day"}
 		case strings.HasPrefix(a.Change, "leave out "+q.By[0]+": "):
 			other.By = []string{"time.day"}
 		case strings.HasPrefix(a.Change, "ask for intervals twice as wide: "):
@@ -57,7 +66,7 @@ func TestVariantsArePricedAsTheyWouldBeAsked(t *testing.T) {
 			t.Errorf("%q is offered at %s and priced at %v, %v", a.Change, a.Epsilon, priced.Plan.Loss.Epsilon, err)
 		}
 	}
-	if len(found) < 2 {
+	if len(found) < 5 {
 		t.Errorf("offered are %+v", quote.Alternatives)
 	}
 	if len(m.journal) != 0 {
