@@ -208,15 +208,25 @@ func (p *Plan) bounds(m Metric) mechanism.Vector { return p.boundsOver(m, p.most
 
 // boundsOver are the same where what changes is what so many blocks add.
 func (p *Plan) boundsOver(m Metric, times int64) mechanism.Vector {
-	partitions, linf := p.Tree.Input.Partitions, p.Tree.Input.Rows
+	partitions := p.Tree.Input.Partitions
+	switch {
+	case m.Aggregate == dp.Customers:
+		return mechanism.Vector{Partitions: p.counted(times), Bounds: []int64{1}}
+	case p.apart:
+		return p.boundsIn(product(partitions, times), 1, m)
+	}
+	v := p.boundsIn(partitions, times, m)
+	if times > 1 { // each block's part may lie elsewhere, and each number that changes pays for its cut
+		v.Spread = product(times, max(1, p.boundsIn(partitions, 1, m).Spread))
+	}
+	return v
+}
+
+// boundsIn are those of a metric that changes so many partitions by so many times what one block adds.
+func (p *Plan) boundsIn(partitions, times int64, m Metric) mechanism.Vector {
+	linf := p.Tree.Input.Rows
 	if m.Last || m.Of != ValueRow {
 		linf = 1
-	}
-	if m.Aggregate == dp.Customers {
-		return mechanism.Vector{Partitions: p.counted(times), Bounds: []int64{1}}
-	}
-	if p.apart {
-		partitions, times = product(partitions, times), 1
 	}
 	linf = product(times, linf)
 	switch m.Aggregate {
