@@ -105,6 +105,9 @@ func (r *reader) profileField(path, name string) (f Field, known, ok bool) {
 			return f, true, false
 		}
 		return Field{Kind: StepField}, true, true
+	case isFirst && strings.Contains(first, "."):
+		r.refuse(path, "is not a field: use the first.* of a dimension, or first.day, first.week, first.month, first.quarter, first.year")
+		return f, true, false
 	case isFirst:
 		if _, isTime := rows.ParseTimeUnit("time." + first); isTime {
 			first = "time." + first

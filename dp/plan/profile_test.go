@@ -214,11 +214,20 @@ func TestWhatHasNoBoundOrNoMeaningOverSeveralBlocksIsRefusedWithTheReason(t *tes
 		"first of an hour":         {linkedCards(), func(q *dp.Query) { q.By = []string{"first.hour"} }, "by[0]", "no groups"},
 		"since an hour":            {linkedCards(), func(q *dp.Query) { q.By = []string{"since.hour"} }, "by[0]", "since.day"},
 		"first of a measure":       {linkedCards(), func(q *dp.Query) { q.By = []string{"first.amount"} }, "by[0]", "no groups"},
-		"since a city":             {linkedCards(), func(q *dp.Query) { q.By = []string{"since.city"} }, "by[0]", "since.day"},
-		"a long range":             {linkedCards(), func(q *dp.Query) { q.To, q.By = "2027-03-31", []string{"first.month"} }, "to", "400"},
-		"step without a funnel":    {linkedCards(), func(q *dp.Query) { q.By = []string{"funnel.step"} }, "by[0]", "steps"},
-		"a funnel of one step":     {linkedCards(), funnel("", nil), "funnel.steps", "2 to 10"},
-		"a funnel of many":         {linkedCards(), funnel("", make([][]dp.Condition, 9)...), "funnel.steps", "8 groups"},
+		"first of a first":         {linkedCards(), func(q *dp.Query) { q.By = []string{"first.first.week"} }, "by[0]", "not a field"},
+		"first of a time key":      {linkedCards(), func(q *dp.Query) { q.By = []string{"first.time.week"} }, "by[0]", "not a field"},
+		"first of a step": {linkedCards(), func(q *dp.Query) {
+			funnel("", nil, nil)(q)
+			q.By = append(q.By, "first.funnel.step")
+		}, "by[1]", "not a field"},
+		"combinations of firsts": {linkedCards(), func(q *dp.Query) {
+			q.Metrics, q.Define = []string{"x"}, []dp.Definition{{Name: "x", Aggregate: dp.Mean, Per: dp.PerCustomer, Distinct: []string{"first.category"}}}
+		}, "define[0].distinct", "of the customer"},
+		"since a city":          {linkedCards(), func(q *dp.Query) { q.By = []string{"since.city"} }, "by[0]", "since.day"},
+		"a long range":          {linkedCards(), func(q *dp.Query) { q.To, q.By = "2027-03-31", []string{"first.month"} }, "to", "400"},
+		"step without a funnel": {linkedCards(), func(q *dp.Query) { q.By = []string{"funnel.step"} }, "by[0]", "steps"},
+		"a funnel of one step":  {linkedCards(), funnel("", nil), "funnel.steps", "2 to 10"},
+		"a funnel of many":      {linkedCards(), funnel("", make([][]dp.Condition, 9)...), "funnel.steps", "8 groups"},
 		"a funnel without step": {linkedCards(), func(q *dp.Query) {
 			funnel("", nil, nil)(q)
 			q.By = nil

@@ -426,10 +426,11 @@ func (r *reader) readPer(path string, d dp.Metric, q question, a *askedMetric) b
 	a.distinctNames = slices.Compact(slices.Sorted(slices.Values(d.Distinct)))
 	for _, name := range a.distinctNames {
 		f, ok := r.field(path+".distinct", name)
-		if ok && f.Kind == MeasureField {
-			r.refuse(path+".distinct", "has a measure: count the labels of dimensions and time keys")
+		if ok && (f.Kind == MeasureField || f.NeedsProfile()) {
+			r.refuse(path+".distinct", "has a measure or a field of the customer: count the labels of dimensions and time keys")
+			ok = false
 		}
-		if !ok || f.Kind == MeasureField {
+		if !ok {
 			return false
 		}
 		a.distinct = append(a.distinct, f)
