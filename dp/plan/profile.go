@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -145,7 +146,7 @@ func (r *reader) profileField(path, name string) (f Field, known, ok bool) {
 // readProfile reads what the question asks about customers. What others need of the question is read already.
 func (r *reader) readProfile(q *question) {
 	p := &Profile{}
-	byFirst := r.query.First != nil
+	byFirst := false
 	for _, k := range q.keys {
 		byFirst = byFirst || k.Field.Moment != OfRow
 	}
@@ -158,8 +159,8 @@ func (r *reader) readProfile(q *question) {
 			own = append(own, t)
 		}
 	}
-	if byFirst {
-		p.First = r.readFirst(*q, own)
+	if byFirst || r.query.First != nil {
+		p.First = r.readFirst(*q, own, byFirst)
 	}
 	p.Cohorts = r.readCohorts(*q)
 	p.Consent = slices.ContainsFunc(p.Cohorts, func(c Cohort) bool { return c.Policy.Name != r.policy.Name })
@@ -173,8 +174,9 @@ func (r *reader) readProfile(q *question) {
 	r.checkProfile(*q)
 }
 
-// readFirst reads which rows make a first appearance.
-func (r *reader) readFirst(q question, own []Test) *First {
+// readFirst reads which rows make a first appearance. Where fields of the first appearance are read, saying that those of the
+// filter do is saying nothing.
+func (r *reader) readFirst(q question, own []Test, read bool) *First {
 	if !q.ranged {
 		r.refuse("first", "needs from and to: nothing comes first otherwise")
 		return nil
@@ -185,7 +187,8 @@ func (r *reader) readFirst(q question, own []Test) *First {
 	if r.query.First == nil {
 		return &First{Tests: own, Own: true}
 	}
-	return &First{Tests: r.testsOf("first", r.query.First)}
+	tests := r.testsOf("first", r.query.First)
+	return &First{Tests: tests, Own: read && reflect.DeepEqual(tests, own)}
 }
 
 // testsOf reads conditions that stand elsewhere than in where, on fields of rows alone.

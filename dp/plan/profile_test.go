@@ -131,6 +131,7 @@ func TestSpellingOfAProfileDoesNotChangeAPlan(t *testing.T) {
 	a.Cohorts = []dp.Cohort{{Where: isGrocery()}, {Dataset: "usage", AtMost: &most}}
 	b.Cohorts = []dp.Cohort{{Dataset: "usage", AtMost: &most, From: a.From, To: a.To}, {Dataset: "cards", Where: isGrocery(), AtLeast: 1}, {Where: append(isGrocery(), isGrocery()...)}}
 	a.By, b.By = []string{"first.week", "since.week"}, []string{"since.week", "first.week"}
+	a.Where, b.Where, b.First = isGrocery(), isGrocery(), isGrocery()
 	one, err := plan.Make(a, linkedCards(), nil, plan.DefaultLimits(), usage())
 	if err != nil {
 		t.Fatal(err)
