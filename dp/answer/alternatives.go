@@ -67,13 +67,13 @@ func cheapest(q dp.Query, p *plan.Plan, left dp.Left) []dp.Alternative {
 	}
 	cheaper := q
 	cheaper.Epsilon, cheaper.Delta, cheaper.Within, cheaper.SpendAtMost = left.Epsilon.String(), "0", nil, ""
-	priced, err := plan.Make(cheaper, p.Policy, nil, plan.DefaultLimits())
+	priced, err := plan.Make(cheaper, p.Policy, nil, plan.DefaultLimits(), p.Joined()...)
 	if err != nil {
 		return nil // no variant within what is left: the refusal stands alone
 	}
 	return []dp.Alternative{{
 		Change:  fmt.Sprintf("ask with epsilon %s and delta 0: %s", left.Epsilon, expected(priced)),
-		Epsilon: priced.Loss.Epsilon,
+		Epsilon: priced.MostLoss().Epsilon,
 	}}
 }
 
@@ -85,7 +85,7 @@ func (s *Service) cheaper(ctx context.Context, asker dp.Consumer, q dp.Query, po
 		if err != nil || p != nil && !isBetter(priced, p) {
 			continue
 		}
-		list = append(list, dp.Alternative{Change: v.change + ": " + expected(priced), Epsilon: priced.Loss.Epsilon})
+		list = append(list, dp.Alternative{Change: v.change + ": " + expected(priced), Epsilon: priced.MostLoss().Epsilon})
 	}
 	return list
 }

@@ -20,6 +20,7 @@ import (
 type memory struct {
 	mu       sync.Mutex
 	policy   dp.VersionedPolicy
+	others   []dp.VersionedPolicy // of further datasets
 	earlier  map[uint64]dp.VersionedPolicy
 	budget   dp.Budget
 	version  uint64 // of every block
@@ -47,6 +48,9 @@ func newMemory(p dp.VersionedPolicy, b dp.Budget) *memory {
 func (m *memory) note(step string) { m.journal = append(m.journal, step) }
 
 func (m *memory) Policy(_ context.Context, dataset string) (dp.VersionedPolicy, error) {
+	if at := slices.IndexFunc(m.others, func(p dp.VersionedPolicy) bool { return p.Name == dataset }); at >= 0 {
+		return m.others[at], nil
+	}
 	if dataset != m.policy.Name {
 		return dp.VersionedPolicy{}, &dp.Error{Code: dp.CodeNotFound, Message: "no such dataset here"}
 	}

@@ -147,5 +147,18 @@ func (p *Plan) MostLoss() dp.Loss {
 	return most
 }
 
+// Joined are the policies of the other datasets that the plan reads.
+func (p *Plan) Joined() (others []dp.VersionedPolicy) {
+	if !p.isSeveral() {
+		return nil
+	}
+	for _, c := range p.Tree.Input.Input.Profile.Cohorts {
+		if c.Policy.Name != p.Policy.Name && !slices.ContainsFunc(others, func(o dp.VersionedPolicy) bool { return o.Name == c.Policy.Name }) {
+			others = append(others, c.Policy)
+		}
+	}
+	return others
+}
+
 // isSeveral tells whether the question reads several blocks of a customer together.
 func (p *Plan) isSeveral() bool { return p.Tree.Input.Input.Profile != nil }
