@@ -8,8 +8,8 @@ import (
 )
 
 // stepsTaken is how many steps of the funnel the rows take in the order of time, each by a row of its own, the last no
-// later after the first than allowed. Of rows at one time those that can be an earlier step come first; what else orders
-// them changes nothing that is asked for, but has to be the same for the same rows.
+// later after the first than allowed. Of rows at one time those that can be an earlier step come first, then those with the
+// smaller canonical bytes: a choice, which has to be the same for the same rows.
 func (s *Several) stepsTaken(counting []Unit) int {
 	type stepRow struct {
 		*rows.Row

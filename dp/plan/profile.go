@@ -388,7 +388,7 @@ func (p *Plan) profileNotes() (lines []string) {
 		lines = append(lines, "A customer's first appearance is the first one within the range: who was there before it looks new. Rows before it count nowhere.")
 	}
 	if profile.Funnel != nil {
-		lines = append(lines, "A step is counted with all customers who reached it, by a row for each step in the order of time; of rows at one time any order counts.")
+		lines = append(lines, "A step is counted with all customers who reached it, by a row for each step in the order of time; of rows at one time, what can be an earlier step is taken to have come first.")
 	}
 	if most := p.mostTimes(); most > 1 {
 		lines = append(lines, fmt.Sprintf("What a customer did in one %s can change what it adds in others: noise and price are those of %d times as much as one adds, and the charge names what each block pays.", p.Policy.Unit.Block, most))
