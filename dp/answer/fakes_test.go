@@ -21,6 +21,7 @@ type memory struct {
 	mu       sync.Mutex
 	policy   dp.VersionedPolicy
 	others   []dp.VersionedPolicy // of further datasets
+	lookups  int                  // of policies
 	earlier  map[uint64]dp.VersionedPolicy
 	budget   dp.Budget
 	version  uint64 // of every block
@@ -48,6 +49,9 @@ func newMemory(p dp.VersionedPolicy, b dp.Budget) *memory {
 func (m *memory) note(step string) { m.journal = append(m.journal, step) }
 
 func (m *memory) Policy(_ context.Context, dataset string) (dp.VersionedPolicy, error) {
+	m.mu.Lock()
+	m.lookups++
+	m.mu.Unlock()
 	if at := slices.IndexFunc(m.others, func(p dp.VersionedPolicy) bool { return p.Name == dataset }); at >= 0 {
 		return m.others[at], nil
 	}

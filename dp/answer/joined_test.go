@@ -58,6 +58,19 @@ func TestDatasetThatMayNotBeJoinedIsLikeOneThatIsNot(t *testing.T) {
 	}
 }
 
+func TestOfManyCohortsFewDatasetsAreLookedUp(t *testing.T) {
+	shops, _ := linkedShop()
+	m := newMemory(shops, shops.Cap)
+	q := joined("nowhere")
+	for range 1000 {
+		q.Cohorts = append(q.Cohorts, dp.Cohort{Dataset: "nowhere"})
+	}
+	_, err := newService(m, &engine{m: m}, exact{}).Ask(context.Background(), ann, q, "")
+	if code(err) != dp.CodeInvalidQuery || m.lookups > 10 {
+		t.Errorf("got %v after %d lookups", err, m.lookups)
+	}
+}
+
 func TestJoinNeedsAPurposeOfBothDatasets(t *testing.T) {
 	shops, usage := linkedShop()
 	usage.Purposes = []string{"fraud"}

@@ -427,16 +427,16 @@ func (s *Service) make(ctx context.Context, asker dp.Consumer, policy dp.Version
 	return plan.Make(q, policy, ceilings, s.options.Limits, others...)
 }
 
-// mostJoined is how many datasets one question may name.
+// mostJoined is of how many cohorts the datasets are looked up: more than a plan may have, which refuses the others.
 const mostJoined = 8
 
 // joined finds the policies of the other datasets that a question's cohorts name, as far as the asker may ask them for
 // this purpose. One that they may not is like one that does not exist.
 func (s *Service) joined(ctx context.Context, asker dp.Consumer, policy dp.VersionedPolicy, q dp.Query) (others []dp.VersionedPolicy, err error) {
-	for _, c := range q.Cohorts {
+	for _, c := range q.Cohorts[:min(len(q.Cohorts), mostJoined)] {
 		known := c.Dataset == "" || c.Dataset == policy.Name ||
 			slices.ContainsFunc(others, func(p dp.VersionedPolicy) bool { return p.Name == c.Dataset })
-		if known || len(others) >= mostJoined {
+		if known {
 			continue
 		}
 		of := dp.Query{Dataset: c.Dataset, Purpose: q.Purpose}
