@@ -98,7 +98,7 @@ func severalQuestion(random *rand.Rand) dp.Query {
 		}
 		q.Cohorts = []dp.Cohort{c}
 	}
-	keys := [][]string{{"first.month"}, {"first.week", "since.week"}, {"first.city"}, {"first.shop", "city"}, {"since.month", "age"}}
+	keys := [][]string{{"first.month"}, {"first.week", "since.week"}, {"first.city"}, {"first.shop", "city"}, {"since.month", "age"}, {"first.region", "region"}, {"first.city", "first.region"}}
 	if len(q.Cohorts) > 0 {
 		keys = append(keys, nil, []string{"city"}, []string{"shop", "time.day"})
 	}
