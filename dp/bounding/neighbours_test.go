@@ -183,6 +183,7 @@ func severalPolicy(name string) dp.VersionedPolicy {
 			{Name: "kind", Column: "kind", Type: dp.StringDimension, Values: []string{"a", "b", "c"}},
 			{Name: "variant", Column: "variant", Type: dp.StringDimension, Values: []string{"x", "y"}},
 		},
+		Derived:  []dp.Derived{{Name: "band", Of: "kind", Groups: []dp.LabelGroup{{Label: "low", Values: []string{"a", "b"}}}, Other: "high"}},
 		Measures: []dp.Measure{{Name: "n", Column: "n", Lower: -3, Upper: 5}},
 		Metrics: []dp.Metric{
 			{Name: "spent", Aggregate: dp.Sum, Measure: "n"}, {Name: "average", Aggregate: dp.Mean, Measure: "n"},
@@ -236,12 +237,12 @@ func severalQuestion(random *rand.Rand) (q dp.Query) {
 			}
 			q.Cohorts = append(q.Cohorts, c)
 		}
-		q.By = [][]string{nil, {"kind"}, {"time.month"}, {"kind", "time.month"}, {"time.week"}}[random.IntN(5)]
+		q.By = [][]string{nil, {"kind"}, {"time.month"}, {"kind", "time.month"}, {"time.week"}, {"band", "kind"}}[random.IntN(6)]
 		if random.IntN(4) == 0 {
 			q.By = append(q.By, "first.variant")
 		}
 	case 2:
-		q.By = [][]string{{"first.month"}, {"since.month"}, {"first.month", "since.month"}, {"first.week", "time.month"}, {"first.variant"}, {"first.variant", "kind"}, {"since.week"}}[random.IntN(7)]
+		q.By = [][]string{{"first.month"}, {"since.month"}, {"first.month", "since.month"}, {"first.week", "time.month"}, {"first.variant"}, {"first.variant", "kind"}, {"since.week"}, {"first.band", "band"}, {"first.band", "first.kind"}}[random.IntN(9)]
 		if random.IntN(2) == 0 {
 			q.First = where("a", "b", "c")
 		}
