@@ -1,6 +1,7 @@
 package bounding
 
 import (
+	"context"
 	"math"
 	"slices"
 
@@ -10,7 +11,7 @@ import (
 // stepsTaken is how many steps of the funnel the rows take in the order of time, each by a row of its own, the last no
 // later after the first than allowed. Of rows at one time those that can be an earlier step come first, then those with the
 // smaller canonical bytes: a choice, which has to be the same for the same rows.
-func (s *Several) stepsTaken(counting []Unit) int {
+func (s *Several) stepsTaken(ctx context.Context, counting []Unit) (int, error) {
 	type stepRow struct {
 		*rows.Row
 		passes []bool
@@ -18,6 +19,9 @@ func (s *Several) stepsTaken(counting []Unit) int {
 	}
 	var all []stepRow
 	for _, u := range counting {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
 		for i := range u.Rows {
 			r := stepRow{Row: &u.Rows[i], first: -1}
 			for step, tests := range s.steps {
@@ -58,5 +62,5 @@ func (s *Several) stepsTaken(counting []Unit) int {
 			taken = max(taken, step+1)
 		}
 	}
-	return taken
+	return taken, nil
 }

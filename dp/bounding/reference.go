@@ -124,12 +124,22 @@ func keptRows(all []rows.Row, most int64, p *dp.Policy, salt []byte, customer ui
 	if int64(len(all)) <= most {
 		return all
 	}
-	kept := slices.Clone(all)
-	slices.SortFunc(kept, func(a, b rows.Row) int {
-		x, y := rows.AppendRow(nil, p, &a), rows.AppendRow(nil, p, &b)
-		return compareRank(Hash(salt, customer, block, x), Hash(salt, customer, block, y), x, y)
-	})
-	return kept[:min(int64(len(kept)), most)]
+	type ranked struct {
+		hash  uint64
+		bytes []byte
+		row   rows.Row
+	}
+	ranks := make([]ranked, len(all))
+	for i := range all {
+		bytes := rows.AppendRow(nil, p, &all[i])
+		ranks[i] = ranked{Hash(salt, customer, block, bytes), bytes, all[i]}
+	}
+	slices.SortFunc(ranks, func(a, b ranked) int { return compareRank(a.hash, b.hash, a.bytes, b.bytes) })
+	kept := make([]rows.Row, most)
+	for i := range kept {
+		kept[i] = ranks[i].row
+	}
+	return kept
 }
 
 // contribute adds what one (customer, block) adds to a column of one partition: all are its rows there that pass the

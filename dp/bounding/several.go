@@ -3,6 +3,7 @@ package bounding
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -177,14 +178,18 @@ func (s *Several) Needs(p *dp.Policy) Needs {
 
 // Customer gives what a customer adds to each partition, valid until the next call: units are all of its blocks that the
 // plan touches, each once.
-func (s *Several) Customer(customer uint64, units []Unit) []Adds {
+//
+// Between units it looks whether ctx has ended, whose cause is the only error.
+func (s *Several) Customer(ctx context.Context, customer uint64, units []Unit) ([]Adds, error) {
 	s.partitions.reset()
-	s.take(customer, units)
-	return s.adds[:len(s.partitions.keys)]
+	if err := s.take(ctx, customer, units); err != nil {
+		return nil, err
+	}
+	return s.adds[:len(s.partitions.keys)], nil
 }
 
 // take works out what the customer adds.
-func (s *Several) take(customer uint64, units []Unit) {
+func (s *Several) take(ctx context.Context, customer uint64, units []Unit) error {
 	own := s.plan.Policy.Name
 	if s.profile.Consent {
 		units = slices.DeleteFunc(slices.Clone(units), func(u Unit) bool {
@@ -192,14 +197,17 @@ func (s *Several) take(customer uint64, units []Unit) {
 		})
 	}
 	for i := range s.cohorts {
-		if !s.cohorts[i].has(units) {
-			return
+		if in, err := s.cohorts[i].has(ctx, units); !in || err != nil {
+			return err
 		}
 	}
 	counting := make([]Unit, 0, len(units)) // the question's own rows that pass
 	for at, u := range units {
 		if u.Dataset != own || !slices.Contains(s.rows.scan.Blocks, u.Block) {
 			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		s.counting = grown(s.counting, at)
 		kept := s.counting[at][:0]
@@ -214,25 +222,27 @@ func (s *Several) take(customer uint64, units []Unit) {
 	var first *rows.Row
 	if s.profile.First != nil {
 		if first = s.firstAppearance(units, counting); first == nil {
-			return
+			return nil
 		}
 		for i := range counting {
 			counting[i].Rows = slices.DeleteFunc(counting[i].Rows, func(r rows.Row) bool { return r.Time < first.Time })
 		}
 	}
 	if s.profile.Funnel != nil {
-		s.reached(counting, first)
-		return
+		return s.reached(ctx, counting, first)
 	}
-	s.bound(customer, counting, first)
+	return s.bound(ctx, customer, counting, first)
 }
 
 // has tells whether the customer of these units is in the cohort.
-func (c *cohort) has(units []Unit) bool {
+func (c *cohort) has(ctx context.Context, units []Unit) (bool, error) {
 	count := int64(0)
 	for _, u := range units {
 		if u.Dataset != c.dataset || !slices.Contains(c.scan.Blocks, u.Block) {
 			continue
+		}
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
 		}
 		for i := range u.Rows {
 			if inRange(c.scan, &u.Rows[i]) && passAll(c.tests, &u.Rows[i]) {
@@ -240,7 +250,7 @@ func (c *cohort) has(units []Unit) bool {
 			}
 		}
 	}
-	return count >= c.least && (c.most < 0 || count <= c.most)
+	return count >= c.least && (c.most < 0 || count <= c.most), nil
 }
 
 // firstAppearance finds the row that makes it; nil where none does.
@@ -271,8 +281,11 @@ func (s *Several) compare(a, b *rows.Row) int {
 }
 
 // bound keeps of each block what bounding keeps, with the keys that the customer's rows have.
-func (s *Several) bound(customer uint64, counting []Unit, first *rows.Row) {
+func (s *Several) bound(ctx context.Context, customer uint64, counting []Unit, first *rows.Row) error {
 	for _, u := range counting {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		s.groups.reset()
 		for i := range u.Rows {
 			if key, ok := s.key(&u.Rows[i], first, 0); ok {
@@ -302,6 +315,7 @@ func (s *Several) bound(customer uint64, counting []Unit, first *rows.Row) {
 			}
 		}
 	}
+	return nil
 }
 
 // partition gives the sums of the customer in a partition, zeros where it is new.
@@ -315,8 +329,12 @@ func (s *Several) partition(key string) []Total {
 }
 
 // reached places the customer in the partitions of all steps that were taken.
-func (s *Several) reached(counting []Unit, first *rows.Row) {
-	for step := 1; step <= min(s.stepsTaken(counting), int(s.rows.bound.Partitions)); step++ {
+func (s *Several) reached(ctx context.Context, counting []Unit, first *rows.Row) error {
+	taken, err := s.stepsTaken(ctx, counting)
+	if err != nil {
+		return err
+	}
+	for step := 1; step <= min(taken, int(s.rows.bound.Partitions)); step++ {
 		key, ok := s.key(first, first, step)
 		if !ok {
 			continue
@@ -326,6 +344,7 @@ func (s *Several) reached(counting []Unit, first *rows.Row) {
 			sums[s.plan.Tree.At(i)].Add(1)
 		}
 	}
+	return nil
 }
 
 // key is that of a row's partition; ok is false where it counts in none.
@@ -427,7 +446,11 @@ func ReferenceSeveral(p *plan.Plan, salt []byte, all map[string][]rows.Row) ([]P
 
 	sums := make(map[string][]Total)
 	for customer, of := range units {
-		for _, adds := range s.Customer(customer, of) {
+		added, err := s.Customer(context.Background(), customer, of)
+		if err != nil {
+			return nil, err
+		}
+		for _, adds := range added {
 			if sums[adds.Key] == nil {
 				sums[adds.Key] = make([]Total, len(adds.Totals))
 			}

@@ -33,6 +33,7 @@ type world struct {
 	left     dp.Left
 	changes  int // how many reports still meet a changed policy
 	loaded   []string
+	joined   []string // blocks of the other dataset that were loaded
 	now      time.Time
 }
 
@@ -56,7 +57,9 @@ func (w *world) service() *Service {
 }
 
 func (w *world) Plan(_ context.Context, _ dp.Consumer, q dp.Query) (answer.Quote, error) {
-	p, err := plan.Make(q, w.policy, nil, plan.DefaultLimits())
+	other := w.policy
+	other.Name = "app"
+	p, err := plan.Make(q, w.policy, nil, plan.DefaultLimits(), other)
 	if err != nil {
 		return answer.Quote{}, err
 	}
@@ -213,7 +216,12 @@ func (b book) Left(_ context.Context, _, dataset string, _ []string, loss dp.Los
 	return dp.Left{Account: "allotment/" + dataset, Epsilon: loss.Epsilon}, nil
 }
 
-func (b book) LoadedBlocks(context.Context, string) ([]string, error) { return b.loaded, nil }
+func (b book) LoadedBlocks(_ context.Context, dataset string) ([]string, error) {
+	if dataset == "app" {
+		return b.joined, nil
+	}
+	return b.loaded, nil
+}
 
 func question(name, metric string, by ...string) Question {
 	return Question{Name: name, Query: dp.Query{Metrics: []string{metric}, By: by}}
@@ -265,6 +273,28 @@ func TestHeldAnswersCostNothing(t *testing.T) {
 
 // TestScheduledReportIsAboutTheRowsThatWereLoaded: an answer that the asker holds over rows of before costs nothing, and is
 // no answer about a block that has ended and was loaded since.
+// A run of a joined dataset waits for its rows: they decide which of its own count, and are paid for.
+func TestScheduledReportWaitsForTheDatasetThatItJoins(t *testing.T) {
+	w := newWorld()
+	w.policy.Link = &dp.Link{Consent: "linked_at"}
+	w.loaded, w.joined = []string{"2026-01"}, []string{"2025-12"}
+	joining := question("a", "spend")
+	joining.Query.Cohorts = []dp.Cohort{{Dataset: "app"}}
+	scheduled := spec(joining)
+	scheduled.Schedule, scheduled.To = PerBlock, ""
+	r, err := w.service().Submit(t.Context(), w.asker, scheduled, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err = w.service().due(t.Context(), r); err != nil || len(w.runs) != 0 {
+		t.Fatalf("before the other rows came it is charged as %+v, %v", w.runs, err)
+	}
+	w.joined = append(w.joined, "2026-02") // January had none
+	if _, err = w.service().due(t.Context(), r); err != nil || len(w.runs) != 1 || len(w.runs[0].Parts[0].Charge.Also) != 1 {
+		t.Errorf("charged as %+v, %v", w.runs, err)
+	}
+}
+
 func TestScheduledReportIsAboutTheRowsThatWereLoaded(t *testing.T) {
 	w := newWorld()
 	w.free["spend"], w.stale = "rel_1", true

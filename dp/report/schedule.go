@@ -155,6 +155,11 @@ func (s *Service) charge(ctx context.Context, consumer dp.Consumer, r dp.Report,
 	if err == nil {
 		planned, err = s.plan(ctx, consumer, spec, questions)
 	}
+	if err == nil {
+		if waits, err := s.waits(ctx, planned, policy.Name); waits || err != nil {
+			return err
+		}
+	}
 	var run NewRun
 	if err == nil {
 		run, err = planned.run(r.Consumer, r.ID, number)
@@ -171,4 +176,25 @@ func (s *Service) charge(ctx context.Context, consumer dp.Consumer, r dp.Report,
 		return fmt.Errorf("charging the run of block %s: %w", block, err)
 	}
 	return nil
+}
+
+// waits tells whether another dataset that the questions join lacks rows yet: nothing was loaded of the last block that
+// they touch, nor of a later one. Which blocks were loaded is public (dp/PRIVACY.md, assumption 4).
+func (s *Service) waits(ctx context.Context, p Plan, own string) (bool, error) {
+	last := make(map[string]string)
+	for _, b := range p.Blocks {
+		if b.Dataset != own {
+			last[b.Dataset] = max(last[b.Dataset], b.Block)
+		}
+	}
+	for dataset, block := range last {
+		loaded, err := s.book.LoadedBlocks(ctx, dataset)
+		if err != nil {
+			return false, fmt.Errorf("finding loaded blocks: %w", err)
+		}
+		if !slices.ContainsFunc(loaded, func(l string) bool { return l >= block }) {
+			return true, nil
+		}
+	}
+	return false, nil
 }

@@ -128,7 +128,11 @@ func (a *several) shard(ctx context.Context, shard int, bounds *bounding.Several
 				units = append(units, bounding.Unit{Dataset: part.policy.Name, Block: part.blocks[u.block].name, Rows: u.rows})
 			}
 		}
-		for _, adds := range bounds.Customer(customer, units) {
+		added, err := bounds.Customer(ctx, customer, units)
+		if err != nil {
+			return err
+		}
+		for _, adds := range added {
 			number, ok := numbers[adds.Key]
 			if !ok {
 				if number, err = a.question.numberOf(adds.Key); err != nil {
