@@ -39,6 +39,8 @@ const (
 	traits stream = iota + 1
 	engagement
 	transactions
+	imagined
+	habits
 )
 
 // key is what all draws of a stream have in common.

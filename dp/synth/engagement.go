@@ -4,9 +4,9 @@ import "fmt"
 
 // Engagement is what customers do in the app: one row for each event.
 func (b *Bank) Engagement() Table {
-	t := b.table("engagement", engagement, engagementPolicy,
+	t := b.table("engagement", engagementPolicy,
 		"customer_id", "occurred_at", "event", "platform", "country", "app_version", "duration")
-	t.on = func(m *maker, d *day) activity {
+	t.walk = b.daily(engagement, func(m *maker, d *day) activity {
 		rhythm := &m.appWeekdays
 		if d.weekend() {
 			rhythm = &m.appWeekends
@@ -47,7 +47,7 @@ func (b *Bank) Engagement() Table {
 			}
 			return true
 		}}
-	}
+	})
 	return t
 }
 

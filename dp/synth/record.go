@@ -1,8 +1,12 @@
 package synth
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
 
-// record is one row as a line of CSV. No field that this package makes needs a quote.
+// record is one row as a line of CSV. No field of a bank's own tables needs a quote, and none that needs none begins with
+// one.
 type record struct {
 	line []byte // every field with the comma or the line feed behind it
 	ends []int  // where the fields end in it
@@ -25,6 +29,22 @@ func (r *record) close() {
 func (r *record) text(s string) {
 	r.line = append(r.line, s...)
 	r.close()
+}
+
+// quoted writes text that may need quotes.
+func (r *record) quoted(s string) {
+	r.line = appendQuoted(r.line, s)
+	r.close()
+}
+
+// appendQuoted appends a field as RFC 4180 has it, and in quotes too where spaces at its ends could get lost.
+func appendQuoted(line []byte, s string) []byte {
+	if s == "" || !strings.ContainsAny(s, ",\"\r\n") && s[0] > ' ' && s[len(s)-1] > ' ' {
+		return append(line, s...)
+	}
+	line = append(line, '"')
+	line = append(line, strings.ReplaceAll(s, `"`, `""`)...)
+	return append(line, '"')
 }
 
 func (r *record) int(n int) {
@@ -54,7 +74,11 @@ func (r *record) fields(into []string) []string {
 	into = into[:0]
 	text, start := string(r.line), 0
 	for _, end := range r.ends {
-		into = append(into, text[start:end])
+		field := text[start:end]
+		if strings.HasPrefix(field, `"`) {
+			field = strings.ReplaceAll(field[1:len(field)-1], `""`, `"`)
+		}
+		into = append(into, field)
 		start = end + 1
 	}
 	return into

@@ -1,6 +1,7 @@
 // Package synth makes the data of a bank that does not exist: app events and card payments of the same
 // customers, with seasons, weekends, a daily rhythm, heavy tails, and customers who come, fall asleep and
-// leave. The demo, tests and benchmarks load it through the same path as anybody's files.
+// leave. The demo, tests and benchmarks load it through the same path as anybody's files. It also imagines rows from
+// nothing but a policy (Imagine), to try bounds on.
 //
 // All of it follows from a seed: what one customer does on one day depends on the bank alone, so that any
 // range of days can be made by itself and comes out the same to the last byte. Rows are made one at a time:
@@ -53,16 +54,16 @@ const (
 	MostMerchants        = 10_000_000
 )
 
-// Table is one dataset of a bank: a policy, and rows day by day.
+// Table is one dataset: rows day by day, and of a bank's own, its policy.
 type Table struct {
 	Name   string
-	Policy string   // a policy file, as an officer would apply it
+	Policy string   // a policy file, as an officer would apply it; empty where the table was imagined from one
 	Header []string // names of the columns
 
 	bank        *Bank
-	stream      stream
 	first, last int // days of the bank counted from 0, both included
-	on          func(m *maker, d *day) activity
+	// walk gives the rows of days from first to last in order, until yield returns false.
+	walk func(first, last int, yield func(*record) bool)
 }
 
 // activity is what customers do on one day.
@@ -130,14 +131,21 @@ func (t Table) Records() iter.Seq[[]string] {
 }
 
 // each gives the rows in order until yield returns false.
-func (t Table) each(yield func(*record) bool) {
-	m := newMaker(t.bank)
-	key := m.key(t.stream)
-	known := m.population(t.bank.size, mostKnown)
-	for n := t.first; n <= t.last; n++ {
-		d := t.bank.day(n)
-		does := t.on(m, &d)
-		for i := range t.bank.size.Customers {
+func (t Table) each(yield func(*record) bool) { t.walk(t.first, t.last, yield) }
+
+// daily walks through days, and on each of them through the customers. Draws of one stream are apart from those of others.
+func (b *Bank) daily(s stream, on func(m *maker, d *day) activity) func(first, last int, yield func(*record) bool) {
+	return func(first, last int, yield func(*record) bool) { b.days(s, on, first, last, yield) }
+}
+
+func (b *Bank) days(s stream, on func(m *maker, d *day) activity, first, last int, yield func(*record) bool) {
+	m := newMaker(b)
+	key := m.key(s)
+	known := m.population(b.size, mostKnown)
+	for n := first; n <= last; n++ {
+		d := b.day(n)
+		does := on(m, &d)
+		for i := range b.size.Customers {
 			c := known(i)
 			lot := lot(key, uint64(i), uint64(d.number))
 			first, mean := unit(lot), does.often(c)
@@ -162,7 +170,7 @@ func (t Table) WriteCSV(w io.Writer) error {
 		if i > 0 {
 			_ = out.WriteByte(',') // a failure stays until Flush
 		}
-		_, _ = out.WriteString(name)
+		_, _ = out.Write(appendQuoted(nil, name))
 	}
 	_ = out.WriteByte('\n')
 	var failed error
@@ -177,12 +185,12 @@ func (t Table) WriteCSV(w io.Writer) error {
 }
 
 // table is what both datasets share.
-func (b *Bank) table(name string, s stream, policy string, header ...string) Table {
+func (b *Bank) table(name, policy string, header ...string) Table {
 	policy = fmt.Sprintf(policy, b.size.Customers, timezone)
 	if !b.size.Unlinked {
 		policy, header = policy+linkPolicy, append(header, "linked_at")
 	}
-	return Table{Name: name, Policy: policy, Header: header, bank: b, stream: s, first: 0, last: b.size.Days - 1}
+	return Table{Name: name, Policy: policy, Header: header, bank: b, first: 0, last: b.size.Days - 1}
 }
 
 // linkPolicy says that the app's events and the card's payments may be joined where customers agree.

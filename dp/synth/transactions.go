@@ -6,9 +6,9 @@ import (
 
 // Transactions is what customers pay by card: one row for each payment.
 func (b *Bank) Transactions() Table {
-	t := b.table("transactions", transactions, transactionsPolicy,
+	t := b.table("transactions", transactionsPolicy,
 		"customer_id", "booked_at", "merchant_category", "merchant", "channel", "country", "city", "amount")
-	t.on = func(m *maker, d *day) activity {
+	t.walk = b.daily(transactions, func(m *maker, d *day) activity {
 		rhythm := &m.shopWeekdays
 		if d.weekend() {
 			rhythm = &m.shopWeekends
@@ -47,7 +47,7 @@ func (b *Bank) Transactions() Table {
 			}
 			return true
 		}}
-	}
+	})
 	return t
 }
 
