@@ -51,7 +51,7 @@ func (v *Server) registerAsk() {
 }
 
 func (v *Server) ask(ctx context.Context, in *askInput) (*askOutput, error) {
-	a, err := v.services.Asker.Ask(ctx, callerOf(ctx).Consumer, queryOf(in.Body), in.IdempotencyKey)
+	a, err := v.services.Asker.Ask(ctx, callerOf(ctx).Consumer, QueryOf(in.Body), in.IdempotencyKey)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (v *Server) ask(ctx context.Context, in *askInput) (*askOutput, error) {
 }
 
 func (v *Server) plan(ctx context.Context, in *planInput) (*planOutput, error) {
-	q, err := v.services.Asker.Plan(ctx, callerOf(ctx).Consumer, queryOf(in.Body))
+	q, err := v.services.Asker.Plan(ctx, callerOf(ctx).Consumer, QueryOf(in.Body))
 	if err != nil {
 		return nil, err
 	}
@@ -107,8 +107,8 @@ func planOf(q answer.Quote) wire.Plan {
 	return out
 }
 
-// queryOf is a question as dp has it. Numbers stay the text that was sent.
-func queryOf(q wire.Query) dp.Query {
+// QueryOf is a question as dp has it. Numbers stay the text that was sent. Who plans without a server needs it, too.
+func QueryOf(q wire.Query) dp.Query {
 	out := dp.Query{
 		Dataset: q.Dataset, Metrics: q.Metrics, By: q.By, From: q.From, To: q.To, Purpose: q.Purpose,
 		Epsilon: string(q.Epsilon), Delta: string(q.Delta), Confidence: string(q.Confidence),

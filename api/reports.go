@@ -309,7 +309,7 @@ func specOf(in wire.ReportSpec) report.Spec {
 		out.Weights[name] = string(weight)
 	}
 	for _, q := range in.Queries {
-		out.Questions = append(out.Questions, report.Question{Name: q.Name, Query: queryOf(q.Query())})
+		out.Questions = append(out.Questions, report.Question{Name: q.Name, Query: QueryOf(q.Query())})
 	}
 	return out
 }

@@ -23,7 +23,9 @@ type datasetGroup struct {
 	Show  datasetShow  `cmd:"" help:"Show what can be asked of a dataset, and under which policy."`
 	Draft datasetDraft `cmd:"" help:"Propose a policy for a CSV file, from its header line alone."`
 
-	Suggest datasetSuggest `cmd:"" help:"Propose clamps and bounds from the rows, privately: it spends a small budget."`
+	Suggest  datasetSuggest  `cmd:"" help:"Propose clamps and bounds from the rows, privately: it spends a small budget."`
+	Imagine  datasetImagine  `cmd:"" help:"Write rows that a policy could have, made up from the policy alone: to try things with, for nothing."`
+	Rehearse datasetRehearse `cmd:"" help:"Show what bounds would cost, in noise and in what they cut off imagined rows: free, and reads no row."`
 }
 
 type datasetApply struct {

@@ -26,6 +26,12 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bounding rows: %w", err)
 	}
+	return e.Reference(salt, all)
+}
+
+// Reference is the function of that name, of the plan that was compiled.
+func (e *Evaluator) Reference(salt []byte, all []rows.Row) ([]Partition, error) {
+	tree := plan.Aggregate{Input: e.bound, Columns: e.columns}
 
 	// The rows that count, by (customer, block) and partition.
 	type unit struct {
@@ -59,7 +65,7 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 	for of, partitions := range units {
 		for _, key := range keptKeys(sortedKeys(partitions), e.bound.Partitions, salt, of.customer, of.block) {
 			if sums[key] == nil {
-				sums[key] = make([]Total, p.Tree.Width())
+				sums[key] = make([]Total, tree.Width())
 			}
 			at := 0
 			for i, c := range e.columns {
@@ -79,7 +85,7 @@ func Reference(p *plan.Plan, salt []byte, all []rows.Row) ([]Partition, error) {
 	for key := range sums {
 		for i, c := range e.columns {
 			if c.Count == plan.CountCustomers { // once, in however many blocks
-				sums[key][p.Tree.At(i)].Add(int64(len(customers[counted{key, i}])))
+				sums[key][tree.At(i)].Add(int64(len(customers[counted{key, i}])))
 			}
 		}
 	}
