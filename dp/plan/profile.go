@@ -188,7 +188,11 @@ func (r *reader) readFirst(q question, own []Test, read bool) *First {
 		return &First{Tests: own, Own: true}
 	}
 	tests := r.testsOf("first", r.query.First)
-	return &First{Tests: tests, Own: read && reflect.DeepEqual(tests, own)}
+	same := reflect.DeepEqual(tests, own)
+	if same && !read {
+		return nil // no row that counts comes before the first of them
+	}
+	return &First{Tests: tests, Own: same}
 }
 
 // testsOf reads conditions that stand elsewhere than in where, on fields of rows alone.

@@ -148,25 +148,36 @@ func TestSpellingOfAProfileDoesNotChangeAPlan(t *testing.T) {
 	}
 }
 
+func TestFirstAppearanceThatNothingReadsCostsNothing(t *testing.T) {
+	q := question()
+	q.Where = isGrocery()
+	plain := mustMake(t, q)
+	q.First = isGrocery()
+	if p := mustMake(t, q); p.ID != plain.ID || p.Loss != plain.Loss {
+		t.Errorf("%s for %s, without first %s", p.Canonical, p.Loss.Epsilon, plain.Loss.Epsilon)
+	}
+}
+
 func TestDifferentProfilesAreDifferentPlans(t *testing.T) {
 	none := int64(0)
 	ids := map[string]string{}
 	for name, ask := range map[string]func(*dp.Query){
-		"none":               func(*dp.Query) {},
-		"cohort":             func(q *dp.Query) { q.Cohorts = []dp.Cohort{{Where: isGrocery()}} },
-		"of two rows":        func(q *dp.Query) { q.Cohorts = []dp.Cohort{{Where: isGrocery(), AtLeast: 2}} },
-		"who did not":        func(q *dp.Query) { q.Cohorts = []dp.Cohort{{Where: isGrocery(), AtMost: &none}} },
-		"of another range":   func(q *dp.Query) { q.Cohorts = []dp.Cohort{{Where: isGrocery(), From: "2026-01-01", To: "2026-01-02"}} },
-		"joined":             func(q *dp.Query) { q.Cohorts = []dp.Cohort{{Dataset: "usage", Where: isGrocery()}} },
-		"first of all":       func(q *dp.Query) { q.First = []dp.Condition{} },
-		"first of some":      func(q *dp.Query) { q.First = isGrocery() },
-		"first category":     func(q *dp.Query) { q.By = []string{"first.category"} },
-		"category":           func(q *dp.Query) { q.By = []string{"category"} },
-		"funnel":             funnel("", isGrocery(), isGrocery()),
-		"funnel of an hour":  funnel("1h", isGrocery(), isGrocery()),
-		"funnel of 2 hours":  funnel("2h", isGrocery(), isGrocery()),
-		"funnel of 3":        funnel("", isGrocery(), isGrocery(), isGrocery()),
-		"funnel of anything": funnel("", isGrocery(), nil),
+		"none":                       func(*dp.Query) {},
+		"cohort":                     func(q *dp.Query) { q.Cohorts = []dp.Cohort{{Where: isGrocery()}} },
+		"of two rows":                func(q *dp.Query) { q.Cohorts = []dp.Cohort{{Where: isGrocery(), AtLeast: 2}} },
+		"who did not":                func(q *dp.Query) { q.Cohorts = []dp.Cohort{{Where: isGrocery(), AtMost: &none}} },
+		"of another range":           func(q *dp.Query) { q.Cohorts = []dp.Cohort{{Where: isGrocery(), From: "2026-01-01", To: "2026-01-02"}} },
+		"joined":                     func(q *dp.Query) { q.Cohorts = []dp.Cohort{{Dataset: "usage", Where: isGrocery()}} },
+		"first of all, of groceries": func(q *dp.Query) { q.First, q.Where = []dp.Condition{}, isGrocery() },
+		"groceries":                  func(q *dp.Query) { q.Where = isGrocery() },
+		"first of some":              func(q *dp.Query) { q.First = isGrocery() },
+		"first category":             func(q *dp.Query) { q.By = []string{"first.category"} },
+		"category":                   func(q *dp.Query) { q.By = []string{"category"} },
+		"funnel":                     funnel("", isGrocery(), isGrocery()),
+		"funnel of an hour":          funnel("1h", isGrocery(), isGrocery()),
+		"funnel of 2 hours":          funnel("2h", isGrocery(), isGrocery()),
+		"funnel of 3":                funnel("", isGrocery(), isGrocery(), isGrocery()),
+		"funnel of anything":         funnel("", isGrocery(), nil),
 	} {
 		q := question()
 		ask(&q)
