@@ -162,7 +162,7 @@ func (none) Add(x int64, _ mechanism.Draw) (int64, error) { return x, nil }
 // covered is compared with the least that the confidence promises, by Hoeffding's inequality in its Kullback-Leibler form,
 // and the mean of counts and sums with the exact one by the normal law of so many draws; a right answer fails anywhere with a probability of at most 1e-6 a run.
 //
-// The same noise times three fails the first comparison. So it does for the median of the ages of PUMS, of which each bin
+// The same noise times four fails the first comparison. So it does for the median of the ages of PUMS, of which each bin
 // has few rows; where one bin has many, quantiles are found in it whatever the noise is.
 func TestRealFiguresAreUnbiasedAndLieInTheirIntervals(t *testing.T) {
 	if raceDetector {
@@ -189,7 +189,7 @@ func TestRealFiguresAreUnbiasedAndLieInTheirIntervals(t *testing.T) {
 		if q.private || len(q.query.Reconcile) > 0 {
 			continue // which groups are drawn depends on the noise; figures of several levels have no draw of their own
 		}
-		if runs < 2000 && (strings.Contains(q.name, "every aggregate") || strings.Contains(q.name, "filtered")) {
+		if runs < 2000 && (strings.Contains(q.name, "every aggregate") || strings.Contains(q.name, "filtered") || strings.Contains(q.name, "balances")) {
 			continue // the cases above have nearly all of it
 		}
 		t.Run(q.name, func(t *testing.T) {
@@ -204,7 +204,7 @@ func TestRealFiguresAreUnbiasedAndLieInTheirIntervals(t *testing.T) {
 // cell is what became of one figure of one group.
 type cell struct {
 	covered              [3]int // at each confidence
-	wrong                int    // at the second, with noise of three times the scale
+	wrong                int    // at the second, with noise of four times the scale
 	sum, squares, stated float64
 }
 
@@ -272,7 +272,7 @@ func compareCoverage(t *testing.T, ask func(t *testing.T, confidence string) *pl
 		}
 		for g := range noised {
 			for j, x := range integers[g] {
-				noised[g][j] = x + 3*(noised[g][j]-x)
+				noised[g][j] = x + 4*(noised[g][j]-x)
 			}
 		}
 		for g, group := range read[1].groups(keys, noised, nil) {
@@ -289,7 +289,7 @@ func compareCoverage(t *testing.T, ask func(t *testing.T, confidence string) *pl
 		for g := range exact {
 			name, of, truth := metric.Name+" of "+strings.Join(exact[g].Key, " "), cells[g][m], exact[g].Values[m]
 			bias, deviation := of.sum/n, math.Sqrt(of.squares/n)
-			t.Logf("%-22s exact %12.4f bias %9.4f deviation %10.4f stated %10.4f covered %v of %d, with three times the noise %d of %d",
+			t.Logf("%-22s exact %12.4f bias %9.4f deviation %10.4f stated %10.4f covered %v of %d, with four times the noise %d of %d",
 				name, truth.Value, bias, deviation, of.stated/n, of.covered, runs, of.wrong, wrongRuns)
 			for i, confidence := range confidences {
 				if isBelow(of.covered[i], runs, confidence) {
@@ -300,7 +300,7 @@ func compareCoverage(t *testing.T, ask func(t *testing.T, confidence string) *pl
 				t.Errorf("%s is biased by %v, its deviation is %v", name, bias, truth.SD)
 			}
 			if (!tree || metric.Name == "median" && sensitive) && !isBelow(of.wrong, wrongRuns, confidences[1]) {
-				t.Errorf("%s: noise of three times the scale passes: %d of %d covered", name, of.wrong, wrongRuns)
+				t.Errorf("%s: noise of four times the scale passes: %d of %d covered", name, of.wrong, wrongRuns)
 			}
 		}
 	}
