@@ -152,7 +152,7 @@ func mayImportForeign(from, to string) bool {
 func height(dp string) int {
 	for i, level := range [][]string{
 		{"dp"}, {"dp/rows"}, {"dp/accounting", "dp/metrics", "dp/synth"}, {"dp/mechanism"}, {"dp/plan"}, {"dp/bounding"}, {"dp/answer", "dp/office"},
-		{"dp/report"},
+		{"dp/report", "dp/exposure"},
 	} {
 		if slices.Contains(level, dp) {
 			return i

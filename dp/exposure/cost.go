@@ -1,0 +1,149 @@
+package exposure
+
+import (
+	"math"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/accounting"
+	"github.com/discreet-analytics/discreet/dp/mechanism"
+	"github.com/discreet-analytics/discreet/dp/plan"
+)
+
+// pricing works out what charges cost a customer of whom several blocks are left out together.
+type pricing struct {
+	policies map[PolicyVersion]dp.VersionedPolicy
+	plans    map[string]*plan.Plan // of releases, by the identity of what was drawn; nil: not known
+}
+
+// over is what a charge cost in those of its blocks that are chosen (dp/PRIVACY.md, "Several blocks, as accounting"), and how
+// many these are. Conservative says that how it was drawn is not known, and would have mattered.
+func (p *pricing) over(c Charge, chosen func(dataset, block string) bool) (loss dp.Loss, blocks int64, conservative bool) {
+	var touched []dp.Touched
+	var sum dp.Loss
+	for _, part := range c.Parts {
+		var kept []string
+		for _, block := range part.Blocks {
+			if chosen(part.Dataset, block) {
+				kept = append(kept, block)
+				sum = accounting.Add(sum, part.Loss)
+			}
+		}
+		if len(kept) > 0 {
+			touched = append(touched, dp.Touched{Dataset: part.Dataset, PolicyVersion: part.PolicyVersion, Blocks: kept, Loss: part.Loss})
+			blocks += int64(len(kept))
+		}
+	}
+	if blocks <= 1 {
+		return sum, blocks, false
+	}
+
+	drawn := p.plan(c.Release)
+	loss = sum
+	if drawn == nil || !drawn.KeepsApart() {
+		// (sum of roots of rho)^2 is at most the number times the sum, and equal where all are alike.
+		loss.Rho = multiply(sum.Rho, blocks)
+	}
+	if sum.Delta == 0 {
+		return loss, blocks, drawn == nil
+	}
+	if drawn != nil {
+		if pair, ok := drawn.Over(touched); ok {
+			loss.Epsilon, loss.Delta = pair.Epsilon, pair.Delta
+			return loss, blocks, false
+		}
+	}
+	var links []accounting.Link
+	for _, t := range touched {
+		links = append(links, accounting.Link{Budget: dp.Budget{Epsilon: t.Loss.Epsilon, Delta: t.Loss.Delta}, Times: int64(len(t.Blocks))})
+	}
+	group, _ := accounting.Chain(links)
+	loss.Epsilon, loss.Delta = group.Epsilon, group.Delta
+	return loss, blocks, true
+}
+
+// plan is the one that a release is the draw of, nil where it does not tell.
+func (p *pricing) plan(r *dp.Release) *plan.Plan {
+	if r == nil {
+		return nil
+	}
+	if known, ok := p.plans[r.Plan]; ok {
+		return known
+	}
+	var drawn *plan.Plan
+	policy, ok := p.policies[PolicyVersion{r.Dataset, r.PolicyVersion}]
+	var others []dp.VersionedPolicy
+	for _, also := range r.Also {
+		if also.Dataset == r.Dataset {
+			continue
+		}
+		other, found := p.policies[PolicyVersion{also.Dataset, also.PolicyVersion}]
+		ok = ok && found
+		others = append(others, other)
+	}
+	if ok {
+		var err error
+		if drawn, err = plan.Drawn(*r, policy, others...); err != nil {
+			drawn = nil // its charge counts by group privacy, and the statement says so
+		}
+	}
+	p.plans[r.Plan] = drawn
+	return drawn
+}
+
+// total adds up charges.
+type total struct {
+	loss         dp.Loss
+	charges      int64
+	conservative int64
+	blocks       map[string]bool // dataset and block
+}
+
+func (t *total) add(c Charge, loss dp.Loss, conservative bool, chosen func(dataset, block string) bool) {
+	for _, part := range c.Parts {
+		for _, block := range part.Blocks {
+			if chosen(part.Dataset, block) {
+				t.blocks[part.Dataset+"/"+block] = true
+			}
+		}
+	}
+	t.loss = accounting.Add(t.loss, loss)
+	t.charges++
+	if conservative {
+		t.conservative++
+	}
+}
+
+// spent states a total beside what is certified.
+func (t *total) spent(scope Scope, name string, certified dp.Delta) Spent {
+	s := Spent{
+		Scope: scope, Name: name, Blocks: int64(len(t.blocks)), Charges: t.charges, Conservative: t.conservative,
+		Basic: dp.Budget{Epsilon: t.loss.Epsilon, Delta: min(t.loss.Delta, dp.DeltaOne)}, Rho: t.loss.Rho, DeltaZ: min(t.loss.DeltaZ, dp.DeltaOne),
+		Epsilon: t.loss.Epsilon,
+	}
+	half := certified / 2
+	epsilon := accounting.FromRho(t.loss.Rho, half)
+	if epsilon == math.MaxInt64 {
+		return s
+	}
+	rest := float64(s.DeltaZ)
+	if factor := mechanism.CutFactor(epsilon); factor > 1 {
+		rest = math.Ceil(rest * factor * (1 + 0x1p-50))
+	}
+	if rest >= float64(dp.DeltaOne-half) {
+		return s
+	}
+	s.Known, s.Zero = true, dp.Budget{Epsilon: epsilon, Delta: half + dp.Delta(rest)}
+	basic, zero := s.Basic.Delta <= certified, s.Zero.Delta <= certified
+	if zero && (!basic || s.Zero.Epsilon < s.Basic.Epsilon) {
+		s.Epsilon, s.ByZero = s.Zero.Epsilon, true
+	}
+	return s
+}
+
+// multiply is for numbers that are not negative. What does not fit is unknown.
+func multiply(rho dp.Rho, n int64) dp.Rho {
+	if rho > 0 && n > math.MaxInt64/int64(rho) {
+		return dp.RhoUnknown
+	}
+	return rho * dp.Rho(n)
+}
