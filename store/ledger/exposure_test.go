@@ -1,0 +1,106 @@
+package ledger
+
+import (
+	"testing"
+
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/answer"
+	"github.com/discreet-analytics/discreet/dp/exposure"
+)
+
+func TestExposureHoldsTheLargestBudgetsEverInForce(t *testing.T) {
+	f := newFixture(t)
+	version := uint64(1)
+	f.applyPolicy(&version, func(p *dp.Policy) { p.Cap = dp.Budget{Epsilon: 4 * dp.EpsilonOne, Delta: 1_000_000} })
+	f.allot(alice, func(a *dp.Allotment) { a.Budget = dp.Budget{Epsilon: 5 * dp.EpsilonOne} })
+	f.allot(alice, func(a *dp.Allotment) { a.Budget = dp.Budget{Epsilon: dp.EpsilonOne / 2, Delta: 1000} })
+	f.reopen()
+	b, err := f.Exposure(ctx, dataset)
+	check(t, err)
+	d := b.Datasets[0]
+	if d.Policy.Cap.Epsilon != 4*dp.EpsilonOne || d.Largest != (dp.Budget{Epsilon: 10 * dp.EpsilonOne, Delta: 1_000_000}) {
+		t.Errorf("the cap is %+v, the largest %+v", d.Policy.Cap, d.Largest)
+	}
+	want := map[string][2]dp.Budget{
+		alice: {{Epsilon: dp.EpsilonOne / 2, Delta: 1000}, {Epsilon: 5 * dp.EpsilonOne, Delta: 1000}},
+		bob:   {{Epsilon: dp.EpsilonOne}, {Epsilon: dp.EpsilonOne}},
+	}
+	for _, a := range d.Allotments {
+		if got := [2]dp.Budget{a.Budget, a.Largest}; got != want[a.Consumer] {
+			t.Errorf("%s has %+v", a.Consumer, got)
+		}
+	}
+	if len(d.Allotments) != 2 || len(b.Datasets) != 1 || !b.At.Equal(f.clock()) {
+		t.Errorf("the book is %+v", b)
+	}
+	_, err = f.Exposure(ctx, "nothing")
+	wantCode(t, dp.CodeNotFound, err)
+}
+
+func TestExposureHoldsChargesAndAccountsOfLinkedDatasets(t *testing.T) {
+	f := newFixture(t)
+	version := uint64(1)
+	f.applyPolicy(&version, func(p *dp.Policy) { p.Link = &dp.Link{Consent: "agreed"} })
+	for _, name := range []string{"app", "web"} {
+		f.applyPolicy(nil, func(p *dp.Policy) {
+			p.Name = name
+			if name == "app" {
+				p.Link = &dp.Link{Consent: "linked_at"}
+			}
+		})
+	}
+	for _, who := range []string{alice, bob} {
+		_, _, err := f.office.SetAllotment(ctx, "root", dp.Allotment{Consumer: who, Dataset: "app", Budget: dp.Budget{Epsilon: dp.EpsilonOne}}, nil, "a test")
+		check(t, err)
+	}
+	f.load("first", 1, []string{"2025-12"})
+	r := ask(alice, "plan both")
+	r.PolicyVersion, r.Blocks = 2, quarter
+	r.Also = []dp.Touched{{Dataset: "app", PolicyVersion: 1, Blocks: january, Loss: pure(300)}}
+	both := f.charge(r)
+	published := release(both, "rel_both", "plan both")
+	published.Also = both.Snapshot.Also
+	_, err := f.Publish(ctx, both.Charge.ID, both.Attempt, answer.Outcome{Release: published})
+	check(t, err)
+	again := r
+	again.Consumer, again.Source = bob, "rel_both"
+	f.charge(again)
+	single := ask(bob, "plan single")
+	single.PolicyVersion = 2
+	f.charge(single)
+
+	b, err := f.Exposure(ctx, dataset)
+	check(t, err)
+	if len(b.Datasets) != 2 || b.Datasets[1].Policy.Name != "app" {
+		t.Fatalf("linked are %+v", b.Datasets)
+	}
+	if d := b.Datasets[0]; len(d.Blocks) != 4 || d.Blocks[0] != "2025-12" || len(d.Accounts) != 9 {
+		t.Errorf("blocks %v, %d accounts", d.Blocks, len(d.Accounts))
+	}
+	seen := map[string]int{}
+	for _, c := range b.Charges {
+		switch {
+		case c.Release != nil && c.Caps && c.Consumer == alice && len(c.Parts) == 2:
+			seen["paid"]++
+		case c.Release != nil && !c.Caps && c.Consumer == bob:
+			seen["handed out"]++
+		case c.Release == nil && c.Caps && len(c.Parts) == 1:
+			seen["open"]++
+		}
+	}
+	if len(b.Charges) != 3 || len(seen) != 3 {
+		t.Errorf("charges are %+v", b.Charges)
+	}
+	// What accounts hold is what charges add up to: nothing is left over that would count as not known.
+	s := exposure.State(b, exposure.Assumed{}, 30)
+	for _, o := range s.Owners {
+		for _, spent := range o.Spent {
+			if spent.Scope == exposure.OneBlock && spent.Name == "2026-01" && spent.Basic.Epsilon != f.spent(o.Consumer, "2026-01").Epsilon {
+				t.Errorf("%q spent %v", o.Consumer, spent.Basic.Epsilon)
+			}
+			if spent.Scope == exposure.LinkedHistory && o.Consumer == "" && (spent.Charges != 2 || spent.Basic.Epsilon != pure(300+300+100).Epsilon) {
+				t.Errorf("over linked datasets all spent %+v", spent)
+			}
+		}
+	}
+}
