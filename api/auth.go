@@ -46,6 +46,8 @@ func rules() map[string]rule {
 		"list-erasures":   {roles: []dp.Role{dp.Custodian, dp.Officer, dp.Auditor}},
 		"run-erasures":    custodian,
 		"list-accounts":   oversees,
+		"worst-case":      oversees,
+		"what-if":         oversees,
 		"get-budget":      anyRole, // its own
 		"get-ledger":      oversees,
 		"write-off":       officer,

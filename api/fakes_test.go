@@ -23,6 +23,7 @@ import (
 	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/answer"
+	"github.com/discreet-analytics/discreet/dp/exposure"
 	"github.com/discreet-analytics/discreet/dp/office"
 	"github.com/discreet-analytics/discreet/dp/plan"
 	"github.com/discreet-analytics/discreet/dp/report"
@@ -173,7 +174,7 @@ func (f *fakes) keep(r dp.Release, holder string) {
 }
 
 func (f *fakes) services() Services {
-	return Services{Directory: f, Asker: f, Releases: f, Reports: reporter{f}, Catalog: f, Rows: f, Accounts: f, Consumers: f, Office: f, Ledger: f,
+	return Services{Directory: f, Asker: f, Releases: f, Reports: reporter{f}, Catalog: f, Rows: f, Accounts: f, Exposure: f, Consumers: f, Office: f, Ledger: f,
 		Ready: func(context.Context) error { return f.ready }}
 }
 
@@ -476,6 +477,21 @@ func (f *fakes) OfDataset(context.Context, string, Page) ([]dp.Account, string, 
 
 func (f *fakes) Entries(context.Context, string, string, Page) ([]dp.Entry, string, error) {
 	return f.entries, "", nil
+}
+
+func (f *fakes) Exposure(_ context.Context, dataset string) (exposure.Book, error) {
+	if dataset != f.policies[0].Name {
+		return exposure.Book{}, notFound()
+	}
+	d := exposure.Dataset{Policy: f.policies[0], Largest: f.policies[0].Cap, Accounts: f.accounts}
+	for _, a := range f.accounts {
+		d.Blocks = append(d.Blocks, a.Block)
+	}
+	d.Blocks = slices.Compact(d.Blocks)
+	for _, a := range f.allotments {
+		d.Allotments = append(d.Allotments, exposure.Allotment{Allotment: a, Largest: a.Budget})
+	}
+	return exposure.Book{At: day(9), Datasets: []exposure.Dataset{d}}, nil
 }
 
 func (f *fakes) Consumer(_ context.Context, name string) (dp.Consumer, error) {

@@ -104,7 +104,7 @@ func TestDocumentHasTheCallsOfTheContract(t *testing.T) {
 	}
 	want := "GET /livez|GET /readyz|GET /v1/budget|GET /v1/consumers|POST /v1/consumers|GET /v1/consumers/{consumer}|PATCH /v1/consumers/{consumer}|" +
 		"GET /v1/consumers/{consumer}/allotments|PUT /v1/consumers/{consumer}/allotments/{dataset}|GET /v1/consumers/{consumer}/keys|POST /v1/consumers/{consumer}/keys|" +
-		"DELETE /v1/consumers/{consumer}/keys/{key}|GET /v1/datasets|GET /v1/datasets/{dataset}|PUT /v1/datasets/{dataset}|GET /v1/datasets/{dataset}/accounts|" +
+		"DELETE /v1/consumers/{consumer}/keys/{key}|GET /v1/datasets|GET /v1/datasets/{dataset}|PUT /v1/datasets/{dataset}|GET /v1/datasets/{dataset}/accounts|GET /v1/datasets/{dataset}/worst-case|POST /v1/datasets/{dataset}/what-if|" +
 		"GET /v1/datasets/{dataset}/loads|GET /v1/datasets/{dataset}/erasures|POST /v1/datasets/{dataset}/erasures|POST /v1/erasure-runs|POST /v1/datasets/{dataset}/rows|GET /v1/ledger|POST /v1/ledger/write-off|GET /v1/me|POST /v1/compare|POST /v1/plans|POST /v1/queries|GET /v1/releases|GET /v1/releases/{id}"
 	for call := range strings.SplitSeq(want, "|") {
 		method, path, _ := strings.Cut(call, " ")

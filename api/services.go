@@ -7,6 +7,7 @@ import (
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/answer"
+	"github.com/discreet-analytics/discreet/dp/exposure"
 	"github.com/discreet-analytics/discreet/dp/office"
 	"github.com/discreet-analytics/discreet/dp/report"
 )
@@ -21,6 +22,7 @@ type Services struct {
 	Catalog   Catalog
 	Rows      Rows
 	Accounts  Accounts
+	Exposure  Exposure
 	Consumers Consumers
 	Office    Office
 	Ledger    Ledger
@@ -153,6 +155,12 @@ type Accounts interface {
 	OfDataset(ctx context.Context, dataset string, p Page) (list []dp.Account, next string, err error)
 	// Entries lists what a consumer was charged, newest first, on one dataset or (empty) on all.
 	Entries(ctx context.Context, consumer, dataset string, p Page) (list []dp.Entry, next string, err error)
+}
+
+// Exposure reads what the worst case of a dataset follows from.
+type Exposure interface {
+	// Exposure returns budgets and charges as they stood at one moment, or a dp.Error with CodeNotFound.
+	Exposure(ctx context.Context, dataset string) (exposure.Book, error)
 }
 
 // Ledger is the ledger as those see it who keep it.

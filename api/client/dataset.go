@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"strconv"
 
 	"github.com/discreet-analytics/discreet/api/wire"
 )
@@ -34,6 +36,24 @@ func (c *Client) ApplyPolicy(ctx context.Context, name string, source []byte, ch
 func (c *Client) Accounts(ctx context.Context, dataset string, p Page) (wire.AccountList, error) {
 	var out wire.AccountList
 	err := c.json(ctx, call{method: http.MethodGet, path: []string{"v1", "datasets", dataset, "accounts"}, query: p.values()}, nil, &out)
+	return out, err
+}
+
+// WorstCase reads what can be learned of one customer of a dataset at worst. Spending is told over so many days; 0: the usual.
+func (c *Client) WorstCase(ctx context.Context, dataset string, days int) (wire.WorstCase, error) {
+	var out wire.WorstCase
+	query := url.Values{}
+	if days > 0 {
+		query.Set("days", strconv.Itoa(days))
+	}
+	err := c.json(ctx, call{method: http.MethodGet, path: []string{"v1", "datasets", dataset, "worst-case"}, query: query}, nil, &out)
+	return out, err
+}
+
+// WhatIf reads the same under other budgets, and changes none.
+func (c *Client) WhatIf(ctx context.Context, dataset string, w wire.WhatIf) (wire.WorstCase, error) {
+	var out wire.WorstCase
+	err := c.json(ctx, call{method: http.MethodPost, path: []string{"v1", "datasets", dataset, "what-if"}}, w, &out)
 	return out, err
 }
 

@@ -9,8 +9,10 @@ import (
 
 // budgetGroup deals with what was spent.
 type budgetGroup struct {
-	Show     budgetCommand  `cmd:"" default:"withargs" help:"What you may spend, what is left, and what spent it; the verb can be left out."`
-	WriteOff budgetWriteOff `cmd:"" help:"Count as spent what may be missing from the ledger: the way out where it refuses."`
+	Show      budgetCommand   `cmd:"" default:"withargs" help:"What you may spend, what is left, and what spent it; the verb can be left out."`
+	WorstCase budgetWorstCase `cmd:"" help:"For officers and auditors: what can be learned of one customer at worst, and how fast budgets are spent."`
+	WhatIf    budgetWhatIf    `cmd:"" help:"The same under other budgets; changes none."`
+	WriteOff  budgetWriteOff  `cmd:"" help:"Count as spent what may be missing from the ledger: the way out where it refuses."`
 }
 
 // budgetCommand shows accounts.

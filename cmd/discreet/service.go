@@ -142,6 +142,7 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 		Catalog:   s.ledger,
 		Rows:      rowsDesk{s.rows, s.ledger, reports.Kick},
 		Accounts:  accounts{s.ledger},
+		Exposure:  s.ledger,
 		Consumers: consumers{s.ledger},
 		Office:    s.office,
 		Ledger:    keeper{s.ledger},
