@@ -20,9 +20,7 @@ func (o *Office) SetAllotment(ctx context.Context, actor string, a dp.Allotment,
 	if err := checkReason(reason, false); err != nil {
 		return dp.Allotment{}, false, err
 	}
-	if !a.Expires.IsZero() {
-		a.Expires = a.Expires.UTC().Round(0)
-	}
+	a.Expires = inUTC(a.Expires)
 	err = o.change(ctx, actor, reason, func(tx Tx, _ time.Time) error {
 		set, created, err = decideAllotment(tx, a, ifMatch, reason)
 		return err

@@ -1,5 +1,5 @@
 // Package office decides every change of policy, budget, consumer and key: who may be overwritten, what is
-// fixed once rows are loaded, and what has to be said for it.
+// fixed once rows are loaded, and what has to be said for it. It also decides on what consumers ask for.
 //
 // It stores nothing, reads no row and spends no budget. Whether the actor's role allows a change is decided
 // before it is called.
@@ -45,6 +45,14 @@ type Tx interface {
 
 	Allotment(consumer, dataset string) (dp.Allotment, bool, error)
 	PutAllotment(dp.Allotment) error
+
+	Request(id string) (dp.BudgetRequest, bool, error)
+	// OpenRequests returns the open requests of a consumer: at most one on each dataset.
+	OpenRequests(consumer string) ([]dp.BudgetRequest, error)
+	// AddRequest adds a request and returns it with its number.
+	AddRequest(dp.BudgetRequest) (dp.BudgetRequest, error)
+	// EndRequest ends an open request.
+	EndRequest(id string, d dp.RequestDecision) error
 }
 
 // Change is who changes something, when and why. What is changed follows from the writes of the transaction.

@@ -18,6 +18,7 @@ type memory struct {
 	keys       map[string]dp.Key
 	allotments map[[2]string]dp.Allotment
 	loaded     map[string]uint64
+	requests   map[string]dp.BudgetRequest
 	wrote      bool
 	log        []Change
 }
@@ -25,13 +26,13 @@ type memory struct {
 func newMemory() *memory {
 	return &memory{
 		policies: map[string][]dp.VersionedPolicy{}, consumers: map[string]dp.Consumer{}, keys: map[string]dp.Key{},
-		allotments: map[[2]string]dp.Allotment{}, loaded: map[string]uint64{},
+		allotments: map[[2]string]dp.Allotment{}, loaded: map[string]uint64{}, requests: map[string]dp.BudgetRequest{},
 	}
 }
 
 func (m *memory) Change(_ context.Context, c Change, decide func(Tx) error) error {
 	tx := &memory{policies: maps.Clone(m.policies), consumers: maps.Clone(m.consumers), keys: maps.Clone(m.keys),
-		allotments: maps.Clone(m.allotments), loaded: m.loaded}
+		allotments: maps.Clone(m.allotments), loaded: m.loaded, requests: maps.Clone(m.requests)}
 	if err := decide(tx); err != nil {
 		return err
 	}
@@ -83,6 +84,35 @@ func (m *memory) Allotment(consumer, dataset string) (dp.Allotment, bool, error)
 func (m *memory) PutAllotment(a dp.Allotment) error {
 	m.wrote = true
 	m.allotments[[2]string{a.Consumer, a.Dataset}] = a
+	return nil
+}
+
+func (m *memory) Request(id string) (dp.BudgetRequest, bool, error) {
+	r, ok := m.requests[id]
+	return r, ok, nil
+}
+
+func (m *memory) OpenRequests(consumer string) (list []dp.BudgetRequest, err error) {
+	for _, r := range m.requests {
+		if r.Consumer == consumer && r.Decision == nil {
+			list = append(list, r)
+		}
+	}
+	return list, nil
+}
+
+func (m *memory) AddRequest(r dp.BudgetRequest) (dp.BudgetRequest, error) {
+	m.wrote = true
+	r.Number = uint64(len(m.requests)) + 1
+	m.requests[r.ID] = r
+	return r, nil
+}
+
+func (m *memory) EndRequest(id string, d dp.RequestDecision) error {
+	m.wrote = true
+	r := m.requests[id]
+	r.Decision = &d
+	m.requests[id] = r
 	return nil
 }
 

@@ -50,6 +50,12 @@ const (
 	kindReportEnd    = 'j'
 	kindRun          = 'r'
 	kindScheduled    = 's'
+	kindRequest      = 'Y'
+	kindRequestEnd   = 'y'
+	kindRequests     = 'q'
+	kindRequestOf    = 'w'
+	kindRequestOpen  = 'p'
+	kindRequestOn    = 'd'
 )
 
 const (
@@ -183,7 +189,19 @@ func runKey(report string, run uint64) []byte { return numbered(makeKey(kindRun,
 
 // scheduledKey lists the reports that have runs until they are cancelled.
 func scheduledKey(number uint64) []byte { return numbered(makeKey(kindScheduled), number) }
-func writeOffKey(number uint64) []byte  { return numbered(makeKey(kindWriteOff), number) }
+
+func requestKey(id string) []byte         { return makeKey(kindRequest, id) }
+func requestEndKey(id string) []byte      { return makeKey(kindRequestEnd, id) }
+func requestsKey(number uint64) []byte    { return numbered(makeKey(kindRequests), number) }
+func requestOpenKey(number uint64) []byte { return numbered(makeKey(kindRequestOpen), number) }
+func requestOfKey(consumer string, number uint64) []byte {
+	return numbered(makeKey(kindRequestOf, consumer), number)
+}
+
+// requestOnKey is of the open request of a consumer on a dataset: there is one at a time.
+func requestOnKey(consumer, dataset string) []byte { return makeKey(kindRequestOn, consumer, dataset) }
+
+func writeOffKey(number uint64) []byte { return numbered(makeKey(kindWriteOff), number) }
 
 // digestVersions identifies the rows of all blocks of a snapshot as they stood. Each further part begins with a block's
 // name of length 0, which no block has, so that no two snapshots are written alike. The versions of policies are the

@@ -121,9 +121,9 @@ type changeRecord struct {
 
 // changedObject is what a change wrote.
 type changedObject struct {
-	Kind    string // policy, consumer, key or allotment
+	Kind    string // policy, consumer, key, allotment or request
 	Name    string
-	Version uint64 // that it has now; 0 for keys
+	Version uint64 // that it has now; 0 for keys; of a request, 1 once it is made and 2 once it has ended
 }
 
 // writeOffRecord says what was written off and why.

@@ -83,6 +83,19 @@ func TestRecordsKeepTheirBytes(t *testing.T) {
 			return encode(dp.Allotment{Consumer: "c", Dataset: "d", MaxEpsilonPerQuery: 1, Version: 2})
 		},
 			`{"Consumer":"c","Dataset":"d","Budget":{"Epsilon":0,"Delta":0},"MaxEpsilonPerQuery":1,"Expires":"0001-01-01T00:00:00Z","Paused":false,"Version":2}`},
+		"request": {func() ([]byte, error) {
+			return encode(requestRecord{Number: 1, Consumer: "c", Dataset: "d", Asked: dp.Terms{Budget: dp.Budget{Epsilon: 2, Delta: 3}, MaxEpsilonPerQuery: 4, Expires: at}, Reason: "r",
+				Query: &dp.WantedQuery{Canonical: "q", Purpose: "p", Price: []dp.Touched{{Dataset: "d", PolicyVersion: 5, Blocks: []string{"b"}, Loss: loss}}}, Made: at})
+		}, `{"Number":1,"Consumer":"c","Dataset":"d","Asked":{"Budget":{"Epsilon":2,"Delta":3},"MaxEpsilonPerQuery":4,"Expires":"2026-01-02T03:04:05.000000006Z"},"Reason":"r",` +
+			`"Query":{"Canonical":"q","Purpose":"p","Price":[{"Dataset":"d","PolicyVersion":5,"Blocks":["b"],"Loss":{"Epsilon":1,"Delta":2,"Rho":3,"DeltaZ":4}}]},"Made":"2026-01-02T03:04:05.000000006Z"}`},
+		"request without a query": {func() ([]byte, error) { return encode(requestRecord{}) },
+			`{"Number":0,"Consumer":"","Dataset":"","Asked":{"Budget":{"Epsilon":0,"Delta":0},"MaxEpsilonPerQuery":0,"Expires":"0001-01-01T00:00:00Z"},"Reason":"","Made":"0001-01-01T00:00:00Z"}`},
+		"grant": {func() ([]byte, error) {
+			return encode(dp.RequestDecision{State: dp.RequestGranted, By: "o", At: at, Reason: "r", Seen: 1, Granted: &dp.Terms{MaxEpsilonPerQuery: 2}, Allotment: 3})
+		}, `{"State":"granted","By":"o","At":"2026-01-02T03:04:05.000000006Z","Reason":"r","Seen":1,"Granted":{"Budget":{"Epsilon":0,"Delta":0},"MaxEpsilonPerQuery":2,"Expires":"0001-01-01T00:00:00Z"},"Allotment":3}`},
+		"denial": {func() ([]byte, error) {
+			return encode(dp.RequestDecision{State: dp.RequestDenied, By: "o", At: at, Reason: "r"})
+		}, `{"State":"denied","By":"o","At":"2026-01-02T03:04:05.000000006Z","Reason":"r","Seen":0,"Granted":null,"Allotment":0}`},
 		"change": {func() ([]byte, error) { return encode(changeRecord{at, "a", "r", []changedObject{{"policy", "d", 1}}}) },
 			`{"At":"2026-01-02T03:04:05.000000006Z","Actor":"a","Reason":"r","Changed":[{"Kind":"policy","Name":"d","Version":1}]}`},
 	} {
