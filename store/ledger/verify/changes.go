@@ -183,14 +183,14 @@ func (s *step) putKey(w *write) error {
 	return s.want(append(key(kindKeyHash), k.Hash[:]...), []byte(k.ID))
 }
 
-// change holds that whoever changed policies, consumers, allotments or keys left a record of exactly that.
+// change holds that whoever changed policies, consumers, allotments, keys or requests left a record of exactly that.
 func (s *step) change() error {
 	records := s.of(kindChange)
 	switch {
 	case len(s.changed) == 0 && len(records) == 0:
 		return nil
 	case len(records) != 1:
-		return misfitf("it changes a policy, a consumer, an allotment or a key without one record of who did it and why")
+		return misfitf("it changes a policy, a consumer, an allotment, a key or a request without one record of who did it and why")
 	}
 	w := records[0]
 	x, err := putOnce[changeRecord](s, w, whole)
@@ -214,6 +214,9 @@ func (s *step) change() error {
 	slices.SortFunc(x.Changed, compare)
 	if !slices.Equal(s.changed, x.Changed) || x.Actor == "" {
 		return misfitf("the record of a change names other things than those that changed")
+	}
+	if s.actor != "" && x.Actor != s.actor {
+		return misfitf("the record of a change names somebody else than who made or decided the request")
 	}
 	if !slices.Contains(s.done, "write-off") {
 		s.done = append(s.done, "change")

@@ -45,6 +45,12 @@ const (
 	kindReportEnd    = 'j'
 	kindRun          = 'r'
 	kindScheduled    = 's'
+	kindRequest      = 'Y'
+	kindRequestEnd   = 'y'
+	kindRequests     = 'q'
+	kindRequestOf    = 'w'
+	kindRequestOpen  = 'p'
+	kindRequestOn    = 'd'
 )
 
 const numberBytes = 8
@@ -55,6 +61,7 @@ var suffixes = map[byte]int{
 	kindChargeOf: numberBytes, kindOpen: numberBytes, kindIdempotency: 32, kindBlob: numberBytes, kindHeld: numberBytes,
 	kindDraw: 32 + numberBytes, kindDrawOf: numberBytes, kindKeyHash: 32, kindChange: numberBytes, kindWriteOff: numberBytes,
 	kindReportOf: numberBytes, kindRun: numberBytes, kindScheduled: numberBytes,
+	kindRequests: numberBytes, kindRequestOf: numberBytes, kindRequestOpen: numberBytes,
 }
 
 // partCounts are how many parts the keys of a kind have.
@@ -64,6 +71,7 @@ var partCounts = map[byte]int{
 	kindRelease: 1, kindBlob: 1, kindUnfinished: 1, kindHolder: 2, kindHeld: 1, kindDraw: 1, kindDrawOf: 2, kindConsumer: 1,
 	kindAllotment: 2, kindKey: 1, kindKeyOf: 2, kindKeyHash: 0, kindChange: 0, kindWriteOff: 0,
 	kindErasure: 2, kindErasureEnd: 2, kindReport: 1, kindReportOf: 1, kindReportEnd: 1, kindRun: 1, kindScheduled: 0,
+	kindRequest: 1, kindRequestEnd: 1, kindRequests: 0, kindRequestOf: 1, kindRequestOpen: 0, kindRequestOn: 2,
 }
 
 // words name the kinds of key for people.
@@ -78,6 +86,8 @@ var words = map[byte]string{
 	kindKeyOf: "the list of a consumer's keys", kindKeyHash: "the secret of a key", kindChange: "a change", kindWriteOff: "a write-off",
 	kindErasure: "an erasure", kindErasureEnd: "the end of an erasure",
 	kindReport: "a report", kindReportEnd: "the end of a report", kindReportOf: "the list of a consumer's reports", kindRun: "a run of a report", kindScheduled: "the list of scheduled reports",
+	kindRequest: "a budget request", kindRequestEnd: "the decision on a budget request", kindRequests: "the list of budget requests",
+	kindRequestOf: "the list of a consumer's budget requests", kindRequestOpen: "the list of open budget requests", kindRequestOn: "the open budget request of a consumer on a dataset",
 }
 
 // word names a key's kind.

@@ -282,6 +282,39 @@ type allotmentRecord struct {
 	Version            uint64
 }
 
+// terms are what a request asks for, and what a grant gives.
+type terms struct {
+	Budget             budget
+	MaxEpsilonPerQuery int64
+	Expires            time.Time
+}
+
+func (t terms) of(a allotmentRecord) bool {
+	return t.Budget == a.Budget && t.MaxEpsilonPerQuery == a.MaxEpsilonPerQuery && t.Expires.Equal(a.Expires)
+}
+
+// requestRecord is a request for an allotment. Query means nothing to an account.
+type requestRecord struct {
+	Number   uint64
+	Consumer string
+	Dataset  string
+	Asked    terms
+	Reason   string
+	Query    json.RawMessage `json:",omitempty"`
+	Made     time.Time
+}
+
+// requestEndRecord is how a request ended.
+type requestEndRecord struct {
+	State     string
+	By        string
+	At        time.Time
+	Reason    string
+	Seen      uint64
+	Granted   *terms
+	Allotment uint64
+}
+
 type changeRecord struct {
 	At      time.Time
 	Actor   string

@@ -101,6 +101,7 @@ type step struct {
 	writes   map[string]*write
 	numbers  []uint64 // given in this entry
 	changed  []changedObject
+	actor    string                  // who must have made the change; empty: anybody
 	done     []string                // what its writes amount to, as names of entries
 	answers  *Mark                   // the witness that a write-off was made over
 	made     map[string]chargeRecord // charges that it makes
@@ -118,7 +119,7 @@ func (r *replay) apply(e *entry) (answers *Mark, err error) {
 		}
 		s.writes[string(w.key)] = w
 	}
-	for _, rule := range []func() error{s.ownRecord, s.writeOff, s.policies, s.people, s.loads, s.erasures, s.charges, s.reports, s.pieces, s.change, s.counter} {
+	for _, rule := range []func() error{s.ownRecord, s.writeOff, s.requests, s.policies, s.people, s.loads, s.erasures, s.charges, s.reports, s.pieces, s.change, s.counter} {
 		if err := rule(); err != nil {
 			return nil, err
 		}
