@@ -8,7 +8,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/dp"
-	"github.com/discreet-analytics/discreet/dp/accounting"
 )
 
 type allotmentsInput struct {
@@ -68,27 +67,12 @@ func (v *Server) setAllotment(ctx context.Context, in *setAllotmentInput) (*allo
 		return nil, err
 	}
 	a := dp.Allotment{Consumer: in.Consumer, Dataset: in.Dataset, Paused: in.Body.Paused}
-	if in.Body.Expires != nil {
-		a.Expires = *in.Body.Expires
+	amounts := newAmounts()
+	terms := amounts.terms(wire.BudgetTerms{Epsilon: in.Body.Epsilon, Delta: in.Body.Delta, MaxEpsilonPerQuery: in.Body.MaxEpsilonPerQuery, Expires: in.Body.Expires})
+	if err := amounts.refused(); err != nil {
+		return nil, err
 	}
-	// Budgets are rounded down, so that nothing is promised that was not signed.
-	amounts := newProblem(dp.CodeInvalidInput, "An amount cannot be used: give decimal numbers of 0 or more.")
-	if a.Budget.Epsilon, err = accounting.ParseEpsilon(string(in.Body.Epsilon), accounting.Down); err != nil {
-		amounts.at("body.epsilon", "is not an amount of epsilon that can be kept")
-	}
-	if in.Body.Delta != "" {
-		if a.Budget.Delta, err = accounting.ParseDelta(string(in.Body.Delta), accounting.Down); err != nil {
-			amounts.at("body.delta", "is not an amount of delta that can be kept")
-		}
-	}
-	if in.Body.MaxEpsilonPerQuery != "" {
-		if a.MaxEpsilonPerQuery, err = accounting.ParseEpsilon(string(in.Body.MaxEpsilonPerQuery), accounting.Down); err != nil || a.MaxEpsilonPerQuery == 0 {
-			amounts.at("body.max_epsilon_per_query", "must be above 0: leave it out for no maximum, or set paused")
-		}
-	}
-	if len(amounts.Errors) > 0 {
-		return nil, amounts
-	}
+	a.Budget, a.MaxEpsilonPerQuery, a.Expires = terms.Budget, terms.MaxEpsilonPerQuery, terms.Expires
 	set, created, err := v.services.Office.SetAllotment(ctx, callerOf(ctx).Name, a, version, in.Reason)
 	if err != nil {
 		return nil, in.created(err)

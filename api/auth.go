@@ -60,8 +60,15 @@ func rules() map[string]rule {
 		"revoke-key":      officer,
 		"list-allotments": officer,
 		"set-allotment":   officer,
-		"livez":           open,
-		"readyz":          open,
+
+		"request-budget":          asks,
+		"list-budget-requests":    anyRole, // its own; officers and auditors all
+		"get-budget-request":      anyRole, // likewise
+		"withdraw-budget-request": anyRole, // its own
+		"decide-budget-request":   officer,
+
+		"livez":  open,
+		"readyz": open,
 	}
 }
 

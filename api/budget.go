@@ -8,6 +8,7 @@ import (
 	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/accounting"
+	"github.com/discreet-analytics/discreet/dp/office"
 )
 
 type budgetInput struct {
@@ -34,7 +35,7 @@ const newestCharges = 50
 func (v *Server) registerBudgets() {
 	register(v, huma.Operation{
 		OperationID: "get-budget", Method: http.MethodGet, Path: "/v1/budget", Tags: []string{"Budgets"},
-		Summary: "Read your own budget", Description: "What you may spend, what is spent and left of each block, and what spent it.",
+		Summary: "Read your own budget", Description: "What you may spend, what is spent and left of each block, and what spent it. POST /v1/budget-requests asks an officer for more.",
 	}, v.getBudget)
 	register(v, huma.Operation{
 		OperationID: "list-accounts", Method: http.MethodGet, Path: "/v1/datasets/{dataset}/accounts", Tags: []string{"Budgets"},
@@ -61,7 +62,11 @@ func (v *Server) getBudget(ctx context.Context, in *budgetInput) (*budgetOutput,
 	if err != nil {
 		return nil, err
 	}
-	out := &budgetOutput{Body: wire.Budget{Allotments: []wire.Allotment{}, Accounts: []wire.Account{}, Next: next, Charges: []wire.ChargeRecord{}}}
+	requests, _, err := v.services.Requests.Requests(ctx, dp.RequestFilter{State: dp.RequestOpen, Consumer: me, Dataset: in.Dataset}, Page{Limit: office.MaxOpenRequests})
+	if err != nil {
+		return nil, err
+	}
+	out := &budgetOutput{Body: wire.Budget{Allotments: []wire.Allotment{}, Accounts: []wire.Account{}, Next: next, Charges: []wire.ChargeRecord{}, Requests: []wire.BudgetRequest{}}}
 	for _, a := range allotments {
 		if in.Dataset == "" || in.Dataset == a.Dataset {
 			out.Body.Allotments = append(out.Body.Allotments, allotmentOf(a))
@@ -72,6 +77,9 @@ func (v *Server) getBudget(ctx context.Context, in *budgetInput) (*budgetOutput,
 	}
 	for _, e := range entries {
 		out.Body.Charges = append(out.Body.Charges, entryOf(e))
+	}
+	for _, r := range requests {
+		out.Body.Requests = append(out.Body.Requests, budgetRequestOf(r))
 	}
 	return out, nil
 }

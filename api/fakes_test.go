@@ -65,6 +65,9 @@ type fakes struct {
 	submit  error
 	changed chan struct{}
 
+	requests []dp.BudgetRequest // newest first
+	filters  []dp.RequestFilter
+
 	log bytes.Buffer
 }
 
@@ -92,6 +95,9 @@ type change struct {
 	patch                   office.ConsumerPatch
 	allotment               dp.Allotment
 	amount                  dp.Budget
+	request                 dp.BudgetRequest
+	decision                office.Decision
+	key                     string
 }
 
 // One consumer of each role; its key is dk_ and its name.
@@ -174,7 +180,7 @@ func (f *fakes) keep(r dp.Release, holder string) {
 }
 
 func (f *fakes) services() Services {
-	return Services{Directory: f, Asker: f, Releases: f, Reports: reporter{f}, Catalog: f, Rows: f, Accounts: f, Exposure: f, Consumers: f, Office: f, Ledger: f,
+	return Services{Directory: f, Asker: f, Releases: f, Reports: reporter{f}, Catalog: f, Rows: f, Accounts: f, Exposure: f, Consumers: f, Office: f, Requests: f, Ledger: f,
 		Ready: func(context.Context) error { return f.ready }}
 }
 
@@ -557,6 +563,64 @@ func (f *fakes) SetAllotment(_ context.Context, actor string, a dp.Allotment, if
 	err := f.decide(change{what: "allotment", actor: actor, on: a.Consumer + "/" + a.Dataset, reason: reason, ifMatch: ifMatch, allotment: a})
 	a.Version = 1
 	return a, true, err
+}
+
+func (f *fakes) RequestBudget(_ context.Context, consumer string, r dp.BudgetRequest, key string) (dp.BudgetRequest, bool, error) {
+	if err := f.decide(change{what: "request", actor: consumer, on: r.Dataset, reason: r.Reason, request: r, key: key}); err != nil {
+		return dp.BudgetRequest{}, false, err
+	}
+	for _, known := range f.requests {
+		if known.Consumer == consumer && known.Dataset == r.Dataset {
+			return known, false, nil
+		}
+	}
+	r.ID, r.Consumer, r.Made = "req_1", consumer, day(4)
+	f.requests = append([]dp.BudgetRequest{r}, f.requests...)
+	return r, true, nil
+}
+
+func (f *fakes) DecideRequest(ctx context.Context, actor, id string, d office.Decision, ifMatch *uint64, reason string) (dp.BudgetRequest, dp.Allotment, error) {
+	r, _ := f.Request(ctx, id)
+	if err := f.decide(change{what: "decide", actor: actor, on: id, reason: reason, ifMatch: ifMatch, decision: d}); err != nil {
+		return dp.BudgetRequest{}, dp.Allotment{}, err
+	}
+	r.Decision = &dp.RequestDecision{State: dp.RequestDenied, By: actor, At: day(5), Reason: reason}
+	if d.Grant {
+		r.Decision.State, r.Decision.Granted, r.Decision.Allotment = dp.RequestGranted, &r.Asked, 6
+	}
+	return r, dp.Allotment{Version: 6}, nil
+}
+
+func (f *fakes) WithdrawRequest(ctx context.Context, consumer, id, reason string) (dp.BudgetRequest, error) {
+	r, _ := f.Request(ctx, id)
+	r.Decision = &dp.RequestDecision{State: dp.RequestWithdrawn, By: consumer, At: day(5), Reason: reason}
+	return r, f.decide(change{what: "withdraw", actor: consumer, on: id, reason: reason})
+}
+
+func (f *fakes) Request(_ context.Context, id string) (dp.BudgetRequest, error) {
+	for _, r := range f.requests {
+		if r.ID == id {
+			return r, nil
+		}
+	}
+	return dp.BudgetRequest{}, noBudgetRequest()
+}
+
+func (f *fakes) Requests(_ context.Context, filter dp.RequestFilter, p Page) (list []dp.BudgetRequest, next string, err error) {
+	f.filters = append(f.filters, filter)
+	for _, r := range f.requests {
+		if filter.Admits(r) {
+			list = append(list, r)
+		}
+	}
+	return list[:min(p.Limit, len(list))], "", nil
+}
+
+func (f *fakes) Grounds(ctx context.Context, id string) (office.Grounds, error) {
+	r, err := f.Request(ctx, id)
+	p := f.policies[0]
+	return office.Grounds{Request: r, Allotment: dp.Allotment{Consumer: r.Consumer, Dataset: r.Dataset, Budget: dp.Budget{Epsilon: dp.EpsilonOne, Delta: 1e8}, Version: 5}, Cap: p.Cap, Default: p.Default,
+		Blocks: []office.BlockGrounds{{Block: "2026-01", Spent: testLoss(), CapSpent: dp.Loss{Epsilon: 5 * dp.EpsilonOne, Rho: dp.RhoUnknown}}}}, err
 }
 
 // send makes one request as a role (empty: without a key). Headers come in pairs.

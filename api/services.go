@@ -25,6 +25,7 @@ type Services struct {
 	Exposure  Exposure
 	Consumers Consumers
 	Office    Office
+	Requests  Requests
 	Ledger    Ledger
 	// Ready returns nil when queries can be answered. It must not take long.
 	Ready func(ctx context.Context) error
@@ -207,4 +208,19 @@ type Office interface {
 	IssueKey(ctx context.Context, actor, consumer string, expires time.Time, reason string) (text string, k dp.Key, err error)
 	RevokeKey(ctx context.Context, actor, consumer, id, reason string) (dp.Key, error)
 	SetAllotment(ctx context.Context, actor string, a dp.Allotment, ifMatch *uint64, reason string) (set dp.Allotment, created bool, err error)
+	// RequestBudget makes a request of a consumer, or returns the one that is the same. The idempotency key is empty
+	// when the caller gave none.
+	RequestBudget(ctx context.Context, consumer string, r dp.BudgetRequest, idempotencyKey string) (made dp.BudgetRequest, created bool, err error)
+	DecideRequest(ctx context.Context, actor, id string, d office.Decision, ifMatch *uint64, reason string) (dp.BudgetRequest, dp.Allotment, error)
+	WithdrawRequest(ctx context.Context, consumer, id, reason string) (dp.BudgetRequest, error)
+}
+
+// Requests are what consumers asked officers for. Who may see which is decided here, not by them.
+type Requests interface {
+	// Request returns a request, or a dp.Error with CodeNotFound.
+	Request(ctx context.Context, id string) (dp.BudgetRequest, error)
+	// Requests lists those that a filter admits, newest first. The returned cursor is empty after the last page.
+	Requests(ctx context.Context, f dp.RequestFilter, p Page) (list []dp.BudgetRequest, next string, err error)
+	// Grounds tells what a request is decided on, or a dp.Error with CodeNotFound.
+	Grounds(ctx context.Context, id string) (office.Grounds, error)
 }

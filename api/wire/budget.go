@@ -4,10 +4,11 @@ import "time"
 
 // Budget is what a consumer may spend and has spent.
 type Budget struct {
-	Allotments []Allotment    `json:"allotments" doc:"The ceilings, for each block of a dataset"`
-	Accounts   []Account      `json:"accounts" doc:"Blocks that were charged; of every other block all is left"`
-	Next       string         `json:"next,omitempty" doc:"Cursor of the next page of accounts; absent on the last"`
-	Charges    []ChargeRecord `json:"charges" doc:"What spent it: the newest charges"`
+	Allotments []Allotment     `json:"allotments" doc:"The ceilings, for each block of a dataset"`
+	Accounts   []Account       `json:"accounts" doc:"Blocks that were charged; of every other block all is left"`
+	Next       string          `json:"next,omitempty" doc:"Cursor of the next page of accounts; absent on the last"`
+	Charges    []ChargeRecord  `json:"charges" doc:"What spent it: the newest charges"`
+	Requests   []BudgetRequest `json:"requests" doc:"Open requests of yours for more"`
 }
 
 // Account is the budget and the spent loss of one block.

@@ -73,6 +73,14 @@ type consumers struct{ *ledger.Ledger }
 // All lists the consumers.
 func (c consumers) All(ctx context.Context) ([]dp.Consumer, error) { return c.Consumers(ctx) }
 
+// requests is the ledger as api.Requests.
+type requests struct{ *ledger.Ledger }
+
+// Requests lists what consumers asked for.
+func (r requests) Requests(ctx context.Context, f dp.RequestFilter, p api.Page) ([]dp.BudgetRequest, string, error) {
+	return r.Ledger.Requests(ctx, f, p.Cursor, p.Limit)
+}
+
 // rowsDesk is the store of rows, with the ledger's records of loads and erasures, as api.Rows.
 type rowsDesk struct {
 	rows   *columnar.Store

@@ -145,6 +145,7 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 		Exposure:  s.ledger,
 		Consumers: consumers{s.ledger},
 		Office:    s.office,
+		Requests:  requests{s.ledger},
 		Ledger:    keeper{s.ledger},
 		Ready:     s.ledger.Ready,
 	}, api.Options{Version: version(), Log: log})
