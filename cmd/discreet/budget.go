@@ -50,7 +50,7 @@ func (c *budgetCommand) Run(ctx context.Context, t terminal) error {
 	budget.Accounts, err = every(ctx, func(ctx context.Context, p client.Page) ([]wire.Account, string, error) {
 		page, err := server.Budget(ctx, c.Dataset, p)
 		if p.Cursor == "" {
-			budget.Allotments, budget.Charges = page.Allotments, page.Charges
+			budget.Allotments, budget.Charges, budget.Requests = page.Allotments, page.Charges, page.Requests
 		}
 		return page.Accounts, page.Next, err
 	})
@@ -60,13 +60,16 @@ func (c *budgetCommand) Run(ctx context.Context, t terminal) error {
 	v := accountsView(budget.Accounts)
 	v.body = budget
 	if len(budget.Allotments) == 0 {
-		v.empty = "You have no allotment: an officer gives one with discreet allotment set."
+		v.empty = "You have no allotment: discreet request add asks an officer for one."
 	}
 	for _, a := range budget.Allotments {
 		v.lines = append(v.lines, allotmentLine(a))
 	}
 	for _, charge := range budget.Charges {
 		v.lines = append(v.lines, chargeLine(charge))
+	}
+	for _, r := range budget.Requests {
+		v.lines = append(v.lines, "requested   "+termsText(r.Asked)+" of "+r.Dataset+": "+r.ID)
 	}
 	return c.print(t.stdout, v)
 }

@@ -32,6 +32,7 @@ type commands struct {
 	Who     consumerGroup  `cmd:"" name:"consumer" help:"Persons, teams and programs that may call."`
 	Key     keyGroup       `cmd:"" help:"Keys of consumers."`
 	Allot   allotmentGroup `cmd:"" name:"allotment" help:"Budgets of consumers on datasets."`
+	Request requestGroup   `cmd:"" help:"Requests for a budget: ask an officer for one, and decide."`
 	Verify  verifyCommand  `cmd:"" help:"Check a ledger from outside: every entry, against accounts, releases and budgets. Stop the server first."`
 	Doctor  doctorCommand  `cmd:"" help:"Look at a data directory, served or not, and say what to do."`
 	Version versionCommand `cmd:"" help:"Print the version."`
@@ -184,6 +185,9 @@ func explainProblem(p *client.Problem) string {
 	text := said(p)
 	if p.Left != nil {
 		text += fmt.Sprintf("; %s has epsilon %s left", p.Left.Account, exactly{p.Left.Epsilon})
+	}
+	if dp.Code(p.Code) == dp.CodeBudgetExhausted && p.Left != nil && strings.HasPrefix(p.Left.Account, "allotment/") {
+		text += "; discreet request add asks an officer for more" // the cap is nobody's to ask for
 	}
 	if dp.Code(p.Code) == dp.CodeInternal && p.Instance != "" {
 		text += " (" + p.Instance + ")"
