@@ -16,17 +16,19 @@ import (
 
 // serveCommand serves a data directory.
 type serveCommand struct {
-	Data     string `help:"Directory of everything that is kept; made where there is none." required:"" placeholder:"DIR"`
-	Witness  string `help:"File outside of --data, best on another disk and in no backup, that knows how long the ledger is; or a directory for it. Without it, the system's state directory." placeholder:"PATH"`
-	Listen   string `help:"Address to listen on; ${default} when absent." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
-	KeepFree size   `help:"Room that loads leave free on the disk of --data; questions go on down to an eighth of it." default:"1GiB" placeholder:"SIZE"`
-	Cache    size   `help:"Memory for columns that were asked for, so that the next question need not read them." default:"512MiB" placeholder:"SIZE"`
-	Reserve  size   `help:"Room kept in --data for closing and starting again while the disk is full." default:"256MiB" placeholder:"SIZE"`
-	EraseAt  hour   `help:"When, in UTC, customers leave the files each day who were erased since (discreet erase); ${default} when absent." default:"03:00" placeholder:"HH:MM"`
-	TLSCert  string `help:"Certificate chain (PEM)." placeholder:"FILE"`
-	TLSKey   string `help:"Private key of the certificate (PEM)." placeholder:"FILE"`
-	Insecure bool   `help:"Listen beyond this machine without TLS, because something in front of it speaks TLS."`
-	Config   string `help:"YAML file with these settings, by the names of the flags; flags and the environment come first." placeholder:"FILE"`
+	Data         string     `help:"Directory of everything that is kept; made where there is none." required:"" placeholder:"DIR"`
+	Witness      string     `help:"File outside of --data, best on another disk and in no backup, that knows how long the ledger is; or a directory for it. Without it, the system's state directory." placeholder:"PATH"`
+	Listen       string     `help:"Address to listen on; ${default} when absent." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	KeepFree     size       `help:"Room that loads leave free on the disk of --data; questions go on down to an eighth of it." default:"1GiB" placeholder:"SIZE"`
+	Cache        size       `help:"Memory for columns that were asked for, so that the next question need not read them." default:"512MiB" placeholder:"SIZE"`
+	Reserve      size       `help:"Room kept in --data for closing and starting again while the disk is full." default:"256MiB" placeholder:"SIZE"`
+	EraseAt      hour       `help:"When, in UTC, customers leave the files each day who were erased since (discreet erase); ${default} when absent." default:"03:00" placeholder:"HH:MM"`
+	AlertWebhook string     `help:"Address that is told, in JSON by POST, once an account has used a part of its budget; no alerts when absent." placeholder:"URL"`
+	AlertAt      thresholds `help:"At which parts; ${default} when absent." default:"0.5,0.8,0.95" placeholder:"PART,…"`
+	TLSCert      string     `help:"Certificate chain (PEM)." placeholder:"FILE"`
+	TLSKey       string     `help:"Private key of the certificate (PEM)." placeholder:"FILE"`
+	Insecure     bool       `help:"Listen beyond this machine without TLS, because something in front of it speaks TLS."`
+	Config       string     `help:"YAML file with these settings, by the names of the flags; flags and the environment come first." placeholder:"FILE"`
 }
 
 // Run serves until the context ends.
@@ -37,6 +39,10 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 		return err
 	}
 	if err := c.checkExposure(certificate != nil); err != nil {
+		return err
+	}
+	alerts := alerting{webhook: c.AlertWebhook, at: c.AlertAt}
+	if err := alerts.check(); err != nil {
 		return err
 	}
 	listener, err := net.Listen("tcp", c.Listen)
@@ -52,7 +58,7 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 	if err != nil {
 		return err
 	}
-	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}, cache: int64(c.Cache), eraseAt: c.EraseAt}, from, slog.New(slog.NewTextHandler(t.stderr, nil)))
+	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}, cache: int64(c.Cache), eraseAt: c.EraseAt, alerts: alerts}, from, slog.New(slog.NewTextHandler(t.stderr, nil)))
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ type service struct {
 	ledger  *ledger.Ledger
 	rows    *columnar.Store
 	reports func() // ends the making of reports
+	alerts  func() // ends the watching of budgets; nil: nobody is told
 }
 
 // storage is where a service keeps everything, and how much room it leaves there.
@@ -43,6 +44,7 @@ type storage struct {
 	witness witness
 	cache   int64 // bytes for columns; 0: as many as suit a small server
 	eraseAt hour  // when the day's erasures run
+	alerts  alerting
 }
 
 // witness is where the ledger's length is known, too: a file, or a directory in which it has the ledger's id as
@@ -75,6 +77,7 @@ const (
 //	DIR/ledger   accounts, charges, releases, policies, consumers
 //	DIR/data     rows
 //	DIR/secrets  the key of pseudonyms
+//	DIR/alerts   which alerts were sent, where there are any
 //	DIR/reserve  room for the hour in which the disk is full
 //
 // The caller closes the service.
@@ -133,6 +136,13 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 		answer.Options{Limits: plan.DefaultLimits(), Deadline: answerDeadline, Renew: attemptLease / 3, Clock: from.clock, Log: log})
 	reports := report.New(asker, s.ledger, s.ledger, s.ledger, s.ledger, report.Options{Workers: 2, Every: reportsEvery, Retry: time.Second, Clock: from.clock, Log: log})
 	s.reports = inBackground(reports.Run)
+	if in.alerts.webhook != "" {
+		watch, err := newAlerts(in.alerts, s.ledger, dir, from.clock, log)
+		if err != nil {
+			return s, err
+		}
+		s.alerts = inBackground(watch.run)
+	}
 	s.office = office.New(s.ledger, from.clock)
 	s.server, err = api.New(api.Services{
 		Directory: directory{s.ledger},
@@ -231,6 +241,9 @@ func (s *service) serve(ctx context.Context, l net.Listener) error {
 // close closes what was opened, in reverse.
 func (s *service) close() error {
 	var errs []error
+	if s.alerts != nil {
+		s.alerts()
+	}
 	if s.reports != nil {
 		s.reports()
 	}
