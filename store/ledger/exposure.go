@@ -121,8 +121,8 @@ func (r *exposureReader) allotments() error {
 			return false, err
 		}
 		e, err := decodeEntry(value)
-		if err != nil || e.kind != entryChange {
-			return err == nil, err
+		if err != nil {
+			return false, err
 		}
 		for _, w := range e.writes {
 			if w.key[0] != kindAllotment || w.op != opValue {
