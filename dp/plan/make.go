@@ -130,7 +130,7 @@ func (p *Plan) addMetrics(q question) {
 			m.Upper = q.mostDays()
 			m.Columns = []int{p.column(Column{Count: CountDays, Upper: m.Upper, Tests: own})}
 		case dp.Sessions:
-			m.Upper = q.rows
+			m.Upper = q.mostSessions()
 			m.Columns = []int{p.column(Column{Count: CountSessions, Upper: m.Upper, Tests: own})}
 		case dp.Sum:
 			m.Columns = []int{of(Total)}

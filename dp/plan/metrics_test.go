@@ -391,3 +391,29 @@ func TestWrongTopsAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// Days and sessions are noised for no more of them than one group can have of a customer.
+func TestDaysAndSessionsAreBoundedByTheDaysOfAGroup(t *testing.T) {
+	for by, want := range map[string][2]int64{"": {31, 20}, "time.week": {7, 20}, "time.day": {1, 20}, "time.hour": {31, 20}, "category": {31, 20}} {
+		for _, rowsEach := range []int64{20, 1000} {
+			policy := cards()
+			policy.Bounds.MaxRows = rowsEach
+			q := question()
+			q.Metrics, q.Define = []string{"d", "s"}, []dp.Definition{{Name: "d", Aggregate: dp.Days}, {Name: "s", Aggregate: dp.Sessions}}
+			if by != "" {
+				q.By = []string{by}
+			}
+			p, err := plan.Make(q, policy, nil, plan.DefaultLimits())
+			if err != nil {
+				t.Fatal(err)
+			}
+			sessions := want[1]
+			if rowsEach == 1000 {
+				sessions = min(1000, 51*want[0])
+			}
+			if p.Metrics[0].Upper != want[0] || p.Metrics[1].Upper != sessions {
+				t.Errorf("by %q of %d rows: at most %d days and %d sessions, want %d and %d", by, rowsEach, p.Metrics[0].Upper, p.Metrics[1].Upper, want[0], sessions)
+			}
+		}
+	}
+}

@@ -180,15 +180,32 @@ func (p *Plan) Days(key []string) int {
 	return max(1, p.groups.days[strings.Join(tuple, "\x00")])
 }
 
-// mostDays is how many days of the range lie in one block at most.
+// mostDays is how many days of the range lie in one block and one group at most: a group has the days of its calendar keys.
 func (q question) mostDays() (most int64) {
-	byBlock := make(map[string]int64)
+	days := make(map[string]int64)
 	for day := q.from; !q.to.Before(day); day = day.AddDays(1) {
-		block := rows.Blocks(day, day, q.block)[0]
-		byBlock[block]++
-		most = max(most, byBlock[block])
+		together := rows.Blocks(day, day, q.block)[0]
+		for _, k := range q.keys {
+			if k.Field.Kind == TimeField && k.Field.Moment == OfRow && k.Field.Unit != rows.Hour {
+				together += "\x00" + rows.TimeKeys(day, day, k.Field.Unit)[0]
+			}
+		}
+		days[together]++
+		most = max(most, days[together])
 	}
 	return most
+}
+
+// mostSessionsADay is how many sessions begin in 25 hours, as long as days are but for changes of a zone itself: each more
+// than SessionGap after the one before.
+const mostSessionsADay = 25*60*60*1000/SessionGap + 1
+
+// mostSessions is how many sessions of one (customer, block, partition) count.
+func (q question) mostSessions() int64 {
+	if !q.ranged {
+		return q.rows
+	}
+	return min(q.rows, mostSessionsADay*q.mostDays())
 }
 
 // Groups returns every public key in the order of answers, or nil where a key is private.
