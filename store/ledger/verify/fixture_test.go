@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,7 +24,8 @@ type fixture struct {
 	t       testing.TB
 	dir     string
 	witness string
-	now     time.Time
+	mu      sync.Mutex
+	now     time.Time // read by the ledger's own goroutine, too
 	office  *office.Office
 }
 
@@ -38,7 +40,18 @@ func newFixture(t testing.TB) *fixture {
 	return f
 }
 
-func (f *fixture) clock() time.Time { return f.now }
+func (f *fixture) clock() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.now
+}
+
+// wait has time pass, backwards if it is below 0.
+func (f *fixture) wait(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now = f.now.Add(d)
+}
 
 func (f *fixture) open() {
 	f.t.Helper()

@@ -55,7 +55,7 @@ func reported(t *testing.T) *fixture {
 	f.must(err)
 	f.must(f.EndParts(ctx, "rep_3", []string{r.Runs[0].Parts[0].Charge.ID, r.Runs[0].Parts[1].Charge.ID}, dp.Error{Code: dp.CodeForbidden, Message: "no more"}))
 	long := f.charge(first.Parts[3].Charge)
-	f.now = f.now.Add(time.Second)
+	f.wait(time.Second)
 	f.fail(long)
 	_, err = f.CancelReport(ctx, "alice", "rep_3", dp.Error{Code: dp.CodeConflict, Message: "cancelled"})
 	f.must(err)

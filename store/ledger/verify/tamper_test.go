@@ -259,7 +259,7 @@ func scene(t *testing.T) *fixture {
 	keyed.Key, keyed.Body = "key", [32]byte{1}
 	two := f.charge(keyed) // charge 2
 	f.must(f.Abandon(ctx, two.Charge.ID, 1))
-	f.now = f.now.Add(time.Second)
+	f.wait(time.Second)
 	two = f.charge(keyed) // attempt 1
 	f.must(f.Renew(ctx, two.Charge.ID, two.Attempt))
 	f.publish(two, "rel_2", "plan two", 600_000) // outcome 2
@@ -282,9 +282,9 @@ func scene(t *testing.T) *fixture {
 	f.allot("alice", "cards", func(a *dp.Allotment) { a.Budget.Epsilon = 20 * dp.EpsilonOne })
 	f.charge(f.ask("alice", "cards", "plan five", pure(100), months(40, 20)...)) // charge 6, long and open
 	f.policy("later", dp.Budget{Epsilon: dp.EpsilonOne}, nil)
-	f.must(f.RecordErasure(ctx, dp.Erasure{ID: "era_1", Dataset: "cards", By: "warehouse", At: f.now, Units: 2}))
+	f.must(f.RecordErasure(ctx, dp.Erasure{ID: "era_1", Dataset: "cards", By: "warehouse", At: f.clock(), Units: 2}))
 	f.must(f.EndErasure(ctx, "cards", "era_1"))
-	f.must(f.RecordErasure(ctx, dp.Erasure{ID: "era_2", Dataset: "cards", By: "warehouse", At: f.now, Units: 1}))
+	f.must(f.RecordErasure(ctx, dp.Erasure{ID: "era_2", Dataset: "cards", By: "warehouse", At: f.clock(), Units: 1}))
 	f.reopen()
 	f.close()
 	return f

@@ -52,7 +52,7 @@ func linked(t *testing.T) *fixture {
 	keyed.Key, keyed.Body = "key", [32]byte{2}
 	two := f.charge(keyed) // charge 3
 	f.must(f.Abandon(t.Context(), two.Charge.ID, 1))
-	f.now = f.now.Add(time.Second)
+	f.wait(time.Second)
 	f.publish(f.charge(keyed), "rel_2", "own", 0) // attempt 1, outcome 2
 	f.close()
 	return f

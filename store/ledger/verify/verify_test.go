@@ -81,9 +81,9 @@ func (h *history) span() []string {
 
 func (h *history) step() {
 	h.t.Helper()
-	h.now = h.now.Add(time.Duration(h.random.Int64N(int64(20 * time.Second))))
+	h.wait(time.Duration(h.random.Int64N(int64(20 * time.Second))))
 	if h.random.IntN(50) == 0 {
-		h.now = h.now.Add(-time.Hour) // clocks do that
+		h.wait(-time.Hour) // clocks do that
 	}
 	ctx := h.t.Context()
 	dataset := datasets[h.random.IntN(2)]
@@ -262,7 +262,7 @@ func (h *history) again() {
 		if !ok || c.Attempt >= 3 || r.PolicyVersion != h.versions[r.Dataset] {
 			continue
 		}
-		h.now = h.now.Add(2*time.Hour + lease)
+		h.wait(2*time.Hour + lease)
 		next, err := h.Charge(h.t.Context(), r)
 		h.must(err)
 		if next.Outcome != nil { // it was settled
