@@ -102,6 +102,9 @@ type judged struct {
 	part   float64
 }
 
+// alertsFile is where in the data directory it is kept what was sent.
+const alertsFile = "alerts"
+
 const (
 	alertsEvery   = 15 * time.Second
 	alertTimeout  = 10 * time.Second
@@ -114,7 +117,7 @@ const (
 // newAlerts reads what was sent before.
 func newAlerts(to alerting, l *ledger.Ledger, dir string, clock func() time.Time, log *slog.Logger) (*alerts, error) {
 	a := &alerts{
-		alerting: to, path: filepath.Join(dir, "alerts"), clock: clock, log: log, every: alertsEvery, pause: alertPause,
+		alerting: to, path: filepath.Join(dir, alertsFile), clock: clock, log: log, every: alertsEvery, pause: alertPause,
 		accounts: func(ctx context.Context) ([]dp.Account, error) { return allAccounts(ctx, l) },
 		client:   &http.Client{Timeout: alertTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		used:     map[string]judged{},

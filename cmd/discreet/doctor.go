@@ -352,7 +352,7 @@ func (d *examination) foreign() {
 	}
 	var unknown []string
 	for _, e := range entries {
-		if !slices.Contains([]string{"ledger", "data", "secrets", "reserve"}, e.Name()) {
+		if !slices.Contains([]string{"ledger", "data", "secrets", "reserve", alertsFile}, e.Name()) {
 			unknown = append(unknown, e.Name())
 		}
 	}

@@ -95,7 +95,29 @@ func (r *exposureReader) datasets(name string) error {
 			return err
 		}
 	}
-	return r.allotments()
+	if err := r.allotments(); err != nil {
+		return err
+	}
+	return r.lost()
+}
+
+// lost takes into account that a budget may have been higher in what was written off: the officer who wrote it off gave the
+// amount.
+func (r *exposureReader) lost() error {
+	return r.walk([]byte{kindWriteOff}, nil, ascending, func(_, value []byte) (bool, error) {
+		w, err := decode[writeOffRecord](value)
+		if err != nil {
+			return false, err
+		}
+		for i := range r.book.Datasets {
+			d := &r.book.Datasets[i]
+			d.Largest = exposure.Larger(d.Largest, w.Amount)
+			for j := range d.Allotments {
+				d.Allotments[j].Largest = exposure.Larger(d.Allotments[j].Largest, w.Amount)
+			}
+		}
+		return true, nil
+	})
 }
 
 // allotments reads those on the datasets. What one was before it changed is in the chain alone, which is read if any did.

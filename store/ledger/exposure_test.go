@@ -104,3 +104,24 @@ func TestExposureHoldsChargesAndAccountsOfLinkedDatasets(t *testing.T) {
 		}
 	}
 }
+
+func TestExposureHoldsWhatMayHaveBeenInForceInWhatWasLost(t *testing.T) {
+	f := newFixture(t)
+	f.publish(f.charge(ask(alice, "plan one")), "rel_one", "plan one")
+	check(t, f.WriteOff(ctx, "root", "the cap was 12 for a week", &dp.Budget{Epsilon: 12 * dp.EpsilonOne, Delta: 7}))
+	b, err := f.Exposure(ctx, dataset)
+	check(t, err)
+	want := dp.Budget{Epsilon: 12 * dp.EpsilonOne, Delta: 7}
+	if d := b.Datasets[0]; d.Largest != want || d.Policy.Cap.Epsilon != 10*dp.EpsilonOne || d.Allotments[0].Largest != want {
+		t.Errorf("the largest are %+v and %+v", d.Largest, d.Allotments)
+	}
+	s := exposure.State(b, exposure.Assumed{}, 30)
+	for _, spent := range s.Owners[0].Spent {
+		if spent.Scope == exposure.OneYear && (spent.Charges != 2 || spent.Conservative > 1 || spent.Basic.Epsilon < 12*dp.EpsilonOne) {
+			t.Errorf("with what was written off all spent %+v", spent)
+		}
+	}
+	if len(s.Frozen) == 0 {
+		t.Error("no account is frozen by what was written off")
+	}
+}
