@@ -2,6 +2,7 @@ package exposure
 
 import (
 	"math"
+	"strings"
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/accounting"
@@ -13,6 +14,7 @@ import (
 type pricing struct {
 	policies map[PolicyVersion]dp.VersionedPolicy
 	plans    map[string]*plan.Plan // of releases, by the identity of what was drawn; nil: not known
+	pairs    map[string]pair       // of plans over blocks: a Gaussian's takes a search, and most questions are asked again
 }
 
 // over is what a charge cost in those of its blocks that are chosen (dp/PRIVACY.md, "Several blocks, as accounting"), and how
@@ -47,8 +49,8 @@ func (p *pricing) over(c Charge, chosen func(dataset, block string) bool) (loss 
 		return loss, blocks, drawn == nil
 	}
 	if drawn != nil {
-		if pair, ok := drawn.Over(touched); ok {
-			loss.Epsilon, loss.Delta = pair.Epsilon, pair.Delta
+		if known := p.pair(drawn, touched); known.ok {
+			loss.Epsilon, loss.Delta = known.Epsilon, known.Delta
 			return loss, blocks, false
 		}
 	}
@@ -59,6 +61,25 @@ func (p *pricing) over(c Charge, chosen func(dataset, block string) bool) (loss 
 	group, _ := accounting.Chain(links)
 	loss.Epsilon, loss.Delta = group.Epsilon, group.Delta
 	return loss, blocks, true
+}
+
+// pair is what plan.Over says.
+type pair struct {
+	dp.Budget
+	ok bool
+}
+
+func (p *pricing) pair(drawn *plan.Plan, touched []dp.Touched) pair {
+	key := drawn.ID
+	for _, t := range touched {
+		key += "\x00" + t.Dataset + "\x00" + strings.Join(t.Blocks, " ")
+	}
+	known, ok := p.pairs[key]
+	if !ok {
+		known.Budget, known.ok = drawn.Over(touched)
+		p.pairs[key] = known
+	}
+	return known
 }
 
 // plan is the one that a release is the draw of, nil where it does not tell.

@@ -21,7 +21,7 @@ type Assumed struct {
 // days up to now, at least 1.
 func State(b Book, a Assumed, days int) Statement {
 	now := b.At.UTC()
-	s := &statement{book: b, assumed: a, pricing: pricing{policies: b.Policies, plans: map[string]*plan.Plan{}}}
+	s := &statement{book: b, assumed: a, pricing: pricing{policies: b.Policies, plans: map[string]*plan.Plan{}, pairs: map[string]pair{}}}
 	first := b.Datasets[0]
 	out := Statement{Dataset: first.Policy.Name, Block: first.Policy.Unit.Block, At: now, Days: days}
 	for _, d := range b.Datasets[1:] {
@@ -285,8 +285,8 @@ func room(d Dataset, consumer string, now time.Time) *Room {
 	r.FreshEpsilon, r.FreshSimilar = of(dp.Loss{}, dp.Loss{})
 	r.Epsilon, r.Similar = r.FreshEpsilon, r.FreshSimilar
 
-	type pair struct{ cap, own dp.Loss }
-	spent := map[string]pair{}
+	type both struct{ cap, own dp.Loss }
+	spent := map[string]both{}
 	for _, a := range d.Accounts {
 		p := spent[a.Block]
 		switch a.Consumer {
