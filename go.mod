@@ -18,6 +18,7 @@ require (
 	github.com/valyala/fasthttp v1.71.0
 	golang.org/x/sys v0.47.0
 	golang.org/x/term v0.45.0
+	golang.org/x/time v0.14.0
 )
 
 require (

@@ -125,6 +125,11 @@ func (v *Server) pass(ctx huma.Context, r *request, next func(huma.Context)) err
 	if err != nil {
 		return err
 	}
+	if !v.rules[op.OperationID].open {
+		if err := v.rates.admit(who.Name); err != nil {
+			return err
+		}
+	}
 	if accepted(fiberCtx, mediaTypes(op)) == "" {
 		return &dp.Error{Code: dp.CodeNotAcceptable, Message: "This call answers with " + strings.Join(mediaTypes(op), ", ") + ": accept one of these."}
 	}
@@ -180,7 +185,7 @@ func register[I, O any](v *Server, op huma.Operation, handle func(context.Contex
 	op.Errors = append([]int{400, 406}, op.Errors...)
 	if !rule.open {
 		op.Security = []map[string][]string{{"key": {}}}
-		op.Errors = append(op.Errors, 401, 403)
+		op.Errors = append(op.Errors, 401, 403, 429)
 		op.Description = strings.TrimSpace(op.Description + " " + whoMay(rule))
 	}
 	if op.Method != http.MethodGet {

@@ -23,6 +23,8 @@ type Options struct {
 	MaxHeader int
 	// MaxRequests are answered at a time; further ones are refused as unavailable; 1024.
 	MaxRequests int
+	// Rate is how many requests a second one consumer may make, ten seconds' worth at once; 0 allows any number.
+	Rate float64
 	// MaxConnections are open at a time; further ones are closed with a bare status 503; 4096.
 	MaxConnections int
 

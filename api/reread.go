@@ -98,7 +98,7 @@ func (v *Server) reread(c *fiber.Ctx) error {
 		return c.Next()
 	}
 	kept := v.rereading.get(who.Name, c.Params("id"))
-	if kept == nil {
+	if kept == nil || v.rates.admit(who.Name) != nil { // which is refused there, too
 		return c.Next()
 	}
 	if r := requestIn(c.Context()); r != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gofiber/fiber/v2"
@@ -24,6 +25,7 @@ type Server struct {
 	requests atomic.Int64  // under way
 	// rereading holds the releases that were read lately.
 	rereading *rereading
+	rates     *rates
 
 	mu       sync.Mutex // of the next three
 	stopped  bool
@@ -43,6 +45,7 @@ func New(s Services, o Options) (*Server, error) {
 	}
 	v := &Server{services: s, options: o.withDefaults(), rules: rules(), stopping: make(chan struct{})}
 	v.rereading = newRereading(v.options.Rereading)
+	v.rates = newRates(v.options.Rate, time.Now)
 	v.base, v.stop = context.WithCancel(context.Background())
 	v.app = fiber.New(v.fiberConfig())
 	// Fiber's own recovery would run inside of what it must protect (routing, its error handler), and requests

@@ -22,6 +22,7 @@ type serveCommand struct {
 	KeepFree     size       `help:"Room that loads leave free on the disk of --data; questions go on down to an eighth of it." default:"1GiB" placeholder:"SIZE"`
 	Cache        size       `help:"Memory for columns that were asked for, so that the next question need not read them." default:"512MiB" placeholder:"SIZE"`
 	Reserve      size       `help:"Room kept in --data for closing and starting again while the disk is full." default:"256MiB" placeholder:"SIZE"`
+	Rate         float64    `help:"Requests a second that one consumer may make, ten seconds' worth at once; any number when absent." placeholder:"N"`
 	EraseAt      hour       `help:"When, in UTC, customers leave the files each day who were erased since (discreet erase); ${default} when absent." default:"03:00" placeholder:"HH:MM"`
 	AlertWebhook string     `help:"Address that is told, in JSON by POST, once an account has used a part of its budget; no alerts when absent." placeholder:"URL"`
 	AlertAt      thresholds `help:"At which parts; ${default} when absent." default:"0.5,0.8,0.95" placeholder:"PART,…"`
@@ -41,6 +42,9 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 	if err := c.checkExposure(certificate != nil); err != nil {
 		return err
 	}
+	if !(c.Rate >= 0 && c.Rate <= 1e6) {
+		return usagef("--rate must be from 0 to 1000000 requests a second")
+	}
 	alerts := alerting{webhook: c.AlertWebhook, at: c.AlertAt}
 	if err := alerts.check(); err != nil {
 		return err
@@ -58,7 +62,7 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 	if err != nil {
 		return err
 	}
-	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}, cache: int64(c.Cache), eraseAt: c.EraseAt, alerts: alerts}, from, slog.New(slog.NewTextHandler(t.stderr, nil)))
+	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}, cache: int64(c.Cache), eraseAt: c.EraseAt, rate: c.Rate, alerts: alerts}, from, slog.New(slog.NewTextHandler(t.stderr, nil)))
 	if err != nil {
 		return err
 	}

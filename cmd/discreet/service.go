@@ -42,8 +42,9 @@ type storage struct {
 	dir     string
 	disk    disk.Options
 	witness witness
-	cache   int64 // bytes for columns; 0: as many as suit a small server
-	eraseAt hour  // when the day's erasures run
+	cache   int64   // bytes for columns; 0: as many as suit a small server
+	eraseAt hour    // when the day's erasures run
+	rate    float64 // requests a second of one consumer; 0: any number
 	alerts  alerting
 }
 
@@ -158,7 +159,7 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 		Requests:  requests{s.ledger},
 		Ledger:    keeper{s.ledger},
 		Ready:     s.ledger.Ready,
-	}, api.Options{Version: version(), Log: log})
+	}, api.Options{Version: version(), Log: log, Rate: in.rate})
 	if err != nil {
 		return s, fmt.Errorf("wiring the API: %w", err)
 	}
