@@ -3,6 +3,7 @@ package bounding
 import (
 	"context"
 	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/discreet-analytics/discreet/dp/rows"
@@ -14,8 +15,7 @@ import (
 func (s *Several) stepsTaken(ctx context.Context, counting []Unit) (int, error) {
 	type stepRow struct {
 		*rows.Row
-		passes []bool
-		first  int // step that it can be
+		passes uint // a bit for each step that it can be
 	}
 	var all []stepRow
 	for _, u := range counting {
@@ -23,21 +23,21 @@ func (s *Several) stepsTaken(ctx context.Context, counting []Unit) (int, error) 
 			return 0, context.Cause(ctx)
 		}
 		for i := range u.Rows {
-			r := stepRow{Row: &u.Rows[i], first: -1}
+			r := stepRow{Row: &u.Rows[i]}
 			for step, tests := range s.steps {
-				passes := passAll(tests, r.Row)
-				if r.passes = append(r.passes, passes); passes && r.first < 0 {
-					r.first = step
+				if passAll(tests, r.Row) {
+					r.passes |= 1 << step
 				}
 			}
-			if r.first >= 0 {
+			if r.passes != 0 {
 				all = append(all, r)
 			}
 		}
 	}
 	slices.SortFunc(all, func(a, b stepRow) int {
-		if a.Time == b.Time && a.first != b.first {
-			return a.first - b.first
+		first := func(r stepRow) int { return bits.TrailingZeros(r.passes) }
+		if a.Time == b.Time && first(a) != first(b) {
+			return first(a) - first(b)
 		}
 		return s.compare(a.Row, b.Row)
 	})
@@ -55,7 +55,7 @@ func (s *Several) stepsTaken(ctx context.Context, counting []Unit) (int, error) 
 				start = began[step-1]
 			}
 			late := start != never && s.profile.Funnel.Within > 0 && r.Time-start > s.profile.Funnel.Within
-			if !r.passes[step] || start == never || late {
+			if r.passes>>step&1 == 0 || start == never || late {
 				continue
 			}
 			began[step] = max(began[step], start)

@@ -27,7 +27,7 @@ type Several struct {
 	cohorts []cohort
 	first   []test
 	steps   [][]test
-	after   []customerTest
+	after   []test // on the first appearance
 	keys    []key
 	periods map[rows.TimeUnit]map[string]int // position of a label among those of the range
 
@@ -62,12 +62,6 @@ type cohort struct {
 	least, most int64
 }
 
-// customerTest is a condition on the first appearance.
-type customerTest struct {
-	field
-	test *plan.Test
-}
-
 // NewSeveral compiles a plan with a profile.
 func NewSeveral(p *plan.Plan, salt []byte) (*Several, error) {
 	group := p.Tree.Input.Input
@@ -90,7 +84,7 @@ func NewSeveral(p *plan.Plan, salt []byte) (*Several, error) {
 		}
 		s.cohorts = append(s.cohorts, of)
 	}
-	if s.profile.First != nil {
+	if s.profile.First != nil && !s.profile.First.Own { // rows that count have passed theirs
 		if s.first, err = newTests(policy, s.profile.First.Tests, zone); err != nil {
 			return nil, fmt.Errorf("first appearance: %w", err)
 		}
@@ -110,7 +104,7 @@ func NewSeveral(p *plan.Plan, salt []byte) (*Several, error) {
 		if err != nil {
 			return nil, fmt.Errorf("test on %s: %w", t.Name, err)
 		}
-		s.after = append(s.after, customerTest{f, t})
+		s.after = append(s.after, test{f, t})
 	}
 	for _, k := range group.Keys {
 		f, err := s.newField(k.Field)

@@ -198,14 +198,17 @@ func (r *reader) readFirst(q question, own []Test, read bool) *First {
 // testsOf reads conditions that stand elsewhere than in where, on fields of rows alone.
 func (r *reader) testsOf(path string, conditions []dp.Condition) []Test {
 	of := &reader{query: dp.Query{Where: conditions, From: r.query.From}, policy: r.policy, limits: r.limits, location: r.location}
-	tests := of.readTests()
-	for _, t := range tests {
-		if t.Field.NeedsProfile() {
-			of.refuse("where", "names a field of the customer: only fields of rows can be asked here")
-			break
-		}
-	}
+	tests := of.readRowTests()
 	r.takeProblems(path, of)
+	return tests
+}
+
+// readRowTests reads conditions of which none may be on a field of the customer.
+func (r *reader) readRowTests() []Test {
+	tests := r.readTests()
+	if slices.ContainsFunc(tests, func(t Test) bool { return t.Field.NeedsProfile() }) {
+		r.refuse("where", "names a field of the customer: only fields of rows can be asked here")
+	}
 	return tests
 }
 
@@ -240,10 +243,7 @@ func (r *reader) readCohorts(q question) (cohorts []Cohort) {
 		scanned := question{dataset: policy.Name, block: policy.Unit.Block}
 		of.readRange(&scanned)
 		c := Cohort{Policy: policy, Least: asked.AtLeast, Most: -1, from: scanned.from, to: scanned.to, ranged: scanned.ranged}
-		c.Input = Filter{Input: scanOf(scanned, location), Tests: of.readTests()}
-		if slices.ContainsFunc(c.Input.Tests, func(t Test) bool { return t.Field.NeedsProfile() }) {
-			of.refuse("where", "names a field of the customer: only fields of rows can be asked here")
-		}
+		c.Input = Filter{Input: scanOf(scanned, location), Tests: of.readRowTests()}
 		if asked.AtMost != nil {
 			c.Most = *asked.AtMost
 		} else {
