@@ -2,17 +2,13 @@ package main
 
 import (
 	"math"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/discreet-analytics/discreet/api/policyfile"
 	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/dp"
-	"github.com/discreet-analytics/discreet/dp/bounding"
 	"github.com/discreet-analytics/discreet/dp/plan"
-	"github.com/discreet-analytics/discreet/store/secrets"
 )
 
 // ofEvery are definitions of every aggregate that reads a measure.
@@ -120,19 +116,7 @@ func exactFigures(t *testing.T, h *harness, policy, path string, q wire.Query) m
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := secrets.Open(filepath.Join(h.dir, "secrets"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	partitions, err := bounding.Reference(made, keys.Salt(p.Name), readRows(t, &p, f, keys))
-	if err != nil {
-		t.Fatal(err)
-	}
+	partitions := boundedRows(t, h, made, path)
 	totals := make(map[string][]int64)
 	for _, key := range made.Groups() {
 		totals[strings.Join(key, " ")] = make([]int64, made.Tree.Width())

@@ -334,6 +334,25 @@ func TestWeeklySpendByDepartmentEqualsBoundingAndPlainSums(t *testing.T) {
 	}
 }
 
+// boundedRows is what a plan computes over the rows of a file, by dp/bounding, under the server's own secrets.
+func boundedRows(t testing.TB, h *harness, made *plan.Plan, path string) []bounding.Partition {
+	t.Helper()
+	keys, err := secrets.Open(filepath.Join(h.dir, "secrets"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	partitions, err := bounding.Reference(made, keys.Salt(made.Policy.Name), readRows(t, &made.Policy.Policy, f, keys))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return partitions
+}
+
 // reference computes a query by dp/bounding over the rows of a file, read as the server reads them. Totals come
 // in the order of the plan's columns.
 func reference(t testing.TB, h *harness, policy, path string, q dp.Query) map[string][]float64 {
@@ -346,20 +365,7 @@ func reference(t testing.TB, h *harness, policy, path string, q dp.Query) map[st
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := secrets.Open(filepath.Join(h.dir, "secrets"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	all := readRows(t, &p, f, keys)
-	partitions, err := bounding.Reference(made, keys.Salt(p.Name), all)
-	if err != nil {
-		t.Fatal(err)
-	}
+	partitions := boundedRows(t, h, made, path)
 	want := make(map[string][]float64, len(partitions))
 	for _, part := range partitions {
 		var totals []float64
