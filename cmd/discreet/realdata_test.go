@@ -346,7 +346,13 @@ func boundedRows(t testing.TB, h *harness, made *plan.Plan, path string) []bound
 		t.Fatal(err)
 	}
 	defer f.Close()
-	partitions, err := bounding.Reference(made, keys.Salt(made.Policy.Name), readRows(t, &made.Policy.Policy, f, keys))
+	salt, all := keys.Salt(made.Policy.Name), readRows(t, &made.Policy.Policy, f, keys)
+	var partitions []bounding.Partition
+	if made.Tree.Input.Input.Profile == nil {
+		partitions, err = bounding.Reference(made, salt, all)
+	} else {
+		partitions, err = bounding.ReferenceSeveral(made, salt, map[string][]rows.Row{made.Policy.Name: all})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

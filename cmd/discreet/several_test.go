@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/discreet-analytics/discreet/api"
 	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/dp"
 )
@@ -178,5 +179,57 @@ func TestRetentionFunnelAndVariantsOnTheCommandLine(t *testing.T) {
 	usage := h.run(team, "query", "app", "customers", "--cohort", "at_least=many", "--purpose", "product-analytics")
 	if usage.code != exitUsage || !strings.Contains(usage.stderr, "whole number") {
 		t.Errorf("%d %s", usage.code, usage.stderr)
+	}
+}
+
+// Cohorts, retention, variants and funnels of real households are served with the integers of dp/bounding over their file.
+func TestQuestionsAboutRealHouseholdsAreThoseOfTheReference(t *testing.T) {
+	path, policy := departments(t), example(t, "completejourney-departments")
+	h, analyst, _ := loaded(t, exact{}, policy, path)
+	is := func(department wire.Text) []wire.Condition {
+		return []wire.Condition{{Field: "department", Eq: &department}}
+	}
+	last := wire.Text("2017-02")
+	for name, q := range map[string]wire.Query{
+		"cohort": {
+			Metrics: []string{"customers", "spend"}, By: []string{"department"},
+			Cohorts: []wire.Cohort{{Where: is("PRODUCE"), AtLeast: 3, From: "2017-02-01", To: "2017-03-31"}},
+		},
+		"retention": {
+			Metrics: []string{"customers", "spend"}, By: []string{"first.month", "since.week"},
+			Where: []wire.Condition{{Field: "first.month", Lte: &last}},
+		},
+		"variants": {Metrics: []string{"customers", "spend"}, By: []string{"first.department"}, First: &wire.First{Where: is("GROCERY")}},
+		"funnel": {
+			Metrics: []string{"customers"}, By: []string{"funnel.step"},
+			Funnel: &wire.Funnel{Steps: []wire.Step{{Where: is("GROCERY")}, {Where: is("MEAT")}, {Where: is("PASTRY")}}, Within: "14d"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q.Dataset, q.From, q.To, q.Purpose, q.Epsilon = "completejourney-departments", "2017-01-01", "2017-03-31", "reporting", "1"
+			want := reference(t, h, policy, path, api.QueryOf(q))
+			r, err := h.client(analyst).Query(t.Context(), q, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			some := 0
+			for _, g := range r.Groups {
+				key := strings.Join(keyOf(g, q.By), " ")
+				for i, unit := range map[int]float64{0: 1, 1: 100} {
+					if i >= len(q.Metrics) {
+						continue
+					}
+					if got := g.Values[q.Metrics[i]].Value; want[key] == nil || got != want[key][i]/unit {
+						t.Errorf("%s of %s is %v, bounding gives %v", q.Metrics[i], key, got, want[key])
+					}
+				}
+				if g.Values["customers"].Value > 0 {
+					some++
+				}
+			}
+			if len(r.Groups) != len(want) || some == 0 {
+				t.Errorf("%d groups, %d with customers, want %d", len(r.Groups), some, len(want))
+			}
+		})
 	}
 }
