@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 )
@@ -53,7 +54,7 @@ const (
 
 const (
 	entryVersion = 1
-	// inlineValue is the length up to which an entry holds a value itself, not its digest.
+	// inlineValue is the length up to which an entry holds a value itself, not its digest, where it may (isDigested).
 	inlineValue = 1024
 
 	opDelete = 0
@@ -66,10 +67,16 @@ const (
 	maxEntryKind = 32
 )
 
+// isDigested tells whether an entry holds a value by its length and digest only: a long one, and every piece of a
+// release. So the entries hold no figure of any answer, and whoever may see them all need not hold the releases.
+func isDigested[K string | []byte](key K, length int) bool {
+	return length > inlineValue || len(key) > 0 && key[0] == kindBlob
+}
+
 // entryWriteBytes is what one write adds to an entry, at most.
 func entryWriteBytes(key, value []byte) int {
 	const lengths = 3 + 1 + 3 // two uvarints below 2^21 and the operation
-	if len(value) > inlineValue {
+	if isDigested(key, len(value)) {
 		return len(key) + lengths + digestBytes
 	}
 	return len(key) + lengths + len(value)
@@ -96,15 +103,15 @@ func encodeEntry(after head, at time.Time, kind entryKind, writes map[string][]b
 		switch {
 		case value == nil:
 			e = append(e, opDelete)
-		case len(value) <= inlineValue:
-			e = append(e, opValue)
-			e = binary.AppendUvarint(e, uint64(len(value)))
-			e = append(e, value...)
-		default:
+		case isDigested(key, len(value)):
 			e = append(e, opDigest)
 			e = binary.AppendUvarint(e, uint64(len(value)))
 			sum := sha256.Sum256(value)
 			e = append(e, sum[:]...)
+		default:
+			e = append(e, opValue)
+			e = binary.AppendUvarint(e, uint64(len(value)))
+			e = append(e, value...)
 		}
 	}
 	return e
@@ -156,10 +163,10 @@ func decodeEntry(data []byte) (chainEntry, error) {
 		case opDelete:
 		case opValue:
 			w.value = r.take(r.length(inlineValue))
+			r.failed = r.failed || isDigested(w.key, len(w.value))
 		case opDigest:
-			if w.length = r.uvarint(); w.length <= inlineValue {
-				r.failed = true
-			}
+			w.length = r.uvarint()
+			r.failed = r.failed || w.length > math.MaxInt64 || !isDigested(w.key, int(w.length))
 			w.digest = r.take(sha256.Size)
 		default:
 			r.failed = true

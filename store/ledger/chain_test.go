@@ -43,6 +43,47 @@ func TestEntryKeepsItsBytes(t *testing.T) {
 	}
 }
 
+// Entries hold pieces of releases by their digest, however short: who may read all entries reads no figure.
+func TestEntriesHoldNoFigureOfAnAnswer(t *testing.T) {
+	short := []byte(`{"Value":4711}`)
+	entry := encodeEntry(head{}, time.UnixMicro(1), entryOutcome, map[string][]byte{string(blobKey("x", 0)): short})
+	if bytes.Contains(entry, short) {
+		t.Fatalf("the entry holds a piece of a release: %q", entry)
+	}
+	e, err := decodeEntry(entry)
+	check(t, err)
+	if w := e.writes[0]; w.op != opDigest || w.length != uint64(len(short)) || sha256.Sum256(short) != [32]byte(w.digest) {
+		t.Fatalf("the piece is read back as %+v", w)
+	}
+	inline := encodeEntry(head{}, time.UnixMicro(1), entryOutcome, map[string][]byte{string(makeKey('B', "x")): short})
+	if _, err := decodeEntry(inline); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decodeEntry(bytes.Replace(inline, makeKey('B', "x"), makeKey(kindBlob, "x"), 1)); err == nil {
+		t.Fatal("an entry that holds a piece of a release itself is read")
+	}
+
+	f := newFixture(t)
+	charged := f.charge(ask(alice, "plan"))
+	r := release(charged, "rel_1", "")
+	r.Plan = "plan"
+	r.Groups = []dp.Group{{Key: []string{"DE"}, Values: []dp.Value{{Value: 471147.11, Low: 1, High: 2, SD: 3}}}}
+	_, err = f.Publish(ctx, charged.Charge.ID, charged.Attempt, answer.Outcome{Release: r})
+	check(t, err)
+	kept := 0
+	for key, value := range f.dump() {
+		switch {
+		case key[0] == kindBlob && strings.Contains(value, "471147.11"):
+			kept++
+		case strings.Contains(value, "471147.11"):
+			t.Errorf("a key of kind %c holds a figure", key[0])
+		}
+	}
+	if kept != 1 {
+		t.Errorf("%d pieces hold the figure, want 1", kept)
+	}
+}
+
 func FuzzEntryIsReadAsItIsWritten(f *testing.F) {
 	f.Add(encodeEntry(head{}, time.UnixMicro(1), "open", map[string][]byte{"a": {1}, "b": nil, "c": make([]byte, inlineValue+1)}))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -9,7 +9,7 @@ import (
 )
 
 // format is the version of keys and records that this package reads and writes.
-const format = 2
+const format = 3
 
 // The kinds of key: the first byte. store/FORMAT.md describes each.
 const (

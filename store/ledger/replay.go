@@ -278,7 +278,7 @@ func (x *expectations) digest(length uint64, sum []byte) uint64 {
 // meet takes a key of the database off what is expected.
 func (x *expectations) meet(key, value []byte) error {
 	got := maphash.Bytes(x.seeds[0], value)
-	if len(value) > inlineValue {
+	if isDigested(key, len(value)) {
 		sum := sha256.Sum256(value)
 		got = x.digest(uint64(len(value)), sum[:])
 	}

@@ -30,7 +30,7 @@ type write struct {
 
 const (
 	entryVersion = 1
-	// inlineBytes is the length up to which the chain holds a value itself.
+	// inlineBytes is the length up to which the chain holds a value itself, unless it is a piece of a release.
 	inlineBytes = 1024
 
 	opDelete = 0
@@ -57,11 +57,11 @@ func parseEntry(text []byte) (*entry, error) {
 		case opValue:
 			w.value = append([]byte{}, r.sized()...)
 			w.length, w.digest = uint64(len(w.value)), sha256.Sum256(w.value)
-			r.failed = r.failed || w.length > inlineBytes
+			r.failed = r.failed || w.byDigest()
 		case opDigest:
 			w.length = r.uvarint()
 			copy(w.digest[:], r.take(sha256.Size))
-			r.failed = r.failed || w.length <= inlineBytes
+			r.failed = r.failed || !w.byDigest()
 		default:
 			r.failed = true
 		}
@@ -75,6 +75,12 @@ func parseEntry(text []byte) (*entry, error) {
 		return nil, misfitf("its bytes are not those of an entry")
 	}
 	return e, nil
+}
+
+// byDigest tells whether the chain holds a value by its digest only: long ones, and pieces of releases, so that no
+// entry holds a figure of an answer.
+func (w *write) byDigest() bool {
+	return w.length > inlineBytes || len(w.key) > 0 && w.key[0] == kindBlob
 }
 
 // parser cuts what it is asked for from the front. Once something is missing, all that follows is empty.

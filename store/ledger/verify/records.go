@@ -19,7 +19,7 @@ import (
 const recordVersion = 1
 
 // format is the version of the ledger's keys and records that is read here.
-const format = 2
+const format = 3
 
 type metaRecord struct {
 	Format   int

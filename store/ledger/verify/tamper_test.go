@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"maps"
@@ -105,7 +106,7 @@ func (g *forger) encodeAsIs(e *entry) []byte {
 		switch {
 		case w.deleted:
 			text = append(text, opDelete)
-		case w.value != nil && len(w.value) <= inlineBytes:
+		case w.value != nil && !w.byDigest():
 			text = append(text, opValue)
 			text = binary.AppendUvarint(text, uint64(len(w.value)))
 			text = append(text, w.value...)
@@ -767,6 +768,14 @@ func TestEntryIsReadInOneWayOnly(t *testing.T) {
 	}
 	if _, err := parseEntry(append(slices.Clone(whole), 0)); err == nil {
 		t.Error("an entry with a byte behind it is read")
+	}
+	inline := &entry{name: "outcome", writes: []*write{{key: key(kindBlock, "d", "b"), value: []byte("figures"), length: 7}}}
+	text := g.encodeAsIs(inline)
+	if _, err := parseEntry(text); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parseEntry(bytes.Replace(text, []byte("Bd"), []byte("bd"), 1)); err == nil {
+		t.Error("an entry that holds a piece of a release itself is read")
 	}
 	e := g.the("outcome", 2)
 	e.writes[0], e.writes[1] = e.writes[1], e.writes[0]
