@@ -138,7 +138,7 @@ func (s *step) consumer(w *write) (consumerRecord, error) {
 	c := s.consumers[names[0]]
 	c.Name, c.Version = names[0], c.Version+1
 	if c.Version == 1 { // when it was created, every later record says
-		value, err := s.db.get(w.key)
+		value, err := s.from.get(w.key)
 		if err != nil {
 			return c, err
 		}

@@ -102,7 +102,7 @@ func (s *step) begun(w *write) (c chargeRecord, seen bool, err error) {
 		c, err = decodeRecord[chargeRecord](value, whole)
 		return c, true, err
 	}
-	if value, err = s.db.get(w.key); err != nil {
+	if value, err = s.from.get(w.key); err != nil {
 		return c, false, err
 	}
 	if value == nil {

@@ -176,7 +176,20 @@ func (d *database) walk(ctx context.Context, prefix []byte, each func(key, value
 	return nil
 }
 
-// blob reads the pieces of a release, and how many there are. It reads at most so many bytes and a piece more.
+func (d *database) entries(ctx context.Context, each func(key, entry []byte) error) error {
+	return d.walk(ctx, []byte{kindEntry}, each)
+}
+
+func (d *database) content(w *write) ([]byte, error) {
+	value, err := d.get(w.key)
+	if err != nil || value == nil || uint64(len(value)) != w.length || sha256.Sum256(value) != w.digest {
+		return nil, err
+	}
+	return value, nil
+}
+
+func (d *database) figures() bool { return true }
+
 func (d *database) blob(name string, most int64) (text []byte, pieces int, err error) {
 	for {
 		piece, err := d.get(numberedKey(uint64(pieces), kindBlob, name))
@@ -193,7 +206,7 @@ func (d *database) blob(name string, most int64) (text []byte, pieces int, err e
 
 // compare holds the database to what the entries leave: exactly these keys, each with exactly that value. Of several
 // differences it names the earliest entry.
-func (r *replay) compare(ctx context.Context) (*Finding, error) {
+func (r *replay) compare(ctx context.Context, db *database) (*Finding, error) {
 	var first *Finding
 	note := func(entry uint64, why error) {
 		if first == nil || entry != 0 && (first.Entry == 0 || entry < first.Entry) {
@@ -201,7 +214,7 @@ func (r *replay) compare(ctx context.Context) (*Finding, error) {
 		}
 	}
 	var seen uint64
-	err := r.db.walk(ctx, nil, func(k, value []byte) error {
+	err := db.walk(ctx, nil, func(k, value []byte) error {
 		if k[0] == kindEntry {
 			seen++
 			return nil

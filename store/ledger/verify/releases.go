@@ -80,7 +80,10 @@ func (s *step) hold(c *chargeRecord) error {
 
 // readRelease reads the pieces of a release, which this entry or the ones before it wrote.
 func (s *step) readRelease(r *releaseRecord, c *chargeRecord) (answerRecord, error) {
-	text, pieces, err := s.db.blob(r.Blob, r.Bytes)
+	if !s.from.figures() {
+		return s.readSummary(r, c)
+	}
+	text, pieces, err := s.from.blob(r.Blob, r.Bytes)
 	if err != nil {
 		return answerRecord{}, err
 	}
@@ -88,15 +91,9 @@ func (s *step) readRelease(r *releaseRecord, c *chargeRecord) (answerRecord, err
 	if int64(len(text)) != r.Bytes || !bytes.Equal(sum[:], r.Sum) {
 		return answerRecord{}, misfitf("the bytes of release %s are not those that were published", c.Release)
 	}
-	if stored, unfinished := s.unfinished[r.Blob]; unfinished {
-		if stored != pieces {
-			return answerRecord{}, misfitf("release %s is published before all of it was written", c.Release)
-		}
-		delete(s.unfinished, r.Blob)
-		if err := s.wantGone(key(kindUnfinished, r.Blob)); err != nil {
-			return answerRecord{}, err
-		}
-	} else {
+	if early, err := s.writtenBefore(r, c, pieces); err != nil {
+		return answerRecord{}, err
+	} else if !early {
 		for i := range pieces {
 			piece := text[i*pieceBytes : min((i+1)*pieceBytes, len(text))]
 			if err := s.want(numberedKey(uint64(i), kindBlob, r.Blob), piece); err != nil {
@@ -111,6 +108,47 @@ func (s *step) readRelease(r *releaseRecord, c *chargeRecord) (answerRecord, err
 		return answerRecord{}, err
 	}
 	return decodeRecord[answerRecord](text, parts)
+}
+
+// writtenBefore claims the end of a release whose pieces earlier entries wrote; it is false where this one does.
+func (s *step) writtenBefore(r *releaseRecord, c *chargeRecord, pieces int) (bool, error) {
+	stored, unfinished := s.unfinished[r.Blob]
+	if !unfinished {
+		return false, nil
+	}
+	if stored != pieces {
+		return true, misfitf("release %s is published before all of it was written", c.Release)
+	}
+	delete(s.unfinished, r.Blob)
+	return true, s.wantGone(key(kindUnfinished, r.Blob))
+}
+
+// readSummary reads the summary of a release whose pieces are not kept here. Of these there is their number, and their
+// length where this entry writes them.
+func (s *step) readSummary(r *releaseRecord, c *chargeRecord) (answer answerRecord, err error) {
+	if r.Bytes < 1 || len(r.Sum) != sha256.Size {
+		return answer, misfitf("release %s has no bytes", c.Release)
+	}
+	pieces := int((r.Bytes + pieceBytes - 1) / pieceBytes)
+	early, err := s.writtenBefore(r, c, pieces)
+	if err != nil {
+		return answer, err
+	}
+	for i := 0; i < pieces && !early; i++ {
+		w := s.writes[string(numberedKey(uint64(i), kindBlob, r.Blob))]
+		if w == nil || w.deleted || s.holds(w.key) || w.length != uint64(min(pieceBytes, r.Bytes-int64(i)*pieceBytes)) {
+			return answer, misfitf("release %s is published without all of its pieces", c.Release)
+		}
+		w.claimed = true
+	}
+	var short map[string]json.RawMessage
+	if json.Unmarshal(r.Summary, &short) != nil {
+		return answer, errMalformed
+	}
+	if string(short["Groups"]) != "null" || string(short["NoisedCoordinates"]) != "null" {
+		return answer, misfitf("the summary of release %s holds figures", c.Release)
+	}
+	return summaryOf(*r)
 }
 
 // summaryOf reads what matters of the summary of a release.

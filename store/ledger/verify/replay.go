@@ -23,7 +23,7 @@ func misfitf(format string, values ...any) error { return misfit(fmt.Sprintf(for
 // the content. That is bounded by datasets, accounts, consumers and keys, and charges that are open, not by how
 // much was ever asked.
 type replay struct {
-	db   *database
+	from source
 	salt [16]byte // of held, so that nobody can look for collisions beforehand
 	held map[digest]holding
 
@@ -76,9 +76,9 @@ type openCharge struct {
 	lost     bool              // something was written off since it was made
 }
 
-func newReplay(db *database) *replay {
+func newReplay(from source) *replay {
 	r := &replay{
-		db: db, held: map[digest]holding{},
+		from: from, held: map[digest]holding{},
 		datasets: map[string]*dataset{}, accounts: map[accountID]accountRecord{}, allotments: map[allotmentID]allotmentRecord{},
 		consumers: map[string]consumerRecord{}, keys: map[string]keyRecord{}, open: map[string]*openCharge{},
 		pending: map[loadID]*pendingRecord{}, unfinished: map[string]int{},
@@ -218,23 +218,20 @@ func (r *replay) stands(k []byte) (value []byte, still bool, err error) {
 	if !ok {
 		return nil, false, misfitf("it builds on %s that no entry wrote", word(k))
 	}
-	if value, err = r.db.get(k); err != nil {
+	if value, err = r.from.get(k); err != nil {
 		return nil, false, err
 	}
 	sum := sha256.Sum256(value)
 	return value, r.digest(sum[:]) == h.value, nil
 }
 
-// content is the value of a write, if the chain or the database has it.
+// content is the value of a write, if the chain or what lies beside it has it.
 func (s *step) content(w *write) ([]byte, bool, error) {
 	if w.value != nil {
 		return w.value, true, nil
 	}
-	value, err := s.db.get(w.key)
-	if err != nil || value == nil || uint64(len(value)) != w.length || sha256.Sum256(value) != w.digest {
-		return nil, false, err
-	}
-	return value, true, nil
+	value, err := s.from.content(w)
+	return value, value != nil, err
 }
 
 // put claims a write of a record that must be readable.

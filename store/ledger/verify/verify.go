@@ -126,7 +126,7 @@ type chain struct {
 // run replays every entry, then compares the end with the database and with the marks, and gives the first thing
 // that does not fit.
 func (c *chain) run(ctx context.Context) (*Finding, error) {
-	err := c.db.walk(ctx, []byte{kindEntry}, c.next)
+	err := c.from.entries(ctx, c.next)
 	var why misfit
 	if errors.As(err, &why) {
 		return &Finding{Entry: c.count.Entries + 1, Why: string(why)}, nil
@@ -145,7 +145,10 @@ func (c *chain) run(ctx context.Context) (*Finding, error) {
 	if f := c.compareWitness(); f != nil {
 		return f, nil
 	}
-	return c.compare(ctx)
+	if db, ok := c.from.(*database); ok {
+		return c.compare(ctx, db)
+	}
+	return nil, nil
 }
 
 // next replays one entry of the chain.

@@ -92,7 +92,7 @@ func (s *step) writeOffDataset(name string, amount budget) error {
 	}
 	value, found, err := s.content(w)
 	if err == nil && !found { // it was written over since; what was written off stays in its place
-		value, err = s.db.get(k)
+		value, err = s.from.get(k)
 	}
 	if err != nil {
 		return err
