@@ -116,7 +116,7 @@ func (v *Server) patchConsumer(ctx context.Context, in *patchConsumerInput) (*co
 	if in.IfNoneMatch != "" {
 		return nil, &dp.Error{Code: dp.CodePreconditionFailed, Message: "A consumer that is to be changed must exist: leave out If-None-Match."}
 	}
-	patch := office.ConsumerPatch{Role: (*dp.Role)(in.Body.Role), Organisation: in.Body.Organisation, Audience: (*dp.Audience)(in.Body.Audience), Purposes: in.Body.Purposes}
+	patch := office.ConsumerPatch{Role: (*dp.Role)(in.Body.Role), Organisation: in.Body.Organisation, Audience: (*dp.Audience)(in.Body.Audience), Purposes: in.Body.Purposes, Suspended: in.Body.Suspended}
 	c, err := v.services.Office.PatchConsumer(ctx, callerOf(ctx).Name, in.Consumer, patch, version, in.Reason)
 	if err != nil {
 		return nil, err

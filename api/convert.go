@@ -82,7 +82,7 @@ func privacyOf(p dp.Privacy) wire.Privacy {
 
 func consumerOf(c dp.Consumer) wire.Consumer {
 	return wire.Consumer{Name: c.Name, Role: string(c.Role), Organisation: c.Organisation, Audience: string(c.Audience),
-		Purposes: listOf(c.Purposes), Created: c.Created.UTC(), Version: c.Version}
+		Purposes: listOf(c.Purposes), Suspended: c.Suspended, Created: c.Created.UTC(), Version: c.Version}
 }
 
 func keyOf(k dp.Key) wire.Key {

@@ -115,6 +115,10 @@ func TestConsumersAreManaged(t *testing.T) {
 	if *patch.Role != dp.Analyst || patch.Purposes == nil || len(*patch.Purposes) != 0 || patch.Organisation != nil || patch.Audience != nil {
 		t.Errorf("patched %+v", patch)
 	}
+	read[wire.Consumer](t, send(t, v, "officer", "PATCH", "/v1/consumers/growth", `{"suspended":true}`, "If-Match", `"1"`), 200)
+	if patch := f.changes[len(f.changes)-1].patch; patch.Suspended == nil || !*patch.Suspended || patch.Role != nil {
+		t.Errorf("patched %+v", patch)
+	}
 	refused(t, send(t, v, "officer", "PATCH", "/v1/consumers/growth", `{"name":"other"}`), 400, "invalid-input")
 	refused(t, send(t, v, "officer", "PATCH", "/v1/consumers/growth", `{}`, "If-None-Match", "*"), 412, "conflict")
 	refused(t, send(t, v, "officer", "GET", "/v1/consumers/nobody", ""), 404, "not-found")

@@ -9,6 +9,7 @@ type Consumer struct {
 	Organisation string
 	Audience     Audience
 	Purposes     []string
+	Suspended    bool `json:",omitempty"` // no key of it is in force, and nothing is charged to it
 	Created      time.Time
 	Version      uint64 // counts changes from 1; what If-Match compares
 }

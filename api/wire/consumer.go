@@ -9,6 +9,7 @@ type Consumer struct {
 	Organisation string    `json:"organisation,omitempty" example:"messenger"`
 	Audience     string    `json:"audience" enum:"internal,third-party" example:"internal"`
 	Purposes     []string  `json:"purposes" example:"[\"product-analytics\"]"`
+	Suspended    bool      `json:"suspended,omitempty" doc:"While true, no key of it is in force, and nothing is charged to it"`
 	Created      time.Time `json:"created"`
 	Version      uint64    `json:"version" doc:"What If-Match compares, as an ETag" example:"1"`
 }
@@ -34,6 +35,7 @@ type ConsumerPatch struct {
 	Organisation *string   `json:"organisation,omitempty" maxLength:"200" example:"messenger"`
 	Audience     *string   `json:"audience,omitempty" enum:"internal,third-party" example:"internal"`
 	Purposes     *[]string `json:"purposes,omitempty" doc:"Replaces all of them" example:"[\"product-analytics\",\"reporting\"]"`
+	Suspended    *bool     `json:"suspended,omitempty" doc:"true: its keys are refused at once, and nothing more is charged to it"`
 }
 
 // ConsumerList is a page of consumers, by name.

@@ -71,9 +71,9 @@ func (c *consumerList) Run(ctx context.Context, t terminal) error {
 }
 
 func consumersView(list []wire.Consumer, body any) view {
-	v := view{body: body, columns: []string{"name", "role", "audience", "organisation", "purposes", "created", "version"}}
+	v := view{body: body, columns: []string{"name", "role", "audience", "organisation", "purposes", "suspended", "created", "version"}}
 	for _, c := range list {
-		v.rows = append(v.rows, []any{c.Name, c.Role, c.Audience, c.Organisation, c.Purposes, instant(c.Created), c.Version})
+		v.rows = append(v.rows, []any{c.Name, c.Role, c.Audience, c.Organisation, c.Purposes, c.Suspended, instant(c.Created), c.Version})
 	}
 	return v
 }
@@ -123,6 +123,7 @@ type consumerSet struct {
 	Organisation *string   `help:"To whom it belongs." placeholder:"NAME"`
 	Audience     *string   `help:"internal or third-party." placeholder:"AUDIENCE"`
 	Purposes     *[]string `help:"What it may ask for; replaces all of them." placeholder:"NAME"`
+	Suspended    *bool     `help:"Refuse its keys at once, and charge it nothing, until --no-suspended." negatable:""`
 	IfVersion    uint64    `help:"Refuse unless the consumer has this version." placeholder:"N"`
 
 	reason
@@ -132,8 +133,8 @@ type consumerSet struct {
 
 // Run changes what is given.
 func (c *consumerSet) Run(ctx context.Context, t terminal) error {
-	if c.Role == nil && c.Organisation == nil && c.Audience == nil && c.Purposes == nil {
-		return usagef("say what to change: --role, --organisation, --audience or --purposes")
+	if c.Role == nil && c.Organisation == nil && c.Audience == nil && c.Purposes == nil && c.Suspended == nil {
+		return usagef("say what to change: --role, --organisation, --audience, --purposes or --suspended")
 	}
 	server, err := c.client()
 	if err != nil {
@@ -148,7 +149,7 @@ func (c *consumerSet) Run(ctx context.Context, t terminal) error {
 		change.IfMatch = now.Version
 	}
 	changed, err := server.PatchConsumer(ctx, c.Name, wire.ConsumerPatch{
-		Role: c.Role, Organisation: c.Organisation, Audience: c.Audience, Purposes: c.Purposes,
+		Role: c.Role, Organisation: c.Organisation, Audience: c.Audience, Purposes: c.Purposes, Suspended: c.Suspended,
 	}, change)
 	if err != nil {
 		return err

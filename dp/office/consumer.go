@@ -13,6 +13,7 @@ type ConsumerPatch struct {
 	Organisation *string
 	Audience     *dp.Audience
 	Purposes     *[]string
+	Suspended    *bool
 }
 
 // CreateConsumer adds a consumer without keys and without allotments. Created and Version of c are ignored.
@@ -89,6 +90,9 @@ func (p ConsumerPatch) apply(c *dp.Consumer) {
 	}
 	if p.Purposes != nil {
 		c.Purposes = *p.Purposes
+	}
+	if p.Suspended != nil {
+		c.Suspended = *p.Suspended
 	}
 }
 

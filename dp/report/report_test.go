@@ -515,6 +515,40 @@ func TestWhoIsNoAnalystAnyMoreIsAnsweredNothing(t *testing.T) {
 	}
 }
 
+func TestSuspendedConsumersReportsAreNotMade(t *testing.T) {
+	w := newWorld()
+	s := w.service()
+	r, err := s.Submit(t.Context(), w.asker, spec(question("a", "spend")), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.loaded = []string{"2026-01"}
+	scheduled := spec(question("b", "spend"))
+	scheduled.Schedule, scheduled.From = PerBlock, "2026-01-01"
+	waits, err := s.Submit(t.Context(), w.asker, scheduled, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.asker.Suspended = true
+	r = finish(t, w, s, r.ID, Failed)
+	if len(w.asked) != 0 || r.Runs[0].Parts[0].Failure.Code != dp.CodeForbidden {
+		t.Errorf("asked %q: %+v", w.asked, r)
+	}
+	if _, err := s.due(t.Context(), mustReport(t, w, waits.ID)); err != nil {
+		t.Fatal(err)
+	}
+	if got := mustReport(t, w, waits.ID); len(got.Runs) != 0 {
+		t.Errorf("a suspended consumer's schedule has %d runs", len(got.Runs))
+	}
+	w.asker.Suspended = false
+	if _, err := s.due(t.Context(), mustReport(t, w, waits.ID)); err != nil {
+		t.Fatal(err)
+	}
+	if got := mustReport(t, w, waits.ID); len(got.Runs) != 1 {
+		t.Errorf("once it is let in again, what was due has %d runs", len(got.Runs))
+	}
+}
+
 func TestBlocksAreDueOnceWhenTheyEndedAndWereLoaded(t *testing.T) {
 	w := newWorld()
 	s := w.service()

@@ -119,6 +119,9 @@ func (s *Service) ask(ctx context.Context, r dp.Report, run uint64, i int, p dp.
 		if err == nil && consumer.Role != dp.Analyst {
 			err = errRole()
 		}
+		if err == nil && consumer.Suspended {
+			err = &dp.Error{Code: dp.CodeForbidden, Message: "the consumer is suspended"}
+		}
 		if err == nil {
 			s.notify() // it is being asked
 			_, err = s.answers.Ask(ctx, consumer, p.Query, partKey(r.ID, run, i))

@@ -79,6 +79,9 @@ func (s *Service) due(ctx context.Context, r dp.Report) (dp.Report, error) {
 	if err != nil {
 		return r, err
 	}
+	if consumer.Suspended {
+		return r, nil // nothing is due until they are let in again, and then what was meanwhile
+	}
 	policy, err := s.schedulable(ctx, consumer, spec, questions)
 	if codeOf(err) == dp.CodeNotFound {
 		return r, nil // nothing is due of what the consumer may not ask

@@ -16,7 +16,8 @@ type admission struct {
 }
 
 // Authenticate returns the consumer of a key that is in force at the ledger's time, and the key, given the
-// SHA-256 of the whole secret. Unknown, expired and revoked keys are refused alike, with CodeUnauthenticated.
+// SHA-256 of the whole secret. Unknown, expired and revoked keys, and those of a suspended consumer, are refused alike, with
+// CodeUnauthenticated.
 //
 // A key that was admitted is remembered until anything about consumers and keys changes, so that a reading
 // costs no search of the database. Keys that are refused are not: there is no end of them.
@@ -38,12 +39,16 @@ func (l *Ledger) Authenticate(ctx context.Context, hash [32]byte) (dp.Consumer, 
 				return err
 			}
 		}
+		if id != nil {
+			if a.consumer, err = mustLoad[dp.Consumer](v, consumerKey(a.key.Consumer)); err != nil {
+				return err
+			}
+		}
 		same := subtle.ConstantTimeCompare(a.key.Hash[:], hash[:]) == 1
-		if id == nil || !same || !inForce(a.key, now) {
+		if id == nil || !same || !inForce(a.key, now) || a.consumer.Suspended {
 			return refuse(dp.CodeUnauthenticated, "this key is not in force: check that it is complete, or ask an officer for a new one")
 		}
-		a.consumer, err = mustLoad[dp.Consumer](v, consumerKey(a.key.Consumer))
-		return err
+		return nil
 	})
 	if err != nil {
 		l.admitted.Delete(hash)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/answer"
 	"github.com/discreet-analytics/discreet/dp/office"
 )
 
@@ -162,6 +163,45 @@ func TestKeyAuthenticatesWhileItIsInForce(t *testing.T) {
 	if len(keys) != 2 || keys[1].ID != key.ID || !keys[1].Revoked.Equal(firstDay.Add(time.Hour)) || keys[0].Hash == keys[1].Hash {
 		t.Fatalf("keys are %+v", keys)
 	}
+}
+
+func TestSuspendedConsumerIsOutAtOnceAndChargedNothing(t *testing.T) {
+	f := newFixture(t)
+	secret, _, err := f.office.IssueKey(ctx, "root", alice, time.Time{}, "")
+	check(t, err)
+	if _, _, err = f.Authenticate(ctx, office.HashKey(secret)); err != nil {
+		t.Fatal(err)
+	}
+	_, _, unknown := f.Authenticate(ctx, [32]byte{1})
+	keyed := ask(alice, "plan one")
+	keyed.Key = "key"
+	c := f.charge(keyed)
+	f.publish(c, "rel_1", "plan one")
+	set := func(suspended bool) {
+		now, err := f.Consumer(ctx, alice)
+		check(t, err)
+		_, err = f.office.PatchConsumer(ctx, "root", alice, office.ConsumerPatch{Suspended: &suspended}, &now.Version, "a test")
+		check(t, err)
+	}
+
+	set(true)
+	if _, _, err = f.Authenticate(ctx, office.HashKey(secret)); err == nil || err.Error() != unknown.Error() {
+		t.Fatalf("a suspended consumer is refused with %v", err)
+	}
+	// Who was admitted just before is caught by the transaction: a new question, one that is sold, one that is repeated.
+	sold := ask(alice, "plan two")
+	for _, r := range []answer.ChargeRequest{ask(alice, "plan two"), sold, keyed} {
+		f.unchanged(dp.CodeForbidden, func() error { _, err := f.Charge(ctx, r); return err })
+	}
+	f.charge(ask(bob, "plan two"))
+	f.reopen()
+	f.unchanged(dp.CodeForbidden, func() error { _, err := f.Charge(ctx, sold); return err })
+
+	set(false)
+	if _, _, err = f.Authenticate(ctx, office.HashKey(secret)); err != nil {
+		t.Fatal(err)
+	}
+	f.charge(sold)
 }
 
 func TestFirstStartMakesOneOfficer(t *testing.T) {

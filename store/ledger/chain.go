@@ -56,6 +56,8 @@ const (
 	entryVersion = 1
 	// inlineValue is the length up to which an entry holds a value itself, not its digest, where it may (isDigested).
 	inlineValue = 1024
+	// inlineConsumer is that length for a consumer, longer than any that the office admits.
+	inlineConsumer = 16 << 10
 
 	opDelete = 0
 	opValue  = 1
@@ -69,8 +71,15 @@ const (
 
 // isDigested tells whether an entry holds a value by its length and digest only: a long one, and every piece of a
 // release. So the entries hold no figure of any answer, and whoever may see them all need not hold the releases.
+// What consumers were is always held: it says who could decide, and is written over.
 func isDigested[K string | []byte](key K, length int) bool {
-	return length > inlineValue || len(key) > 0 && key[0] == kindBlob
+	switch {
+	case len(key) > 0 && key[0] == kindBlob:
+		return true
+	case len(key) > 0 && key[0] == kindConsumer:
+		return length > inlineConsumer
+	}
+	return length > inlineValue
 }
 
 // entryWriteBytes is what one write adds to an entry, at most.
@@ -162,7 +171,7 @@ func decodeEntry(data []byte) (chainEntry, error) {
 		switch w.op {
 		case opDelete:
 		case opValue:
-			w.value = r.take(r.length(inlineValue))
+			w.value = r.take(r.length(inlineConsumer))
 			r.failed = r.failed || isDigested(w.key, len(w.value))
 		case opDigest:
 			w.length = r.uvarint()

@@ -63,6 +63,12 @@ type decision struct {
 
 // decideCharge admits a charge or refuses it. It may be that of a report's question.
 func (l *Ledger) decideCharge(t *tx, r answer.ChargeRequest, report string) (decision, error) {
+	// Whoever asked may have been admitted before: what decides is how they stand here.
+	if who, _, err := load[dp.Consumer](t, consumerKey(r.Consumer)); err != nil {
+		return decision{}, err
+	} else if who.Suspended {
+		return decision{}, refuse(dp.CodeForbidden, "this consumer is suspended, and nothing was charged: ask an officer")
+	}
 	if r.Key != "" {
 		earlier, found, err := load[idempotencyRecord](t, idempotencyKey(r.Consumer, r.Key))
 		if err != nil {

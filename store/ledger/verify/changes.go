@@ -77,7 +77,7 @@ func checkCap(p *policyRecord) error {
 // people replays consumers, their allotments and their keys: versions count up by one, and nothing comes back.
 func (s *step) people() error {
 	for _, w := range s.of(kindConsumer) {
-		c, err := s.consumer(w)
+		c, err := put[consumerRecord](s, w, parts)
 		if err != nil {
 			return err
 		}
@@ -119,36 +119,6 @@ func (s *step) people() error {
 		}
 	}
 	return nil
-}
-
-// consumer reads a consumer. Where its record was too long for the chain and was written over, all that is known
-// is that it changed.
-func (s *step) consumer(w *write) (consumerRecord, error) {
-	names, _, err := split(w.key)
-	if err != nil {
-		return consumerRecord{}, err
-	}
-	if _, found, err := s.content(w); err != nil || found || w.deleted {
-		if err != nil {
-			return consumerRecord{}, err
-		}
-		return put[consumerRecord](s, w, parts)
-	}
-	w.claimed = true
-	c := s.consumers[names[0]]
-	c.Name, c.Version = names[0], c.Version+1
-	if c.Version == 1 { // when it was created, every later record says
-		value, err := s.from.get(w.key)
-		if err != nil {
-			return c, err
-		}
-		latest, err := decodeRecord[consumerRecord](value, parts)
-		if err != nil {
-			return c, err
-		}
-		c.Created = latest.Created
-	}
-	return c, nil
 }
 
 // putKey replays a new key, or the revocation of one.

@@ -51,6 +51,9 @@ func (s *step) newCharge(w *write, id string) error {
 	if err := s.wellFormed(&c, id); err != nil {
 		return err
 	}
+	if s.consumers[c.Charge.Consumer].Suspended {
+		return misfitf("charge %s was admitted while its consumer was suspended", id)
+	}
 	for _, p := range c.parts() {
 		if err := s.allowed(&c, p); err != nil {
 			return err

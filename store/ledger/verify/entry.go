@@ -32,6 +32,8 @@ const (
 	entryVersion = 1
 	// inlineBytes is the length up to which the chain holds a value itself, unless it is a piece of a release.
 	inlineBytes = 1024
+	// inlineConsumer is that length for a consumer.
+	inlineConsumer = 16384
 
 	opDelete = 0
 	opValue  = 1
@@ -80,7 +82,13 @@ func parseEntry(text []byte) (*entry, error) {
 // byDigest tells whether the chain holds a value by its digest only: long ones, and pieces of releases, so that no
 // entry holds a figure of an answer.
 func (w *write) byDigest() bool {
-	return w.length > inlineBytes || len(w.key) > 0 && w.key[0] == kindBlob
+	switch {
+	case len(w.key) > 0 && w.key[0] == kindBlob:
+		return true
+	case len(w.key) > 0 && w.key[0] == kindConsumer:
+		return w.length > inlineConsumer
+	}
+	return w.length > inlineBytes
 }
 
 // parser cuts what it is asked for from the front. Once something is missing, all that follows is empty.

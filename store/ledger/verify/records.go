@@ -257,10 +257,13 @@ type drawRecord struct {
 	Versions []byte
 }
 
+// consumerRecord is what matters here of a consumer.
 type consumerRecord struct {
-	Name    string
-	Created time.Time
-	Version uint64
+	Name      string
+	Role      string
+	Suspended bool
+	Created   time.Time
+	Version   uint64
 }
 
 type keyRecord struct {

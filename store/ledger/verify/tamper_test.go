@@ -373,6 +373,16 @@ func TestFirstEntryThatDoesNotFitIsNamed(t *testing.T) {
 			edit(g, g.first(g.the("change", 3), kindAllotment), func(a *allotmentRecord) { a.Expires = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) })
 			return g.the("charge", 1)
 		}, "expired"},
+		"suspended consumer": {func(g *forger) *entry {
+			for _, e := range g.entries {
+				for _, w := range e.writes {
+					if string(w.key) == string(key(kindConsumer, "alice")) {
+						g.editJSON(w, func(c map[string]any) { c["Suspended"] = true })
+					}
+				}
+			}
+			return g.the("charge", 1)
+		}, "while its consumer was suspended"},
 		"query above its maximum": {func(g *forger) *entry {
 			edit(g, g.first(g.the("change", 3), kindAllotment), func(a *allotmentRecord) { a.MaxEpsilonPerQuery = 3e11 - 1 })
 			return g.the("charge", 1)
