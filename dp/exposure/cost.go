@@ -134,26 +134,48 @@ func (t *total) add(c Charge, loss dp.Loss, conservative bool, chosen func(datas
 	}
 }
 
+// about is between which two numbers the epsilon of spent lies, at a tiny part of its cost.
+func (t *total) about(certified dp.Delta) (low, high dp.Epsilon) {
+	above := accounting.FromRho(t.loss.Rho, certified/2)
+	if above == math.MaxInt64 {
+		only := t.state(place{}, certified, above).Epsilon
+		return only, only
+	}
+	below := max(0, above-4-above/1e11) // FromRho is that close to the least
+	a, b := t.state(place{}, certified, above), t.state(place{}, certified, below)
+	low, high = min(a.Epsilon, b.Epsilon), max(a.Epsilon, b.Epsilon)
+	if a.ByZero != b.ByZero {
+		high = max(high, above)
+	}
+	return low, high
+}
+
 // spent states a total beside what is certified.
-func (t *total) spent(scope Scope, name string, certified dp.Delta) Spent {
+func (t *total) spent(at place, certified dp.Delta) Spent {
+	return t.state(at, certified, accounting.LeastFromRho(t.loss.Rho, certified/2))
+}
+
+// state does, given the epsilon that rho comes to at half of what is certified.
+func (t *total) state(at place, certified dp.Delta, epsilon dp.Epsilon) Spent {
 	s := Spent{
-		Scope: scope, Name: name, Blocks: int64(len(t.blocks)), Charges: t.charges, Conservative: t.conservative,
+		Scope: at.scope, Name: at.name, Blocks: int64(len(t.blocks)), Charges: t.charges, Conservative: t.conservative,
 		Basic: dp.Budget{Epsilon: t.loss.Epsilon, Delta: min(t.loss.Delta, dp.DeltaOne)}, Rho: t.loss.Rho, DeltaZ: min(t.loss.DeltaZ, dp.DeltaOne),
 		Epsilon: t.loss.Epsilon,
 	}
 	half := certified / 2
-	epsilon := accounting.FromRho(t.loss.Rho, half)
 	if epsilon == math.MaxInt64 {
 		return s
 	}
-	rest := float64(s.DeltaZ)
-	if factor := mechanism.CutFactor(epsilon); factor > 1 {
-		rest = math.Ceil(rest * factor * (1 + 0x1p-50))
-	}
-	if rest >= float64(dp.DeltaOne-half) {
+	most := dp.DeltaOne - half
+	factor := mechanism.CutFactor(epsilon)
+	if s.DeltaZ > 0 && factor > int64(most/s.DeltaZ) {
 		return s
 	}
-	s.Known, s.Zero = true, dp.Budget{Epsilon: epsilon, Delta: half + dp.Delta(rest)}
+	rest := s.DeltaZ * dp.Delta(factor)
+	if rest >= most {
+		return s
+	}
+	s.Known, s.Zero = true, dp.Budget{Epsilon: epsilon, Delta: half + rest}
 	basic, zero := s.Basic.Delta <= certified, s.Zero.Delta <= certified
 	if zero && (!basic || s.Zero.Epsilon < s.Basic.Epsilon) {
 		s.Epsilon, s.ByZero = s.Zero.Epsilon, true

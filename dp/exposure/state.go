@@ -210,9 +210,18 @@ func (s *statement) spent(consumer string, delta dp.Delta) (list []Spent) {
 			}
 		}
 	}
+	// Only where it could be the most is it worked out to the last digit.
+	least := map[Scope]dp.Epsilon{}
+	for at, t := range totals {
+		low, _ := t.about(delta)
+		least[at.scope] = max(least[at.scope], low)
+	}
 	most := map[Scope]Spent{}
 	for at, t := range totals {
-		found := t.spent(at.scope, at.name, delta)
+		if _, high := t.about(delta); high < least[at.scope] {
+			continue
+		}
+		found := t.spent(at, delta)
 		if before, ok := most[at.scope]; !ok || found.Epsilon > before.Epsilon || found.Epsilon == before.Epsilon && found.Name < before.Name {
 			most[at.scope] = found
 		}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/accounting"
 )
 
 // gaussianDelta is the delta of a Gaussian at epsilon for a shift of s sigmas (Balle and Wang, 2018, Theorem 8), from the
@@ -14,7 +15,7 @@ func gaussianDelta(s, epsilon float64) float64 {
 	return phi(s/2-epsilon/s) - math.Exp(epsilon)*phi(-s/2-epsilon/s)
 }
 
-func TestGaussianOverSeveralBlocksHasTheirPair(t *testing.T) {
+func TestPairOverSeveralBlocksIsThatOfTheLibrarysNoise(t *testing.T) {
 	for _, c := range []struct {
 		epsilon float64
 		delta   dp.Delta
@@ -27,7 +28,7 @@ func TestGaussianOverSeveralBlocksHasTheirPair(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, root := range []bool{false, true} {
-			got, ok := GaussianOver(e, c.delta, c.times, root)
+			got, ok := accounting.PairOver(e, c.delta, c.times, root)
 			if !ok {
 				t.Fatalf("%+v has no pair", c)
 			}
@@ -49,7 +50,7 @@ func TestGaussianOverSeveralBlocksHasTheirPair(t *testing.T) {
 			}
 		}
 	}
-	if _, ok := GaussianOver(100*dp.EpsilonOne, 1, 1000, false); ok {
+	if _, ok := accounting.PairOver(100*dp.EpsilonOne, 1, 1000, false); ok {
 		t.Error("a pair beyond the largest epsilon was found")
 	}
 }

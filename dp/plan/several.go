@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/accounting"
 	"github.com/discreet-analytics/discreet/dp/mechanism"
 )
 
@@ -36,7 +37,7 @@ func (p *Plan) Over(touched []dp.Touched) (dp.Budget, bool) {
 	add := func(kind mechanism.Kind, e dp.Epsilon, d dp.Delta) bool {
 		at, ok := e*dp.Epsilon(times), e <= math.MaxInt64/dp.Epsilon(times)
 		if kind == mechanism.Gaussian {
-			at, ok = mechanism.GaussianOver(e, d, times, p.KeepsApart())
+			at, ok = accounting.PairOver(e, d, times, p.KeepsApart())
 			pairs += d
 		}
 		if !ok || at > math.MaxInt64-epsilon {
@@ -58,14 +59,18 @@ func (p *Plan) Over(touched []dp.Touched) (dp.Budget, bool) {
 	if rest < 0 || rest > dp.DeltaOne {
 		return dp.Budget{}, false
 	}
-	delta := float64(rest) * float64(times) * mechanism.CutFactor(largest)
-	if delta >= float64(dp.DeltaOne/2) {
+	const half = dp.DeltaOne / 2
+	delta := rest
+	for _, factor := range []int64{times, mechanism.CutFactor(largest)} {
+		if delta > 0 && factor > int64(half/delta) {
+			return dp.Budget{}, false
+		}
+		delta *= dp.Delta(factor)
+	}
+	if delta >= half {
 		return dp.Budget{}, false
 	}
-	if factor := mechanism.CutFactor(largest); factor == 1 {
-		return dp.Budget{Epsilon: epsilon, Delta: rest*dp.Delta(times) + pairs}, true
-	}
-	return dp.Budget{Epsilon: epsilon, Delta: dp.Delta(math.Ceil(delta*(1+0x1p-50))) + pairs}, true
+	return dp.Budget{Epsilon: epsilon, Delta: delta + pairs}, true
 }
 
 // mostReached is up to how many blocks' changes are added up here.
