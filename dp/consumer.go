@@ -12,6 +12,9 @@ type Consumer struct {
 	Suspended    bool `json:",omitempty"` // no key of it is in force, and nothing is charged to it
 	Created      time.Time
 	Version      uint64 // counts changes from 1; what If-Match compares
+	// Subject is who its tokens are about, in the words of the issuer; empty: tokens sign nobody in. No two
+	// consumers have one.
+	Subject string `json:",omitempty"`
 }
 
 // Role is what a consumer may do. Each consumer has one.
@@ -34,6 +37,14 @@ type Key struct {
 	Created  time.Time
 	Expires  time.Time // zero: never
 	Revoked  time.Time // zero: in force
+	// Under is the id of the key under which its consumer made it; empty: an officer did. It ends no later than that one
+	// was to end then, and an officer who revokes that one revokes it, too.
+	Under string `json:",omitempty"`
+}
+
+// InForce tells whether a key signs anybody in at a moment.
+func (k Key) InForce(now time.Time) bool {
+	return k.Revoked.IsZero() && (k.Expires.IsZero() || now.Before(k.Expires))
 }
 
 // Allotment is the budget of one consumer on one dataset, for each block of it.

@@ -37,7 +37,7 @@ type Ledger interface {
 	// Charge admits and charges every touched account in one durable transaction, or changes nothing and
 	// returns a dp.Error: CodeBudgetExhausted with Required and Left; CodeForbidden where the allotment is
 	// paused, expired or the per-query maximum exceeded; CodeConflict where the idempotency key was used with
-	// another body. ErrPolicyChanged where the policy's version is no longer the one that was priced.
+	// another body; CodeUnauthenticated where the caller's key ended meanwhile. ErrPolicyChanged where the policy's version is no longer the one that was priced.
 	Charge(ctx context.Context, r ChargeRequest) (Charged, error)
 	// Recall returns what was charged under a consumer's idempotency key, with its outcome if there is one;
 	// known is false where nothing was. It changes nothing. A key that was used with another body is
@@ -82,9 +82,25 @@ type ChargeRequest struct {
 	// that a key used twice for different questions is a conflict.
 	Key  string
 	Body [32]byte
+	// Credential is the id of the key that the caller signed in with, empty where it was none: a charge is refused, with
+	// CodeUnauthenticated, once that key is not in force any more.
+	Credential string
 	// Source is the release of another consumer that is handed out: the allotments pay its stored charge, the
 	// caps nothing, and the outcome is that release, all in the same transaction. Empty for a new draw.
 	Source string
+}
+
+type credentialKey struct{}
+
+// WithCredential notes the id of the key that a caller signed in with, for every charge that is made under this context.
+func WithCredential(ctx context.Context, key string) context.Context {
+	return context.WithValue(ctx, credentialKey{}, key)
+}
+
+// CredentialOf gives that id; empty where there is none.
+func CredentialOf(ctx context.Context) string {
+	key, _ := ctx.Value(credentialKey{}).(string)
+	return key
 }
 
 // Charged is an admitted charge.

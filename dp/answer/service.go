@@ -157,7 +157,7 @@ func (s *Service) ask(ctx context.Context, asker dp.Consumer, q dp.Query, key st
 	// Nothing that depends on rows happens before this charge is durable.
 	charged, err = s.ledger.Charge(ctx, ChargeRequest{
 		Consumer: asker.Name, Dataset: p.Policy.Name, PolicyVersion: p.Policy.Version, Purpose: q.Purpose,
-		Plan: p.ID, Blocks: p.Blocks, Loss: p.Loss, Also: p.Also, Key: key, Body: body, Source: found.Other,
+		Plan: p.ID, Blocks: p.Blocks, Loss: p.Loss, Also: p.Also, Key: key, Body: body, Credential: CredentialOf(ctx), Source: found.Other,
 	})
 	if err != nil {
 		return Answer{}, s.withAlternatives(ctx, asker, err, q, p)

@@ -2,6 +2,7 @@ package office
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -14,16 +15,18 @@ type ConsumerPatch struct {
 	Audience     *dp.Audience
 	Purposes     *[]string
 	Suspended    *bool
+	Subject      *string // empty: none any more
 }
 
 // CreateConsumer adds a consumer without keys and without allotments. Created and Version of c are ignored.
 //
-// Errors: CodeInvalidInput; CodeConflict where the name is or was taken, for names are never reused.
+// Errors: CodeInvalidInput, also for a subject without a reason; CodeConflict where the name is or was taken, for names
+// are never reused, or where another consumer has the subject.
 func (o *Office) CreateConsumer(ctx context.Context, actor string, c dp.Consumer, reason string) (dp.Consumer, error) {
 	if err := checkConsumer(c); err != nil {
 		return dp.Consumer{}, err
 	}
-	if err := checkReason(reason, false); err != nil {
+	if err := checkReason(reason, c.Subject != ""); err != nil {
 		return dp.Consumer{}, err
 	}
 	err := o.change(ctx, actor, reason, func(tx Tx, now time.Time) error {
@@ -33,6 +36,9 @@ func (o *Office) CreateConsumer(ctx context.Context, actor string, c dp.Consumer
 		}
 		if taken {
 			return refuse(dp.CodeConflict, "a consumer of that name exists, and names are never reused: choose another, or change that one")
+		}
+		if err := checkSubjectFree(tx, c); err != nil {
+			return err
 		}
 		c.Created, c.Version = now, 1
 		return tx.PutConsumer(c)
@@ -45,9 +51,10 @@ func (o *Office) CreateConsumer(ctx context.Context, actor string, c dp.Consumer
 
 // PatchConsumer changes a consumer. Where ifMatch is given, it must be the version that stands.
 //
-// Errors: CodeInvalidInput, CodeNotFound, CodePreconditionFailed.
+// Errors: CodeInvalidInput, also for a subject without a reason; CodeNotFound; CodePreconditionFailed; CodeConflict where
+// another consumer has the subject.
 func (o *Office) PatchConsumer(ctx context.Context, actor, name string, patch ConsumerPatch, ifMatch *uint64, reason string) (dp.Consumer, error) {
-	if err := checkReason(reason, false); err != nil {
+	if err := checkReason(reason, patch.Subject != nil); err != nil {
 		return dp.Consumer{}, err
 	}
 	var patched dp.Consumer
@@ -66,6 +73,9 @@ func (o *Office) PatchConsumer(ctx context.Context, actor, name string, patch Co
 		}
 		patch.apply(&c)
 		if err := checkConsumer(c); err != nil {
+			return err
+		}
+		if err := checkSubjectFree(tx, c); err != nil {
 			return err
 		}
 		c.Version++
@@ -94,6 +104,21 @@ func (p ConsumerPatch) apply(c *dp.Consumer) {
 	if p.Suspended != nil {
 		c.Suspended = *p.Suspended
 	}
+	if p.Subject != nil {
+		c.Subject = *p.Subject
+	}
+}
+
+// checkSubjectFree refuses a subject that signs another consumer in.
+func checkSubjectFree(tx Tx, c dp.Consumer) error {
+	if c.Subject == "" {
+		return nil
+	}
+	has, taken, err := tx.ConsumerOfSubject(c.Subject)
+	if err == nil && taken && has != c.Name {
+		err = refuse(dp.CodeConflict, "another consumer has this subject, and a token signs in one of them: take it from that one first")
+	}
+	return err
 }
 
 func checkConsumer(c dp.Consumer) error {
@@ -110,6 +135,9 @@ func checkConsumer(c dp.Consumer) error {
 	}
 	if !isLine(c.Organisation, maxOrganisation) {
 		return invalid("shorten the organisation to one line of at most %d bytes of UTF-8", maxOrganisation)
+	}
+	if !isLine(c.Subject, maxSubject) || strings.TrimSpace(c.Subject) != c.Subject {
+		return invalid("write the subject as the issuer's tokens have it: one line of at most %d bytes of UTF-8, without spaces around it", maxSubject)
 	}
 	return checkPurposes(c.Purposes)
 }

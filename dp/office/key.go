@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,17 @@ const KeyPrefix = "dk_"
 // FirstOfficer is the name of the consumer that Bootstrap creates.
 const FirstOfficer = "officer"
 
+// Limits of keys.
+const (
+	// MaxGrace is how long keys may stay in force once others take their place.
+	MaxGrace = 90 * 24 * time.Hour
+	// leastOwnGrace is how long the keys of who rotates them stay at least: the answer with the new one may be lost.
+	leastOwnGrace = time.Minute
+	// maxOwnKeys are in force at a time of those that a consumer made itself, and maxOwnKeysDaily may be made in 24 hours.
+	maxOwnKeys      = 10
+	maxOwnKeysDaily = 20
+)
+
 // HashKey is what is kept of a key's secret. A hash without salt suffices: the secret has 256 random bits.
 func HashKey(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
 
@@ -26,18 +38,8 @@ func HashKey(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
 // Errors: CodeNotFound; CodeInvalidInput where expires is past.
 func (o *Office) IssueKey(ctx context.Context, actor, consumer string, expires time.Time, reason string) (secret string, key dp.Key, err error) {
 	err = o.change(ctx, actor, reason, func(tx Tx, now time.Time) error {
-		_, ok, err := tx.Consumer(consumer)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return notFound("consumer")
-		}
-		if !expires.IsZero() && !expires.After(now) {
-			return invalid("give the key an expiry in the future, or none")
-		}
-		secret, key = newKey(consumer, now, expires)
-		return tx.PutKey(key)
+		secret, key, err = issueKey(tx, consumer, expires, now)
+		return err
 	})
 	if err != nil {
 		return "", dp.Key{}, err
@@ -45,32 +47,229 @@ func (o *Office) IssueKey(ctx context.Context, actor, consumer string, expires t
 	return secret, key, nil
 }
 
-// RevokeKey ends a key at once. A key that is revoked already stays as it is.
+func issueKey(tx Tx, consumer string, expires, now time.Time) (string, dp.Key, error) {
+	_, ok, err := tx.Consumer(consumer)
+	if err != nil {
+		return "", dp.Key{}, err
+	}
+	if !ok {
+		return "", dp.Key{}, notFound("consumer")
+	}
+	if !expires.IsZero() && !expires.After(now) {
+		return "", dp.Key{}, invalid("give the key an expiry in the future, or none")
+	}
+	secret, key := newKey(consumer, now, expires)
+	return secret, key, tx.PutKey(key)
+}
+
+// RotateKey gives a consumer a new key and has all others end after a grace, in one change. It returns the new key's
+// secret and the keys that end, as they are now. Keys that end sooner stay as they are.
+//
+// Errors: those of IssueKey; CodeInvalidInput where the grace is negative or above MaxGrace, or so short that an
+// officer who rotates their own keys could be left with none.
+func (o *Office) RotateKey(ctx context.Context, actor, consumer string, grace time.Duration, expires time.Time, reason string) (secret string, key dp.Key, ending []dp.Key, err error) {
+	if err := checkGrace(grace, actor == consumer); err != nil {
+		return "", dp.Key{}, nil, err
+	}
+	err = o.change(ctx, actor, reason, func(tx Tx, now time.Time) error {
+		ending = nil
+		earlier, err := tx.Keys(consumer)
+		if err != nil {
+			return err
+		}
+		for _, k := range earlier {
+			if k, changed := endsBy(k, now, grace); changed {
+				ending = append(ending, k)
+				if err := tx.PutKey(k); err != nil {
+					return err
+				}
+			}
+		}
+		secret, key, err = issueKey(tx, consumer, expires, now)
+		return err
+	})
+	if err != nil {
+		return "", dp.Key{}, nil, err
+	}
+	return secret, key, ending, nil
+}
+
+// endsBy has a key in force end after a grace at the latest, and tells whether that changes it.
+func endsBy(k dp.Key, now time.Time, grace time.Duration) (dp.Key, bool) {
+	end := now.Add(grace)
+	if !k.InForce(now) || !k.Expires.IsZero() && !end.Before(k.Expires) {
+		return k, false
+	}
+	k.Expires = end
+	return k, true
+}
+
+func checkGrace(grace time.Duration, own bool) error {
+	if grace < 0 || grace > MaxGrace {
+		return invalid("give a grace from 0 to %d seconds", int64(MaxGrace/time.Second))
+	}
+	if own && grace < leastOwnGrace {
+		return invalid("let your own keys stay in force for at least %d seconds: the answer that holds the new one can be lost", int64(leastOwnGrace/time.Second))
+	}
+	return nil
+}
+
+// IssueOwnKey gives a consumer a further key under one that it holds, without an officer. The new key ends no later
+// than that one; a zero expires means when that one does. Where a grace is given, that one ends after it.
+//
+// Errors: CodeUnauthenticated where the key under which it is made is not in force; CodeInvalidInput where expires is past or later than that key's;
+// CodeConflict while the consumer has as many keys that it made itself as it may; CodeRateLimited where it made too many within a day.
+func (o *Office) IssueOwnKey(ctx context.Context, consumer, under string, grace *time.Duration, expires time.Time) (secret string, key dp.Key, ending []dp.Key, err error) {
+	if grace != nil {
+		if err := checkGrace(*grace, true); err != nil {
+			return "", dp.Key{}, nil, err
+		}
+	}
+	err = o.change(ctx, consumer, ownKeyReason, func(tx Tx, now time.Time) error {
+		ending = nil
+		who, _, err := tx.Consumer(consumer)
+		if err != nil {
+			return err
+		}
+		holds, err := ownKey(tx, consumer, under)
+		if err != nil {
+			return err
+		}
+		if who.Suspended || !holds.InForce(now) {
+			return refuse(dp.CodeUnauthenticated, "the key under which this one is to be made is not in force any more: ask an officer for a new one")
+		}
+		end := expires
+		if end.IsZero() {
+			end = holds.Expires
+		}
+		if !holds.Expires.IsZero() && end.After(holds.Expires) {
+			return invalid("the key can end no later than the one under which it is made: give an earlier expiry, or ask an officer for a key")
+		}
+		if err := checkOwnKeys(tx, consumer, now); err != nil {
+			return err
+		}
+		if !end.IsZero() && !end.After(now) {
+			return invalid("give the key an expiry in the future, or none")
+		}
+		secret, key = newKey(consumer, now, end)
+		key.Under = under
+		if err := tx.PutKey(key); err != nil || grace == nil {
+			return err
+		}
+		if holds, changed := endsBy(holds, now, *grace); changed {
+			ending = []dp.Key{holds}
+			return tx.PutKey(holds)
+		}
+		return nil
+	})
+	if err != nil {
+		return "", dp.Key{}, nil, err
+	}
+	return secret, key, ending, nil
+}
+
+// ownKeyReason is kept with what consumers do about their own keys.
+const ownKeyReason = "its own key"
+
+// checkOwnKeys bounds the keys that a consumer makes itself.
+func checkOwnKeys(tx Tx, consumer string, now time.Time) error {
+	all, err := tx.Keys(consumer)
+	if err != nil {
+		return err
+	}
+	inForce, lately := 0, []time.Time{}
+	for _, k := range all {
+		if k.Under == "" {
+			continue
+		}
+		if k.InForce(now) {
+			inForce++
+		}
+		if now.Sub(k.Created) < 24*time.Hour {
+			lately = append(lately, k.Created)
+		}
+	}
+	if inForce >= maxOwnKeys {
+		return refuse(dp.CodeConflict, "you have %d keys that you made yourself, which is as many as may be in force: revoke one first", inForce)
+	}
+	if len(lately) >= maxOwnKeysDaily {
+		return &dp.Error{Code: dp.CodeRateLimited, RetryAfter: slices.MinFunc(lately, time.Time.Compare).Add(24 * time.Hour).Sub(now),
+			Message: "you made as many keys within a day as you may: use one of those, or wait"}
+	}
+	return nil
+}
+
+// RevokeKey ends a key at once, and with it all keys that its consumer made under it. What is revoked already stays
+// as it is.
 //
 // Errors: CodeNotFound, also for a key of another consumer.
 func (o *Office) RevokeKey(ctx context.Context, actor, consumer, id, reason string) (dp.Key, error) {
 	var revoked dp.Key
-	err := o.change(ctx, actor, reason, func(tx Tx, now time.Time) error {
-		key, ok, err := tx.Key(id)
+	err := o.change(ctx, actor, reason, func(tx Tx, now time.Time) (err error) {
+		if revoked, err = ownKey(tx, consumer, id); err != nil {
+			return err
+		}
+		all, err := tx.Keys(consumer)
 		if err != nil {
 			return err
 		}
-		if !ok || key.Consumer != consumer {
-			return notFound("key of this consumer")
-		}
-		if key.Revoked.IsZero() {
-			key.Revoked = now
-			if err := tx.PutKey(key); err != nil {
+		for _, k := range madeUnder(all, id) {
+			if _, err := revoke(tx, k, now); err != nil {
 				return err
 			}
 		}
-		revoked = key
-		return nil
+		revoked, err = revoke(tx, revoked, now)
+		return err
 	})
 	if err != nil {
 		return dp.Key{}, err
 	}
 	return revoked, nil
+}
+
+// RevokeOwnKey ends a key of the consumer's own at once. Keys that were made under it stay: one of them may be what
+// takes its place.
+//
+// Errors: CodeNotFound, also for a key of another consumer.
+func (o *Office) RevokeOwnKey(ctx context.Context, consumer, id string) (dp.Key, error) {
+	var revoked dp.Key
+	err := o.change(ctx, consumer, ownKeyReason, func(tx Tx, now time.Time) (err error) {
+		if revoked, err = ownKey(tx, consumer, id); err == nil {
+			revoked, err = revoke(tx, revoked, now)
+		}
+		return err
+	})
+	if err != nil {
+		return dp.Key{}, err
+	}
+	return revoked, nil
+}
+
+// ownKey finds a key of a consumer.
+func ownKey(tx Tx, consumer, id string) (dp.Key, error) {
+	key, ok, err := tx.Key(id)
+	if err == nil && (!ok || key.Consumer != consumer) {
+		err = notFound("key of this consumer")
+	}
+	return key, err
+}
+
+func revoke(tx Tx, k dp.Key, now time.Time) (dp.Key, error) {
+	if !k.Revoked.IsZero() {
+		return k, nil
+	}
+	k.Revoked = now
+	return k, tx.PutKey(k)
+}
+
+// madeUnder finds the keys that were made under one, and under those, and so on.
+func madeUnder(all []dp.Key, id string) (list []dp.Key) {
+	for _, k := range all {
+		if k.Under == id {
+			list = append(append(list, k), madeUnder(all, k.ID)...)
+		}
+	}
+	return list
 }
 
 // Bootstrap creates the first officer with a key where there is no consumer at all, and returns the key's

@@ -38,9 +38,13 @@ type Tx interface {
 	Consumer(name string) (dp.Consumer, bool, error)
 	// AnyConsumer tells whether there is a consumer at all.
 	AnyConsumer() (bool, error)
+	// ConsumerOfSubject names the consumer that has a subject.
+	ConsumerOfSubject(subject string) (name string, ok bool, err error)
 	PutConsumer(dp.Consumer) error
 
 	Key(id string) (dp.Key, bool, error)
+	// Keys returns every key of a consumer.
+	Keys(consumer string) ([]dp.Key, error)
 	PutKey(dp.Key) error
 
 	Allotment(consumer, dataset string) (dp.Allotment, bool, error)
@@ -87,6 +91,7 @@ const (
 	maxReason       = 1000 // bytes
 	maxOrganisation = 200  // bytes
 	maxPurposes     = 100
+	maxSubject      = 255 // bytes; OpenID Connect Core 1.0, section 2: sub is at most 255 ASCII characters
 )
 
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)

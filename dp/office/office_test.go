@@ -70,6 +70,24 @@ func (m *memory) Key(id string) (dp.Key, bool, error) {
 	return k, ok, nil
 }
 
+func (m *memory) ConsumerOfSubject(subject string) (string, bool, error) {
+	for _, c := range m.consumers {
+		if c.Subject == subject {
+			return c.Name, true, nil
+		}
+	}
+	return "", false, nil
+}
+
+func (m *memory) Keys(consumer string) (list []dp.Key, err error) {
+	for _, k := range m.keys {
+		if k.Consumer == consumer {
+			list = append(list, k)
+		}
+	}
+	return list, nil
+}
+
 func (m *memory) PutKey(k dp.Key) error {
 	m.wrote = true
 	m.keys[k.ID] = k

@@ -171,15 +171,15 @@ func (s *Service) begin(ctx context.Context, asker dp.Consumer, spec Spec, r dp.
 	if r.Scheduled {
 		return s.book.BeginReport(ctx, r, body, nil)
 	}
-	run, err := planned.run(asker.Name, r.ID, 1)
+	run, err := planned.run(asker.Name, r.ID, 1, answer.CredentialOf(ctx))
 	if err != nil {
 		return dp.Report{}, err
 	}
 	return s.book.BeginReport(ctx, r, body, &run)
 }
 
-// run is what a plan is charged as.
-func (p Plan) run(consumer, id string, number uint64) (NewRun, error) {
+// run is what a plan is charged as, by a caller with a credential or, in the background, without one.
+func (p Plan) run(consumer, id string, number uint64, credential string) (NewRun, error) {
 	var run NewRun
 	for i, part := range p.Parts {
 		next := NewPart{Name: part.Name, Query: part.Query, Held: part.Quote.FreeFrom}
@@ -191,7 +191,7 @@ func (p Plan) run(consumer, id string, number uint64) (NewRun, error) {
 			priced := part.Quote.Plan
 			next.Charge = answer.ChargeRequest{
 				Consumer: consumer, Dataset: priced.Policy.Name, PolicyVersion: priced.Policy.Version, Purpose: part.Query.Purpose,
-				Plan: priced.ID, Blocks: priced.Blocks, Loss: priced.Loss, Also: priced.Also, Key: partKey(id, number, i), Body: digest, Source: part.Quote.Other,
+				Plan: priced.ID, Blocks: priced.Blocks, Loss: priced.Loss, Also: priced.Also, Key: partKey(id, number, i), Body: digest, Credential: credential, Source: part.Quote.Other,
 			}
 		}
 		run.Parts = append(run.Parts, next)

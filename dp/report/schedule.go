@@ -165,7 +165,7 @@ func (s *Service) charge(ctx context.Context, consumer dp.Consumer, r dp.Report,
 	}
 	var run NewRun
 	if err == nil {
-		run, err = planned.run(r.Consumer, r.ID, number)
+		run, err = planned.run(r.Consumer, r.ID, number, "")
 	}
 	if err == nil {
 		run.Block = block

@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"crypto/subtle"
-	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
 )
@@ -24,7 +23,7 @@ type admission struct {
 func (l *Ledger) Authenticate(ctx context.Context, hash [32]byte) (dp.Consumer, dp.Key, error) {
 	now := l.clock()
 	if known, ok := l.admitted.Load(hash); ok {
-		if a := known.(admission); a.changes == l.changes.Load() && inForce(a.key, now) && !l.broken.Load() {
+		if a := known.(admission); a.changes == l.changes.Load() && a.key.InForce(now) && !l.broken.Load() {
 			return a.consumer, a.key, nil
 		}
 	}
@@ -45,7 +44,7 @@ func (l *Ledger) Authenticate(ctx context.Context, hash [32]byte) (dp.Consumer, 
 			}
 		}
 		same := subtle.ConstantTimeCompare(a.key.Hash[:], hash[:]) == 1
-		if id == nil || !same || !inForce(a.key, now) || a.consumer.Suspended {
+		if id == nil || !same || !a.key.InForce(now) || a.consumer.Suspended {
 			return refuse(dp.CodeUnauthenticated, "this key is not in force: check that it is complete, or ask an officer for a new one")
 		}
 		return nil
@@ -58,6 +57,26 @@ func (l *Ledger) Authenticate(ctx context.Context, hash [32]byte) (dp.Consumer, 
 	return a.consumer, a.key, nil
 }
 
-func inForce(k dp.Key, now time.Time) bool {
-	return k.Revoked.IsZero() && (k.Expires.IsZero() || now.Before(k.Expires))
+// Subject returns the consumer that tokens about a subject sign in, or CodeUnauthenticated, which does not tell whether it
+// is suspended or there is none.
+func (l *Ledger) Subject(ctx context.Context, subject string) (c dp.Consumer, err error) {
+	err = l.read(ctx, func(v view) error {
+		name, err := v.get(subjectKey(subject))
+		if err != nil {
+			return err
+		}
+		if name != nil {
+			if c, err = mustLoad[dp.Consumer](v, consumerKey(string(name))); err != nil {
+				return err
+			}
+		}
+		if name == nil || c.Suspended {
+			return refuse(dp.CodeUnauthenticated, "this token signs nobody in here: ask an officer whether a consumer has its subject, and the role that it says")
+		}
+		return nil
+	})
+	if err != nil {
+		return dp.Consumer{}, err
+	}
+	return c, nil
 }

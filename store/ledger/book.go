@@ -107,18 +107,59 @@ func (b *bookTx) PutConsumer(c dp.Consumer) error {
 	if c.Version != now.Version+1 {
 		return errOutOfOrder("consumer")
 	}
+	if c.Subject != now.Subject {
+		if err := b.moveSubject(now.Subject, c); err != nil {
+			return err
+		}
+	}
 	b.note("consumer", c.Name, c.Version)
 	return save(b.tx, consumerKey(c.Name), c)
 }
 
+// moveSubject has a consumer found by its new subject, and by its old one no more.
+func (b *bookTx) moveSubject(old string, c dp.Consumer) error {
+	if old != "" {
+		b.tx.delete(subjectKey(old))
+	}
+	if c.Subject == "" {
+		return nil
+	}
+	if _, taken, err := b.ConsumerOfSubject(c.Subject); err != nil || taken {
+		return errors.Join(err, errors.New("a subject is that of one consumer"))
+	}
+	b.tx.put(subjectKey(c.Subject), []byte(c.Name))
+	return nil
+}
+
+func (b *bookTx) ConsumerOfSubject(subject string) (string, bool, error) {
+	name, err := b.tx.get(subjectKey(subject))
+	return string(name), name != nil, err
+}
+
 func (b *bookTx) Key(id string) (dp.Key, bool, error) { return load[dp.Key](b.tx, keyKey(id)) }
+
+func (b *bookTx) Keys(consumer string) ([]dp.Key, error) {
+	listed, err := keysUnder(b.tx, makeKey(kindKeyOf, consumer)) // this decision has put none yet where it asks
+	if err != nil {
+		return nil, err
+	}
+	var list []dp.Key
+	for _, at := range listed {
+		k, err := mustLoad[dp.Key](b.tx, keyKey(partsOf(at)[1]))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, k)
+	}
+	return list, nil
+}
 
 func (b *bookTx) PutKey(k dp.Key) error {
 	now, found, err := b.Key(k.ID)
 	if err != nil {
 		return err
 	}
-	if found && (now.Hash != k.Hash || now.Consumer != k.Consumer) {
+	if found && (now.Hash != k.Hash || now.Consumer != k.Consumer || now.Under != k.Under) {
 		return errors.New("a key's secret and consumer never change")
 	}
 	if !found {

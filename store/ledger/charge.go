@@ -64,10 +64,8 @@ type decision struct {
 // decideCharge admits a charge or refuses it. It may be that of a report's question.
 func (l *Ledger) decideCharge(t *tx, r answer.ChargeRequest, report string) (decision, error) {
 	// Whoever asked may have been admitted before: what decides is how they stand here.
-	if who, _, err := load[dp.Consumer](t, consumerKey(r.Consumer)); err != nil {
+	if err := checkCaller(t, r); err != nil {
 		return decision{}, err
-	} else if who.Suspended {
-		return decision{}, refuse(dp.CodeForbidden, "this consumer is suspended, and nothing was charged: ask an officer")
 	}
 	if r.Key != "" {
 		earlier, found, err := load[idempotencyRecord](t, idempotencyKey(r.Consumer, r.Key))
@@ -154,6 +152,24 @@ func (l *Ledger) decideCharge(t *tx, r answer.ChargeRequest, report string) (dec
 		accounts, err = touch(t, parts, ceilings, true)
 	}
 	return decision{c, accounts}, err
+}
+
+// checkCaller refuses a charge by who is out, or cannot sign in any more. That is part of the transaction: the log has
+// the end of a consumer or a key and the charges in one order, and none that was asked for before follows.
+func checkCaller(t *tx, r answer.ChargeRequest) error {
+	if who, _, err := load[dp.Consumer](t, consumerKey(r.Consumer)); err != nil {
+		return err
+	} else if who.Suspended {
+		return refuse(dp.CodeForbidden, "this consumer is suspended, and nothing was charged: ask an officer")
+	}
+	if r.Credential == "" {
+		return nil
+	}
+	k, found, err := load[dp.Key](t, keyKey(r.Credential))
+	if err == nil && (!found || k.Consumer != r.Consumer || !k.InForce(t.now)) {
+		err = refuse(dp.CodeUnauthenticated, "the key of this call is not in force any more, and nothing was charged: ask an officer for a new one")
+	}
+	return err
 }
 
 // checkRequest asserts what the walk promises of a charge.

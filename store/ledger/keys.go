@@ -37,6 +37,7 @@ const (
 	kindDraw         = 'F'
 	kindDrawOf       = 'f'
 	kindConsumer     = 'U'
+	kindSubject      = 'Z' // subject -> the consumer that has it
 	kindKey          = 'K'
 	kindKeyOf        = 'k'
 	kindKeyHash      = 'W'
@@ -171,6 +172,7 @@ func drawOfKey(consumer, plan string, number uint64) []byte {
 }
 
 func consumerKey(name string) []byte           { return makeKey(kindConsumer, name) }
+func subjectKey(subject string) []byte         { return makeKey(kindSubject, subject) }
 func keyKey(id string) []byte                  { return makeKey(kindKey, id) }
 func keyOfKey(consumer, id string) []byte      { return makeKey(kindKeyOf, consumer, id) }
 func keyHashKey(hash [digestBytes]byte) []byte { return append(makeKey(kindKeyHash), hash[:]...) }

@@ -79,6 +79,10 @@ func TestRecordsKeepTheirBytes(t *testing.T) {
 			return encode(dp.Consumer{Name: "n", Role: dp.Officer, Audience: dp.Internal, Created: at, Version: 1})
 		},
 			`{"Name":"n","Role":"officer","Organisation":"","Audience":"internal","Purposes":null,"Created":"2026-01-02T03:04:05.000000006Z","Version":1}`},
+		"consumer that tokens sign in": {func() ([]byte, error) { return encode(dp.Consumer{Subject: "s"}) },
+			`{"Name":"","Role":"","Organisation":"","Audience":"","Purposes":null,"Created":"0001-01-01T00:00:00Z","Version":0,"Subject":"s"}`},
+		"key that its consumer made": {func() ([]byte, error) { return encode(dp.Key{ID: "k", Under: "u"}) },
+			`{"ID":"k","Consumer":"","Hash":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0],"Created":"0001-01-01T00:00:00Z","Expires":"0001-01-01T00:00:00Z","Revoked":"0001-01-01T00:00:00Z","Under":"u"}`},
 		"allotment": {func() ([]byte, error) {
 			return encode(dp.Allotment{Consumer: "c", Dataset: "d", MaxEpsilonPerQuery: 1, Version: 2})
 		},

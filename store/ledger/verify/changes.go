@@ -81,14 +81,17 @@ func (s *step) people() error {
 		if err != nil {
 			return err
 		}
-		before, known := s.consumers[c.Name]
+		before, exists := s.consumers[c.Name]
 		switch {
 		case string(w.key) != string(key(kindConsumer, c.Name)):
 			return misfitf("a consumer has another name than its key")
 		case c.Version != before.Version+1:
 			return misfitf("consumer %s goes from version %d to %d; versions count up by one", c.Name, before.Version, c.Version)
-		case known && !c.Created.Equal(before.Created):
+		case exists && !c.Created.Equal(before.Created):
 			return misfitf("consumer %s is created again; names are never reused", c.Name)
+		}
+		if err := s.subject(before.Subject, &c); err != nil {
+			return err
 		}
 		s.consumers[c.Name] = c
 		s.changed = append(s.changed, changedObject{"consumer", c.Name, c.Version})
@@ -113,44 +116,7 @@ func (s *step) people() error {
 		s.allotments[id] = a
 		s.changed = append(s.changed, changedObject{"allotment", a.Consumer + "/" + a.Dataset, a.Version})
 	}
-	for _, w := range s.of(kindKey) {
-		if err := s.putKey(w); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// putKey replays a new key, or the revocation of one.
-func (s *step) putKey(w *write) error {
-	k, err := put[keyRecord](s, w, whole)
-	if err != nil {
-		return err
-	}
-	if string(w.key) != string(key(kindKey, k.ID)) {
-		return misfitf("a key has another id than where it is kept")
-	}
-	before, known := s.keys[k.ID]
-	s.keys[k.ID] = k
-	s.changed = append(s.changed, changedObject{"key", k.ID, 0})
-	if known {
-		revoked := k.Revoked
-		k.Revoked = before.Revoked
-		switch {
-		case !reflect.DeepEqual(k, before):
-			return misfitf("key %s changes in more than being revoked", k.ID)
-		case !before.Revoked.IsZero() && !revoked.Equal(before.Revoked):
-			return misfitf("key %s was revoked and comes back, or is revoked again", k.ID)
-		}
-		return nil
-	}
-	if s.consumers[k.Consumer].Version == 0 {
-		return misfitf("key %s belongs to a consumer that does not exist", k.ID)
-	}
-	if err := s.want(key(kindKeyOf, k.Consumer, k.ID), []byte(k.ID)); err != nil {
-		return err
-	}
-	return s.want(append(key(kindKeyHash), k.Hash[:]...), []byte(k.ID))
+	return s.putKeys()
 }
 
 // change holds that whoever changed policies, consumers, allotments, keys or requests left a record of exactly that.
@@ -186,7 +152,10 @@ func (s *step) change() error {
 		return misfitf("the record of a change names other things than those that changed")
 	}
 	if s.actor != "" && x.Actor != s.actor {
-		return misfitf("the record of a change names somebody else than who made or decided the request")
+		return misfitf("the record of a change names somebody else than who made or decided the request, or made itself a key")
+	}
+	if err := s.keysBy(&x); err != nil {
+		return err
 	}
 	if !slices.Contains(s.done, "write-off") {
 		s.done = append(s.done, "change")

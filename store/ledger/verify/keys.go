@@ -32,6 +32,7 @@ const (
 	kindDraw         = 'F'
 	kindDrawOf       = 'f'
 	kindConsumer     = 'U'
+	kindSubject      = 'Z'
 	kindAllotment    = 'M'
 	kindKey          = 'K'
 	kindKeyOf        = 'k'
@@ -68,7 +69,7 @@ var suffixes = map[byte]int{
 var partCounts = map[byte]int{
 	kindMeta: 0, kindEntry: 0, kindNumber: 0, kindDataset: 1, kindPolicy: 1, kindPending: 1, kindLoad: 1, kindLoadName: 2, kindBlock: 2,
 	kindBlockVersion: 2, kindAccount: 3, kindAccountOf: 3, kindCharge: 1, kindChargeOf: 1, kindOpen: 0, kindIdempotency: 1,
-	kindRelease: 1, kindBlob: 1, kindUnfinished: 1, kindHolder: 2, kindHeld: 1, kindDraw: 1, kindDrawOf: 2, kindConsumer: 1,
+	kindRelease: 1, kindBlob: 1, kindUnfinished: 1, kindHolder: 2, kindHeld: 1, kindDraw: 1, kindDrawOf: 2, kindConsumer: 1, kindSubject: 1,
 	kindAllotment: 2, kindKey: 1, kindKeyOf: 2, kindKeyHash: 0, kindChange: 0, kindWriteOff: 0,
 	kindErasure: 2, kindErasureEnd: 2, kindReport: 1, kindReportOf: 1, kindReportEnd: 1, kindRun: 1, kindScheduled: 0,
 	kindRequest: 1, kindRequestEnd: 1, kindRequests: 0, kindRequestOf: 1, kindRequestOpen: 0, kindRequestOn: 2,
@@ -82,7 +83,7 @@ var words = map[byte]string{
 	kindCharge: "a charge", kindChargeOf: "the list of a consumer's charges", kindOpen: "the list of open charges",
 	kindIdempotency: "an idempotency key", kindRelease: "a release", kindBlob: "a piece of a release", kindUnfinished: "an unfinished release",
 	kindHolder: "who holds a release", kindHeld: "the list of a consumer's releases", kindDraw: "the draws of a plan",
-	kindDrawOf: "a consumer's draws of a plan", kindConsumer: "a consumer", kindAllotment: "an allotment", kindKey: "a key",
+	kindDrawOf: "a consumer's draws of a plan", kindConsumer: "a consumer", kindSubject: "the subject of a consumer's tokens", kindAllotment: "an allotment", kindKey: "a key",
 	kindKeyOf: "the list of a consumer's keys", kindKeyHash: "the secret of a key", kindChange: "a change", kindWriteOff: "a write-off",
 	kindErasure: "an erasure", kindErasureEnd: "the end of an erasure",
 	kindReport: "a report", kindReportEnd: "the end of a report", kindReportOf: "the list of a consumer's reports", kindRun: "a run of a report", kindScheduled: "the list of scheduled reports",

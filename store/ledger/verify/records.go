@@ -264,6 +264,7 @@ type consumerRecord struct {
 	Suspended bool
 	Created   time.Time
 	Version   uint64
+	Subject   string
 }
 
 type keyRecord struct {
@@ -273,6 +274,7 @@ type keyRecord struct {
 	Created  time.Time
 	Expires  time.Time
 	Revoked  time.Time
+	Under    string `json:",omitempty"`
 }
 
 type allotmentRecord struct {

@@ -33,6 +33,7 @@ type replay struct {
 	accounts   map[accountID]accountRecord
 	allotments map[allotmentID]allotmentRecord
 	consumers  map[string]consumerRecord
+	subjects   map[string]string // subject -> the consumer that has it
 	keys       map[string]keyRecord
 	open       map[string]*openCharge
 	pending    map[loadID]*pendingRecord // nil where its record was too long for the chain
@@ -80,7 +81,7 @@ func newReplay(from source) *replay {
 	r := &replay{
 		from: from, held: map[digest]holding{},
 		datasets: map[string]*dataset{}, accounts: map[accountID]accountRecord{}, allotments: map[allotmentID]allotmentRecord{},
-		consumers: map[string]consumerRecord{}, keys: map[string]keyRecord{}, open: map[string]*openCharge{},
+		consumers: map[string]consumerRecord{}, subjects: map[string]string{}, keys: map[string]keyRecord{}, open: map[string]*openCharge{},
 		pending: map[loadID]*pendingRecord{}, unfinished: map[string]int{},
 		certificates: newCertificates(),
 	}
@@ -102,6 +103,7 @@ type step struct {
 	numbers  []uint64 // given in this entry
 	changed  []changedObject
 	actor    string                  // who must have made the change; empty: anybody
+	touched  []string                // keys that it makes or changes, by id
 	done     []string                // what its writes amount to, as names of entries
 	answers  *Mark                   // the witness that a write-off was made over
 	made     map[string]chargeRecord // charges that it makes

@@ -135,7 +135,7 @@ func (h *history) step() {
 // decide changes something that an officer decides.
 func (h *history) decide(consumer, dataset string) {
 	ctx := h.t.Context()
-	switch h.random.IntN(4) {
+	switch h.random.IntN(6) {
 	case 0:
 		h.raise(dataset)
 	case 1:
@@ -152,9 +152,45 @@ func (h *history) decide(consumer, dataset string) {
 		for range h.random.IntN(60) { // sometimes too long for the chain
 			purposes = append(purposes, h.name("purpose-of-a-considerable-length"))
 		}
-		_, err := h.office.PatchConsumer(ctx, "root", consumer, office.ConsumerPatch{Purposes: &purposes}, nil, "a test")
+		patch := office.ConsumerPatch{Purposes: &purposes}
+		if subject := consumer + "@" + h.name("issuer"); h.random.IntN(2) == 0 {
+			if h.random.IntN(3) == 0 {
+				subject = ""
+			}
+			patch.Subject = &subject
+		}
+		_, err := h.office.PatchConsumer(ctx, "root", consumer, patch, nil, "a test")
 		h.must(err)
+	case 4:
+		_, _, _, err := h.office.RotateKey(ctx, "root", consumer, time.Duration(h.random.IntN(4))*time.Hour, time.Time{}, "a test")
+		h.must(err)
+	case 5:
+		h.ownKeys(consumer)
 	}
+}
+
+// ownKeys has a consumer make a key itself, and something end.
+func (h *history) ownKeys(consumer string) {
+	ctx := h.t.Context()
+	_, held, err := h.office.IssueKey(ctx, "root", consumer, time.Time{}, "a test")
+	h.must(err)
+	var grace *time.Duration
+	if h.random.IntN(2) == 0 {
+		hour := time.Hour
+		grace = &hour
+	}
+	_, own, _, err := h.office.IssueOwnKey(ctx, consumer, held.ID, grace, time.Time{})
+	var refused *dp.Error
+	if errors.As(err, &refused) && (refused.Code == dp.CodeConflict || refused.Code == dp.CodeRateLimited) {
+		return
+	}
+	h.must(err)
+	if h.random.IntN(2) == 0 {
+		_, err = h.office.RevokeOwnKey(ctx, consumer, held.ID)
+	} else {
+		_, err = h.office.RevokeKey(ctx, "root", consumer, []string{held.ID, own.ID}[h.random.IntN(2)], "a test")
+	}
+	h.must(err)
 }
 
 func (h *history) newCharge(consumer, dataset string) {
