@@ -1,6 +1,6 @@
 module github.com/discreet-analytics/discreet/benchmarks
 
-go 1.26
+go 1.26.0
 
 replace github.com/discreet-analytics/discreet => ../
 
@@ -58,6 +58,7 @@ require (
 	go.opentelemetry.io/otel/metric v1.41.0 // indirect
 	go.opentelemetry.io/otel/trace v1.41.0 // indirect
 	golang.org/x/exp v0.0.0-20260112195511-716be5621a96 // indirect
+	golang.org/x/mod v0.41.0 // indirect
 	golang.org/x/sync v0.22.0 // indirect
 	golang.org/x/text v0.41.0 // indirect
 	gonum.org/v1/gonum v0.17.0 // indirect

@@ -3,7 +3,8 @@
 // its record are one transaction.
 //
 // Every write goes through one writer (writer.go), which groups what waits into a transaction that is synced
-// before any of it is acknowledged. Every write is an entry of a hash chain (chain.go), whose head is kept by a
+// before any of it is acknowledged. Every write is an entry of a hash chain (chain.go), and a leaf of a Merkle tree
+// over it (merkle.go), by which whoever audits is shown what stands in it (audit.go). The chain's head is kept by a
 // witness outside of the ledger's directory too, before a write is acknowledged (witness.go): a ledger that lost
 // entries is noticed when it is opened and refuses to be written to (open.go). What is written is append-only
 // or counts upwards: spent losses never shrink, numbers and names are never reused, releases never change.
@@ -56,6 +57,7 @@ type Ledger struct {
 	opened atomic.Bool
 	// head is where the durable chain ends. The writer changes it while it holds durable.
 	head   head
+	edge   edge      // of the tree over the durable entries; the writer's
 	latest time.Time // of all entries, as the ledger was opened
 	// lost is the number of the last write-off, 0 without one: charges before it that had no outcome may have had
 	// one in what was lost, and get none any more.

@@ -195,7 +195,7 @@ func (f *fixture) dump() map[string]string {
 func state(dump map[string]string) map[string]string {
 	rest := maps.Clone(dump)
 	delete(rest, string(metaKey()))
-	maps.DeleteFunc(rest, func(key, _ string) bool { return key[0] == kindEntry })
+	maps.DeleteFunc(rest, func(key, _ string) bool { return key[0] == kindEntry || key[0] == kindHashes })
 	return rest
 }
 

@@ -142,7 +142,7 @@ func (l *Ledger) establish(o Options) error {
 	if err != nil {
 		return fmt.Errorf("checking the ledger: %w", err)
 	}
-	l.head, l.latest = r.head, r.latest
+	l.head, l.edge, l.latest = r.head, r.edge, r.latest
 	if r.head.length == 0 {
 		if known != "" {
 			return fmt.Errorf("every entry of the ledger %s is gone: %w", known, errLost)

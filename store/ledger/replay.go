@@ -18,6 +18,7 @@ import (
 // replayed is what a chain that fits says of itself.
 type replayed struct {
 	head   head
+	edge   edge // of the tree over the entries
 	last   entryKind
 	latest time.Time // of all entries
 }
@@ -40,7 +41,7 @@ func replay(db *badger.DB) (replayed, error) {
 	expected.settle()
 	// A kind of key, whatever it is, is one byte.
 	err = parallel(256, func(kind int) error {
-		if kind == kindEntry {
+		if kind == kindEntry || kind == kindHashes { // which were compared as the entries were replayed
 			return nil
 		}
 		return viewing(db, func(v view) error {
@@ -58,20 +59,14 @@ func replay(db *badger.DB) (replayed, error) {
 // lastEntry is the number of the last entry, 0 where there is none.
 func lastEntry(db *badger.DB) (number uint64, err error) {
 	err = viewing(db, func(v view) error {
-		return v.walk([]byte{kindEntry}, nil, descending, func(key, _ []byte) (bool, error) {
-			if len(key) == 1+numberBytes {
-				number = numberOf(key)
-			}
-			if number == 0 || number > math.MaxInt64 {
-				return false, fmt.Errorf("the ledger holds a key that no entry has: %w", errLost)
-			}
-			return false, nil
-		})
+		number, err = v.length()
+		return err
 	})
 	return number, err
 }
 
-// entriesAtOnce is how many entries one worker replays before it takes others.
+// entriesAtOnce is how many entries one worker replays before it takes others: a power of two, so that they make up a
+// perfect subtree.
 const entriesAtOnce = 1 << 14
 
 // replayEntries replays stretches of the chain side by side, and then looks whether each follows on the one
@@ -90,6 +85,13 @@ func replayEntries(db *badger.DB, length uint64, expected *expectations) (replay
 		}
 		if s.previous != r.head.hash {
 			return r, errUnchained(s.first)
+		}
+		if err == nil {
+			if s.head.length == s.first+entriesAtOnce-1 {
+				r.edge, err = r.edge.join(uint64(i), s.end, &s.tree)
+			} else { // the last one
+				r.edge = append(r.edge, s.tree.edge...)
+			}
 		}
 		r.head, r.last = s.head, s.last
 		if s.latest.After(r.latest) {
@@ -120,6 +122,7 @@ func (all *stretches) at(i int) *stretch {
 		s = &stretch{first: uint64(i)*entriesAtOnce + 1}
 		s.head.length = s.first - 1
 		s.end = min(s.head.length+entriesAtOnce, all.length)
+		s.final = s.end == all.length
 		all.made[i] = s
 	}
 	return s
@@ -130,6 +133,8 @@ type stretch struct {
 	replayed          // up to its end
 	first, end uint64 // entries
 	previous   [sha256.Size]byte
+	tree       subtree
+	final      bool // nothing comes after it
 }
 
 func (s *stretch) replay(v view, expected *expectations) error {
@@ -149,10 +154,13 @@ func (s *stretch) replay(v view, expected *expectations) error {
 			return false, errUnchained(number)
 		}
 		for _, w := range e.writes {
-			if w.key[0] == kindEntry {
-				return false, fmt.Errorf("entry %d of the ledger writes an entry: %w", number, errLost)
+			if w.key[0] == kindEntry || w.key[0] == kindHashes {
+				return false, fmt.Errorf("entry %d of the ledger writes what is of the chain itself: %w", number, errLost)
 			}
 			expected.write(number, w)
+		}
+		if err := s.tree.add(number-s.first, value); err != nil {
+			return false, err
 		}
 		s.head, s.last = s.head.after(value), e.kind
 		if e.at.After(s.latest) {
@@ -162,6 +170,9 @@ func (s *stretch) replay(v view, expected *expectations) error {
 	})
 	if err == nil && s.head.length < s.end {
 		err = errMissing(s.head.length + 1)
+	}
+	if err == nil {
+		err = s.tree.compare(v, s.first, s.end, s.final)
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // reader reads records, as they stand on disk or as a transaction sees them.
@@ -53,6 +54,10 @@ func (t *tx) put(key, value []byte) { t.stage(key, value) }
 
 func (t *tx) delete(key []byte) { t.stage(key, nil) }
 
+// hashesBytes is what the hashes kept with an entry take in a transaction: two of them, as there are on average, and
+// in a batch never more than one for each level of the tree beyond that.
+const hashesBytes = 1 + numberBytes + 1 + 2*tlog.HashSize + entryOverhead
+
 // maxKey is the length of a key in bytes beyond which a write is refused; Badger's own bound fails a whole batch.
 const maxKey = 4096
 
@@ -61,7 +66,7 @@ func (t *tx) stage(key, value []byte) {
 	if old, ok := t.staged[string(key)]; ok {
 		t.bytes -= stagedBytes(key, old)
 	} else if len(t.staged) == 0 {
-		t.bytes = 1 + numberBytes + entryHead + entryOverhead // the entry itself
+		t.bytes = 1 + numberBytes + entryHead + entryOverhead + hashesBytes // the entry itself
 	}
 	t.staged[string(key)] = value
 	t.bytes += stagedBytes(key, value)

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // request is one write that waits for the writer.
@@ -157,6 +159,7 @@ type batch struct {
 	txn      *badger.Txn
 	now      time.Time
 	head     head // of the chain, with the entries of this batch
+	edge     edge // of the tree over them
 	requests []*request
 	bytes    int
 	lost     uint64 // number of the write-off that it is, over which the witness is set anew
@@ -166,7 +169,7 @@ type batch struct {
 }
 
 func (l *Ledger) newBatch() *batch {
-	b := &batch{txn: l.db.NewTransaction(true), now: l.clock().UTC().Round(0), head: l.head}
+	b := &batch{txn: l.db.NewTransaction(true), now: l.clock().UTC().Round(0), head: l.head, edge: slices.Clone(l.edge)}
 	if l.opened.Load() {
 		b.full = l.room()
 	}
@@ -210,8 +213,14 @@ func (b *batch) add(h *hot, r *request, staged *tx, err error) {
 		return
 	}
 	entry := encodeEntry(b.head, b.now, staged.kind, staged.staged)
-	b.head = b.head.after(entry)
+	edge, hashes, err := b.edge.add(b.head.length, tlog.RecordHash(entry))
+	if err != nil { // nothing of the batch is committed
+		b.err = err
+		return
+	}
+	b.head, b.edge = b.head.after(entry), edge
 	staged.staged[string(entryKey(b.head.length))] = entry
+	staged.staged[string(hashesKey(b.head.length))] = encodeHashes(hashes)
 	for key, value := range staged.staged {
 		if value == nil {
 			err = b.txn.Delete([]byte(key))
@@ -272,7 +281,7 @@ func (l *Ledger) commit(b *batch) error {
 		l.log.Error("ledger: a commit failed, no further ones are made", "error", err)
 		return errBroken()
 	}
-	l.head = b.head
+	l.head, l.edge = b.head, b.edge
 	if b.opens > 0 {
 		l.opening = b.opens
 	}

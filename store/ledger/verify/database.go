@@ -213,10 +213,14 @@ func (r *replay) compare(ctx context.Context, db *database) (*Finding, error) {
 			first = &Finding{Entry: entry, Why: why.Error()}
 		}
 	}
-	var seen uint64
+	var seen, kept uint64
 	err := db.walk(ctx, nil, func(k, value []byte) error {
-		if k[0] == kindEntry {
+		switch k[0] {
+		case kindEntry:
 			seen++
+			return nil
+		case kindHashes: // those of each entry were compared with it
+			kept++
 			return nil
 		}
 		id := r.digest(k)
@@ -236,6 +240,9 @@ func (r *replay) compare(ctx context.Context, db *database) (*Finding, error) {
 	}
 	for _, h := range r.held {
 		note(h.entry, misfitf("the database has lost %s that it wrote", word([]byte{h.kind})))
+	}
+	if kept != r.count.Entries {
+		note(0, misfitf("the database holds hashes of the tree that belong to no entry"))
 	}
 	if seen != r.count.Entries {
 		note(0, misfitf("the database holds entries that are not of the chain"))

@@ -67,7 +67,7 @@ func parseEntry(text []byte) (*entry, error) {
 		default:
 			r.failed = true
 		}
-		if len(w.key) == 0 || w.key[0] == kindEntry || bytes.Compare(last, w.key) >= 0 {
+		if len(w.key) == 0 || w.key[0] == kindEntry || w.key[0] == kindHashes || bytes.Compare(last, w.key) >= 0 {
 			r.failed = true
 		}
 		last = w.key

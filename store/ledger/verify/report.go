@@ -7,7 +7,7 @@ import (
 
 // report tells what the entries so far lead to.
 func (c *chain) report() Report {
-	r := Report{Counts: c.count, Head: c.head, Last: c.last, Witness: c.witness}
+	r := Report{Counts: c.count, Head: c.head, Root: c.tree.root(), Last: c.last, Witness: c.witness}
 	r.Open = len(c.open)
 	byName := map[string]*Dataset{}
 	for name, d := range c.datasets {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -55,11 +56,13 @@ func (g *forger) write() (dir string) {
 	dir = g.t.TempDir()
 	state := map[string][]byte{}
 	var previous [sha256.Size]byte
+	var grown tree
 	for i, e := range g.entries {
 		e.number, e.previous = uint64(i)+1, previous
 		text := g.encode(e)
 		previous = sha256.Sum256(text)
 		state[string(numberedKey(e.number, kindEntry))] = text
+		state[string(numberedKey(e.number, kindHashes))] = grown.add(text)
 		for _, w := range e.writes {
 			switch {
 			case w.deleted:
@@ -700,6 +703,10 @@ func TestDatabaseThatDoesNotMatchItsEntriesIsFound(t *testing.T) {
 	}
 	account := key(kindAccount, "cards", "2026-01", "alice")
 	entryOf := func(n uint64) []byte { return numberedKey(n, kindEntry) }
+	hashesOf := func(n uint64) []byte { return numberedKey(n, kindHashes) }
+	e := *g.entries[6]
+	e.at = e.at.Add(time.Second)
+	changed := g.encode(&e)
 	for name, c := range map[string]struct {
 		change func(txn *badger.Txn) error
 		entry  uint64
@@ -717,12 +724,15 @@ func TestDatabaseThatDoesNotMatchItsEntriesIsFound(t *testing.T) {
 		"last number lowered": {func(txn *badger.Txn) error { return txn.Set(key(kindNumber), encodeNumber(1)) }, wrote(kindNumber), "the last number"},
 		"entry lost":          {func(txn *badger.Txn) error { return txn.Delete(entryOf(7)) }, 7, "missing"},
 		"last entry lost":     {func(txn *badger.Txn) error { return txn.Delete(entryOf(uint64(len(g.entries)))) }, 0, ""},
-		"entry changed": {func(txn *badger.Txn) error {
-			e := g.entries[6]
-			e.at = e.at.Add(time.Second)
-			defer func() { e.at = e.at.Add(-time.Second) }()
-			return txn.Set(entryOf(7), g.encode(e))
+		"entry changed":       {func(txn *badger.Txn) error { return txn.Set(entryOf(7), changed) }, 7, "not those of the tree"},
+		"entry changed, and its own hash": {func(txn *badger.Txn) error {
+			sum := leafHash(changed)
+			return errors.Join(txn.Set(entryOf(7), changed), txn.Set(hashesOf(7), append([]byte{recordVersion}, sum[:]...)))
 		}, 8, "does not follow on entry 7"},
+		"hashes changed":        {func(txn *badger.Txn) error { return txn.Set(hashesOf(8), make([]byte, 1+4*sha256.Size)) }, 8, "not those of the tree"},
+		"hashes lost":           {func(txn *badger.Txn) error { return txn.Delete(hashesOf(5)) }, 5, "not those of the tree"},
+		"hashes of no entry":    {func(txn *badger.Txn) error { return txn.Set(hashesOf(1<<40), mark) }, 0, "belong to no entry"},
+		"hashes in front of it": {func(txn *badger.Txn) error { return txn.Set(hashesOf(0), mark) }, 0, "belong to no entry"},
 		"entry cut": {func(txn *badger.Txn) error {
 			text := g.encode(g.entries[6])
 			return txn.Set(entryOf(7), text[:len(text)-1])

@@ -22,6 +22,7 @@ import (
 type Report struct {
 	Counts
 	Head     [sha256.Size]byte // hash of the last entry; zeros without entries
+	Root     [sha256.Size]byte // of the tree over all entries
 	Last     time.Time         // of the last entry
 	Datasets []Dataset         // sorted by name
 	Witness  *Witness          // nil where none was named
@@ -77,9 +78,16 @@ type Mark struct {
 	Head   [sha256.Size]byte
 }
 
+// Tree is a size and a root that the tree over the entries is known to have had, as a checkpoint states them.
+type Tree struct {
+	Size uint64
+	Root [sha256.Size]byte
+}
+
 // Options are what a ledger is compared with besides.
 type Options struct {
 	AtLeast []Mark // heads that were seen: the ledger must have them at these lengths
+	Signed  []Tree // of checkpoints: the ledger must extend them
 	Witness string // path of the witness; empty: the witness is not looked at
 }
 
@@ -98,7 +106,7 @@ func Ledger(ctx context.Context, dir string, o Options) (report Report, err erro
 	}
 	defer func() { err = errors.Join(err, db.close()) }()
 
-	c := &chain{replay: newReplay(db), marks: o.AtLeast}
+	c := &chain{replay: newReplay(db), marks: o.AtLeast, roots: o.Signed}
 	if o.Witness != "" {
 		if err := c.hear(o.Witness); err != nil {
 			return Report{}, err
@@ -118,7 +126,9 @@ type chain struct {
 	*replay
 	head    [sha256.Size]byte
 	last    time.Time
+	tree    tree
 	marks   []Mark
+	roots   []Tree
 	witness *Witness
 	answers *Mark // the witness that the last entry, a write-off, was made over; nil where it is none
 }
@@ -140,6 +150,14 @@ func (c *chain) run(ctx context.Context) (*Finding, error) {
 	for _, m := range c.marks {
 		if m.Length > c.count.Entries {
 			return &Finding{Why: fmt.Sprintf("the ledger has %d entries, and had %d when its head was seen: entries were lost, or an older copy was restored", c.count.Entries, m.Length)}, nil
+		}
+	}
+	for _, r := range c.roots {
+		if r.Size > c.count.Entries {
+			return &Finding{Why: fmt.Sprintf("the ledger has %d entries, and had %d when its checkpoint was signed: entries were lost, or an older copy was restored", c.count.Entries, r.Size)}, nil
+		}
+		if r.Size == 0 && r.Root != (&tree{}).root() {
+			return &Finding{Why: "the checkpoint of an empty ledger has another root than an empty tree"}, nil
 		}
 	}
 	if f := c.compareWitness(); f != nil {
@@ -173,6 +191,9 @@ func (c *chain) next(k, value []byte) error {
 		}
 	}
 	c.checkWitness(e)
+	if err := c.grow(number, value); err != nil {
+		return err
+	}
 	if c.answers, err = c.apply(e); err != nil {
 		return err
 	}

@@ -1,0 +1,183 @@
+package ledger
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/dgraph-io/badger/v4"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// rootOf is the root of a tree as RFC 6962, section 2.1, defines it: by recursion over all leaves.
+func rootOf(leaves []tlog.Hash) tlog.Hash {
+	if len(leaves) == 1 {
+		return leaves[0]
+	}
+	left := 1
+	for 2*left < len(leaves) {
+		left *= 2
+	}
+	return tlog.NodeHash(rootOf(leaves[:left]), rootOf(leaves[left:]))
+}
+
+// leaves are the leaf hashes of the entries of a ledger.
+func (f *fixture) leaves() (list []tlog.Hash) {
+	dump := f.dump()
+	for n := uint64(1); ; n++ {
+		entry, ok := dump[string(entryKey(n))]
+		if !ok {
+			return list
+		}
+		list = append(list, tlog.RecordHash([]byte(entry)))
+	}
+}
+
+// Every proof holds against a tree that was computed from the entries alone, and none of another entry, place or size.
+func TestProofsHoldAgainstATreeOfTheEntriesAlone(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	f := newFixture(t)
+	f.wander(random, 80)
+	leaves := f.leaves()
+	size, root, err := f.Tree(ctx)
+	check(t, err)
+	if size != uint64(len(leaves)) || root != rootOf(leaves) {
+		t.Fatalf("the tree has size %d and root %x, its %d entries have root %x", size, root, len(leaves), rootOf(leaves))
+	}
+	for range 400 {
+		of := 1 + random.Uint64N(size)
+		index := random.Uint64N(of)
+		p, err := f.Proof(ctx, index, of)
+		check(t, err)
+		whole := rootOf(leaves[:of])
+		if p.Index != index || p.Size != of || tlog.RecordHash(p.Entry) != leaves[index] {
+			t.Fatalf("the proof of entry %d of %d is of entry %d of %d", index, of, p.Index, p.Size)
+		}
+		check(t, tlog.CheckRecord(p.Hashes, int64(of), whole, int64(index), leaves[index]))
+		if of > 1 {
+			other := (index + 1 + random.Uint64N(of-1)) % of
+			if tlog.CheckRecord(p.Hashes, int64(of), whole, int64(index), leaves[other]) == nil {
+				t.Fatalf("entry %d passes for entry %d", other, index)
+			}
+			if tlog.CheckRecord(p.Hashes, int64(of), whole, int64(other), leaves[index]) == nil {
+				t.Fatalf("entry %d passes for one at %d", index, other)
+			}
+			if tlog.CheckRecord(p.Hashes, int64(of), rootOf(leaves[:of-1]), int64(index), leaves[index]) == nil {
+				t.Fatalf("the proof of entry %d of %d holds against a smaller tree", index, of)
+			}
+		}
+		from := 1 + random.Uint64N(of)
+		c, err := f.Consistency(ctx, from, of)
+		check(t, err)
+		check(t, tlog.CheckTree(c, int64(of), whole, int64(from), rootOf(leaves[:from])))
+		swapped := append([]tlog.Hash{}, leaves[:of]...)
+		swapped[random.IntN(int(from))][0] ^= 1
+		if tlog.CheckTree(c, int64(of), whole, int64(from), rootOf(swapped[:from])) == nil {
+			t.Fatalf("a tree of %d entries, one of them changed, is consistent with one of %d", from, of)
+		}
+	}
+	for _, bad := range [][2]uint64{{size, size}, {size, 0}, {0, size + 1}, {1 << 63, 1<<63 + 1}} {
+		wantCode(t, "not-found", func() error { _, err := f.Proof(ctx, bad[0], bad[1]); return err }())
+	}
+	for _, bad := range [][2]uint64{{0, 1}, {2, 1}, {1, size + 1}, {1 << 63, 1<<63 + 1}} {
+		wantCode(t, "invalid-input", func() error { _, err := f.Consistency(ctx, bad[0], bad[1]); return err }())
+	}
+}
+
+// The tree goes on where it was when the ledger was closed.
+func TestTreeGoesOnAfterReopening(t *testing.T) {
+	f := newFixture(t)
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 4 {
+		f.wander(random, 7)
+		before := len(f.leaves())
+		f.reopen()
+		size, root, err := f.Tree(ctx)
+		check(t, err)
+		if leaves := f.leaves(); size < uint64(before) || root != rootOf(leaves) {
+			t.Fatalf("after reopening the tree of %d entries has another root", size)
+		}
+	}
+	f.verified()
+}
+
+// What is kept of the tree is compared when the ledger is opened.
+func TestLedgerWhoseTreeDoesNotFitDoesNotOpen(t *testing.T) {
+	for name, change := range map[string]func(txn *badger.Txn) error{
+		"a changed hash":     func(txn *badger.Txn) error { return txn.Set(hashesKey(4), make([]byte, 1+3*tlog.HashSize)) },
+		"a cut one":          func(txn *badger.Txn) error { return txn.Set(hashesKey(3), make([]byte, tlog.HashSize)) },
+		"a missing one":      func(txn *badger.Txn) error { return txn.Delete(hashesKey(2)) },
+		"one before all":     func(txn *badger.Txn) error { return txn.Set(hashesKey(0), make([]byte, 1+tlog.HashSize)) },
+		"one after all":      func(txn *badger.Txn) error { return txn.Set(hashesKey(1000), make([]byte, 1+tlog.HashSize)) },
+		"one of another key": func(txn *badger.Txn) error { return txn.Set([]byte("mm"), []byte{1}) },
+	} {
+		f := newFixture(t)
+		check(t, f.db.Update(change))
+		check(t, f.Ledger.Close())
+		l, err := Open(f.dir, Options{Clock: f.clock})
+		if err == nil {
+			t.Errorf("%s: opened", name)
+			check(t, l.Close())
+		} else if !strings.Contains(err.Error(), "restore") {
+			t.Errorf("%s: the error names no way out: %v", name, err)
+		}
+	}
+}
+
+// A long chain is replayed in stretches, whose trees are put together.
+func TestTreeIsComparedAcrossStretches(t *testing.T) {
+	const length = 3*entriesAtOnce + 5
+	dir := t.TempDir()
+	write := func(change func(n uint64, value []byte)) *badger.DB {
+		t.Helper()
+		db, err := badger.Open(engineOptions(dir, Options{}.withDefaults().Log).WithSyncWrites(false))
+		check(t, err)
+		check(t, db.DropAll())
+		batch := db.NewWriteBatch()
+		h, e := head{}, edge(nil)
+		for h.length < length {
+			k := binary.BigEndian.AppendUint64([]byte{kindCharge}, h.length)
+			writes := map[string][]byte{string(k): {1}}
+			entry := encodeEntry(h, Options{}.withDefaults().Clock(), entryOpen, writes)
+			var hashes []tlog.Hash
+			e, hashes, err = e.add(h.length, tlog.RecordHash(entry))
+			check(t, err)
+			h = h.after(entry)
+			value := encodeHashes(hashes)
+			change(h.length, value)
+			check(t, batch.Set(entryKey(h.length), entry))
+			check(t, batch.Set(hashesKey(h.length), value))
+			check(t, batch.Set(k, []byte{1}))
+		}
+		check(t, batch.Flush())
+		return db
+	}
+	db := write(func(uint64, []byte) {})
+	r, err := replay(db)
+	check(t, err)
+	check(t, viewing(db, func(v view) error {
+		root, err := tlog.TreeHash(length, tree{v})
+		if fromEdge := rootOf(r.edge[len(r.edge)-1:]); err == nil && r.head.length == length {
+			for i := len(r.edge) - 2; i >= 0; i-- {
+				fromEdge = tlog.NodeHash(r.edge[i], fromEdge)
+			}
+			if fromEdge != root {
+				t.Error("the edge that replay found is not that of the tree")
+			}
+		}
+		return err
+	}))
+	check(t, db.Close())
+	for _, at := range []uint64{1, entriesAtOnce, entriesAtOnce + 1, 2 * entriesAtOnce, 3 * entriesAtOnce, length} {
+		db := write(func(n uint64, value []byte) {
+			if n == at {
+				value[len(value)-1] ^= 1 // the highest subtree that it completes
+			}
+		})
+		if _, err := replay(db); err == nil {
+			t.Errorf("a wrong hash kept with entry %d is not noticed", at)
+		}
+		check(t, db.Close())
+	}
+}
