@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/accounting"
 	"github.com/discreet-analytics/discreet/dp/exposure"
+	"github.com/discreet-analytics/discreet/dp/office"
 )
 
 type worstCaseInput struct {
@@ -58,7 +60,7 @@ func (v *Server) whatIf(ctx context.Context, in *whatIfInput) (*worstCaseOutput,
 	if err != nil {
 		return nil, err
 	}
-	change, err := v.changeOf(ctx, in.Body)
+	change, err := v.changeOf(ctx, in.Body, book.Datasets[0].Policy.Population)
 	if err != nil {
 		return nil, err
 	}
@@ -70,8 +72,8 @@ func (v *Server) whatIf(ctx context.Context, in *whatIfInput) (*worstCaseOutput,
 	return &worstCaseOutput{worstCaseOf(exposure.State(book.Under(change), assumed, days))}, nil
 }
 
-// changeOf reads budgets as those do who set them: rounded down.
-func (v *Server) changeOf(ctx context.Context, in wire.WhatIf) (exposure.Change, error) {
+// changeOf reads budgets as those do who set them: rounded down, and refused where they could not be set.
+func (v *Server) changeOf(ctx context.Context, in wire.WhatIf, population int64) (exposure.Change, error) {
 	var change exposure.Change
 	p := newProblem(dp.CodeInvalidInput, "What is asked about cannot be used: change what its locations name.")
 	budget := func(at string, epsilon, delta wire.Decimal) *dp.Budget {
@@ -84,6 +86,10 @@ func (v *Server) changeOf(ctx context.Context, in wire.WhatIf) (exposure.Change,
 			if b.Delta, err = accounting.ParseDelta(string(delta), accounting.Down); err != nil {
 				p.at(at+".delta", "is not an amount of delta that can be kept")
 			}
+		}
+		var refused *dp.Error
+		if errors.As(office.CheckBudget("budget", b, population), &refused) {
+			p.at(at, refused.Message)
 		}
 		return &b
 	}

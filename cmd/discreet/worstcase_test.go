@@ -141,6 +141,9 @@ func TestWhatIfSaysWhoWouldFreezeAndChangesNothing(t *testing.T) {
 			t.Errorf("%v: exit %d: %s", args, r.code, r.stderr)
 		}
 	}
+	if r := h.run(h.officer, "budget", "what-if", "cards", "--cap-epsilon", "1", "--cap-delta", "0.5"); r.code == exitDone || !strings.Contains(r.stderr, "1/(10 * population)") {
+		t.Errorf("a cap that cannot be set was asked about: %s%s", r.stdout, r.stderr)
+	}
 	for _, args := range [][]string{{"--allot", "nobody=1"}, {"--allot", "team=1", "--remove", "team"}} {
 		if r := h.run(h.officer, append([]string{"budget", "what-if", "cards"}, args...)...); r.code == exitDone {
 			t.Errorf("%v was taken: %s", args, r.stdout)

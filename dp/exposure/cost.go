@@ -1,6 +1,7 @@
 package exposure
 
 import (
+	"maps"
 	"math"
 	"strings"
 
@@ -12,14 +13,18 @@ import (
 
 // pricing works out what charges cost a customer of whom several blocks are left out together.
 type pricing struct {
-	policies map[PolicyVersion]dp.VersionedPolicy
-	plans    map[string]*plan.Plan // of releases, by the identity of what was drawn; nil: not known
-	pairs    map[string]pair       // of plans over blocks: a Gaussian's takes a search, and most questions are asked again
+	plans map[string]*plan.Plan // of releases, by the identity of what was drawn; nil: not known
+	pairs map[string]pair       // of plans over blocks: a Gaussian's takes a search, and most questions are asked again
 }
 
-// over is what a charge cost in those of its blocks that are chosen (dp/PRIVACY.md, "Several blocks, as accounting"), and how
-// many these are. Conservative says that how it was drawn is not known, and would have mattered.
-func (p *pricing) over(c Charge, chosen func(dataset, block string) bool) (loss dp.Loss, blocks int64, conservative bool) {
+// mostRemembered is how many plans and pairs are remembered.
+const mostRemembered = 1 << 10
+
+func newPricing() pricing { return pricing{map[string]*plan.Plan{}, map[string]pair{}} }
+
+// over is what a charge cost in those of its blocks that are chosen (dp/PRIVACY.md, "Several blocks, as accounting"), and
+// which these are. Conservative says that how it was drawn is not known, and would have mattered.
+func (p *pricing) over(c Charge, policies map[PolicyVersion]dp.VersionedPolicy, chosen func(dataset, block string) bool) (loss dp.Loss, blocks []account, conservative bool) {
 	var touched []dp.Touched
 	var sum dp.Loss
 	for _, part := range c.Parts {
@@ -27,23 +32,23 @@ func (p *pricing) over(c Charge, chosen func(dataset, block string) bool) (loss 
 		for _, block := range part.Blocks {
 			if chosen(part.Dataset, block) {
 				kept = append(kept, block)
+				blocks = append(blocks, account{dataset: part.Dataset, block: block})
 				sum = accounting.Add(sum, part.Loss)
 			}
 		}
 		if len(kept) > 0 {
 			touched = append(touched, dp.Touched{Dataset: part.Dataset, PolicyVersion: part.PolicyVersion, Blocks: kept, Loss: part.Loss})
-			blocks += int64(len(kept))
 		}
 	}
-	if blocks <= 1 {
+	if len(blocks) <= 1 {
 		return sum, blocks, false
 	}
 
-	drawn := p.plan(c.Release)
+	drawn := p.plan(c.Release, policies)
 	loss = sum
 	if drawn == nil || !drawn.KeepsApart() {
 		// (sum of roots of rho)^2 is at most the number times the sum, and equal where all are alike.
-		loss.Rho = multiply(sum.Rho, blocks)
+		loss.Rho = multiply(sum.Rho, int64(len(blocks)))
 	}
 	if sum.Delta == 0 {
 		return loss, blocks, drawn == nil
@@ -76,6 +81,9 @@ func (p *pricing) pair(drawn *plan.Plan, touched []dp.Touched) pair {
 	}
 	known, ok := p.pairs[key]
 	if !ok {
+		if len(p.pairs) >= mostRemembered {
+			clear(p.pairs)
+		}
 		known.Budget, known.ok = drawn.Over(touched)
 		p.pairs[key] = known
 	}
@@ -83,7 +91,7 @@ func (p *pricing) pair(drawn *plan.Plan, touched []dp.Touched) pair {
 }
 
 // plan is the one that a release is the draw of, nil where it does not tell.
-func (p *pricing) plan(r *dp.Release) *plan.Plan {
+func (p *pricing) plan(r *dp.Release, policies map[PolicyVersion]dp.VersionedPolicy) *plan.Plan {
 	if r == nil {
 		return nil
 	}
@@ -91,13 +99,13 @@ func (p *pricing) plan(r *dp.Release) *plan.Plan {
 		return known
 	}
 	var drawn *plan.Plan
-	policy, ok := p.policies[PolicyVersion{r.Dataset, r.PolicyVersion}]
+	policy, ok := policies[PolicyVersion{r.Dataset, r.PolicyVersion}]
 	var others []dp.VersionedPolicy
 	for _, also := range r.Also {
 		if also.Dataset == r.Dataset {
 			continue
 		}
-		other, found := p.policies[PolicyVersion{also.Dataset, also.PolicyVersion}]
+		other, found := policies[PolicyVersion{also.Dataset, also.PolicyVersion}]
 		ok = ok && found
 		others = append(others, other)
 	}
@@ -106,6 +114,9 @@ func (p *pricing) plan(r *dp.Release) *plan.Plan {
 		if drawn, err = plan.Drawn(*r, policy, others...); err != nil {
 			drawn = nil // its charge counts by group privacy, and the statement says so
 		}
+	}
+	if len(p.plans) >= mostRemembered {
+		clear(p.plans)
 	}
 	p.plans[r.Plan] = drawn
 	return drawn
@@ -116,22 +127,35 @@ type total struct {
 	loss         dp.Loss
 	charges      int64
 	conservative int64
-	blocks       map[string]bool // dataset and block
+	blocks       map[account]bool // without consumer
 }
 
-func (t *total) add(c Charge, loss dp.Loss, conservative bool, chosen func(dataset, block string) bool) {
-	for _, part := range c.Parts {
-		for _, block := range part.Blocks {
-			if chosen(part.Dataset, block) {
-				t.blocks[part.Dataset+"/"+block] = true
-			}
-		}
+func (t *total) add(loss dp.Loss, conservative bool, blocks []account) {
+	for _, b := range blocks {
+		t.blocks[b] = true
 	}
 	t.loss = accounting.Add(t.loss, loss)
 	t.charges++
 	if conservative {
 		t.conservative++
 	}
+}
+
+// merge adds what other charges add up to, but for those that are among them already (nil: none).
+func (t *total) merge(other, already *total) {
+	if already == nil {
+		already = &total{}
+	}
+	maps.Copy(t.blocks, other.blocks)
+	t.loss = accounting.Add(t.loss, beyond(other.loss, already.loss))
+	t.charges += other.charges - already.charges
+	t.conservative += other.conservative - already.conservative
+}
+
+func (t *total) clone() *total {
+	out := *t
+	out.blocks = maps.Clone(t.blocks)
+	return &out
 }
 
 // about is between which two numbers the epsilon of spent lies, at a tiny part of its cost.

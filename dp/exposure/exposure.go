@@ -18,8 +18,11 @@ import (
 type Book struct {
 	At       time.Time
 	Datasets []Dataset // the one in question first, then the linked ones by name
-	Charges  []Charge  // that touch any of them, in any order
-	Policies map[PolicyVersion]dp.VersionedPolicy
+	// Settled are the charges that have an outcome, added up; nil: there are none. Charges are all others that touch any of the
+	// datasets, in any order.
+	Settled  *Sums
+	Charges  []Charge
+	Policies map[PolicyVersion]dp.VersionedPolicy // that releases of Charges were drawn under
 }
 
 // PolicyVersion names a policy that a release was drawn under.

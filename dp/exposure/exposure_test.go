@@ -244,18 +244,22 @@ func TestTableOfPrivacyIsWhatChargesComeTo(t *testing.T) {
 }
 
 // TestFiguresAreThoseOfAnExactModel replays random histories over two linked datasets, of charges of which nothing is known
-// but their prices, with rational numbers and no code of the package.
+// but their prices, with rational numbers and no code of the package. In every other history, the second dataset has one
+// block for all time, whose rows are of every year. Half of the charges were added up before.
 func TestFiguresAreThoseOfAnExactModel(t *testing.T) {
 	random := rand.New(rand.NewPCG(21, 22))
 	months := []string{"2025-11", "2025-12", "2026-01", "2026-02", "2026-03"}
 	compared := 0
-	for range 200 {
+	for round := range 200 {
 		var charges []Charge
 		for range 1 + random.IntN(12) {
 			c := Charge{Consumer: []string{"ann", "bob"}[random.IntN(2)], Caps: random.IntN(4) > 0, At: today}
 			for _, dataset := range []string{"shop", "club"} {
 				first := random.IntN(len(months))
 				part := dp.Touched{Dataset: dataset, PolicyVersion: 1, Blocks: months[first : first+random.IntN(len(months)-first+1)]}
+				if dataset == "club" && round%2 == 1 && len(part.Blocks) > 0 {
+					part.Blocks = []string{"all"}
+				}
 				part.Loss = dp.Loss{Epsilon: dp.Epsilon(1 + random.Int64N(int64(e/5))), Rho: dp.Rho(1 + random.Int64N(int64(e/100)))}
 				if random.IntN(2) == 0 {
 					part.Loss.Delta, part.Loss.DeltaZ = dp.Delta(random.Int64N(1000)), dp.Delta(random.Int64N(1000))
@@ -267,11 +271,26 @@ func TestFiguresAreThoseOfAnExactModel(t *testing.T) {
 			charges = append(charges, c)
 		}
 		b := newBook(charges, "shop", "club")
-		before := fmt.Sprint(b.Charges)
+		settled := NewSums([]string{"club", "shop"})
+		for _, c := range charges[:len(charges)/2] {
+			settled.Add(c, b.Policies)
+		}
+		b.Settled, b.Charges = settled, charges[len(charges)/2:]
+		before := fmt.Sprint(b.Charges, len(settled.owners[""]), settled.charged)
 		s := State(b, Assumed{}, 30)
 		for _, owner := range s.Owners {
 			for _, spent := range owner.Spent {
 				model := map[string]*exactTotal{} // by year or block where those are
+				years := map[string]bool{}        // of what was charged in all
+				for _, c := range charges {
+					for _, part := range c.Parts {
+						if (owner.Consumer != "" || c.Caps) && (owner.Consumer == "" || owner.Consumer == c.Consumer) && part.Blocks[0] != "all" {
+							for _, block := range part.Blocks {
+								years[block[:4]] = true
+							}
+						}
+					}
+				}
 				for _, c := range charges {
 					if owner.Consumer == "" && !c.Caps || owner.Consumer != "" && owner.Consumer != c.Consumer {
 						continue
@@ -282,7 +301,15 @@ func TestFiguresAreThoseOfAnExactModel(t *testing.T) {
 							continue
 						}
 						for _, block := range part.Blocks {
-							name := map[Scope]string{OneBlock: block, OneYear: block[:4], LinkedYear: block[:4]}[spent.Scope]
+							if spent.Scope == LinkedYear && block == "all" {
+								for year := range years {
+									touched[year] = append(touched[year], part.Loss)
+								}
+								if len(years) > 0 {
+									continue
+								}
+							}
+							name := map[Scope]string{OneBlock: block, OneYear: block[:min(4, len(block))], LinkedYear: block[:min(4, len(block))]}[spent.Scope]
 							touched[name] = append(touched[name], part.Loss)
 						}
 					}
@@ -318,7 +345,7 @@ func TestFiguresAreThoseOfAnExactModel(t *testing.T) {
 				compared++
 			}
 		}
-		if fmt.Sprint(b.Charges) != before {
+		if fmt.Sprint(b.Charges, len(settled.owners[""]), settled.charged) != before {
 			t.Fatal("a statement changed the book")
 		}
 	}
@@ -357,6 +384,37 @@ func (x *exactTotal) add(losses []dp.Loss) {
 	x.delta += min(order(losses), order(slices.Concat(losses[at:], losses[:at])))
 }
 
+func TestBlockOfAllTimeCountsInEveryYear(t *testing.T) {
+	charge := func(milli dp.Epsilon, blocks map[string]string) Charge {
+		c := Charge{Consumer: "ann", Caps: true, At: today}
+		for _, dataset := range []string{"shop", "club"} {
+			if of := blocks[dataset]; of != "" {
+				c.Parts = append(c.Parts, dp.Touched{Dataset: dataset, PolicyVersion: 1, Blocks: strings.Fields(of), Loss: dp.Loss{Epsilon: milli * e / 1000, Rho: dp.RhoUnknown}})
+			}
+		}
+		return c
+	}
+	b := newBook([]Charge{
+		charge(1, map[string]string{"club": "all"}),
+		charge(10, map[string]string{"shop": "2025-12 2026-01", "club": "all"}),
+		charge(100, map[string]string{"shop": "2026-02"}),
+		charge(200, map[string]string{"shop": "2024-05"}),
+	}, "shop", "club")
+	b.Datasets[1].Policy.Unit.Block = dp.All
+	all := ownerNamed(t, State(b, Assumed{}, 30), "")
+	// 2026: 1 + (10 + 10) + 100; 2024: 200, and the 1 and the 10 of the block that has rows of 2024, too.
+	if got := all.of(t, LinkedYear); got.Name != "2024" || got.Basic.Epsilon != 211*e/1000 || got.Blocks != 2 || got.Charges != 3 {
+		t.Errorf("of linked datasets, most in a year: %+v", got)
+	}
+	if got := all.of(t, LinkedHistory); got.Basic.Epsilon != (1+30+100+200)*e/1000 || got.Blocks != 5 {
+		t.Errorf("of all time: %+v", got)
+	}
+	b.Datasets[0], b.Datasets[1] = b.Datasets[1], b.Datasets[0]
+	if got := ownerNamed(t, State(b, Assumed{}, 30), "").of(t, OneYear); got.Name != "all" || got.Basic.Epsilon != 11*e/1000 {
+		t.Errorf("of all time alone: %+v", got)
+	}
+}
+
 func TestPromisesAddUpOverBlocksAndLinkedDatasets(t *testing.T) {
 	b := newBook([]Charge{asked(t, "ann", dp.Query{Metrics: []string{"customers"}, Epsilon: "0.1", Delta: "0"})}, "shop", "club")
 	b.Datasets[1].Policy.Cap = dp.Budget{Epsilon: e, Delta: 1_000_000_000}
@@ -378,6 +436,11 @@ func TestPromisesAddUpOverBlocksAndLinkedDatasets(t *testing.T) {
 	}
 	if got := ownerNamed(t, State(b, Assumed{Year: 2, History: 5}, 30), "").Promises; got[1].Blocks != 2 || got[1].Budget.Epsilon != 12*e || got[2].Blocks != 5 {
 		t.Errorf("under assumed numbers promises are %+v", got)
+	}
+	// No year has more blocks than it has, and all of time is one.
+	b.Datasets[1].Policy.Unit.Block = dp.All
+	if got := ownerNamed(t, State(b, Assumed{Year: 20, History: 30}, 30), "").Promises; got[1].Blocks != 12 || got[4].Blocks != 13 || got[5].Blocks != 31 {
+		t.Errorf("with a block of all time promises are %+v", got)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/accounting"
-	"github.com/discreet-analytics/discreet/dp/plan"
 )
 
 // Assumed are numbers of blocks that a customer is assumed to have rows in; 0: as many as there are.
@@ -21,22 +20,12 @@ type Assumed struct {
 // days up to now, at least 1.
 func State(b Book, a Assumed, days int) Statement {
 	now := b.At.UTC()
-	s := &statement{book: b, assumed: a, pricing: pricing{policies: b.Policies, plans: map[string]*plan.Plan{}, pairs: map[string]pair{}}}
 	first := b.Datasets[0]
 	out := Statement{Dataset: first.Policy.Name, Block: first.Policy.Unit.Block, At: now, Days: days}
 	for _, d := range b.Datasets[1:] {
 		out.Linked = append(out.Linked, d.Policy.Name)
 	}
-	s.addUnexplained()
-	s.owned = map[string][]Charge{}
-	for _, c := range s.book.Charges {
-		if c.Consumer != "" {
-			s.owned[c.Consumer] = append(s.owned[c.Consumer], c)
-		}
-		if c.Caps {
-			s.owned[""] = append(s.owned[""], c)
-		}
-	}
+	s := &statement{book: b, assumed: a, sums: b.sums()}
 	out.Owners = append(out.Owners, s.owner(""))
 	for _, name := range s.consumers() {
 		o := s.owner(name)
@@ -48,15 +37,14 @@ func State(b Book, a Assumed, days int) Statement {
 			out.Frozen = append(out.Frozen, a)
 		}
 	}
-	out.Burns = burns(b, days, now)
+	out.Burns = s.burns(days, now)
 	return out
 }
 
 type statement struct {
 	book    Book
 	assumed Assumed
-	pricing pricing
-	owned   map[string][]Charge // by consumer; what caps paid by the empty name
+	sums    *Sums
 }
 
 // consumers are those with an allotment on the dataset, or with anything spent there.
@@ -72,34 +60,40 @@ func (s *statement) consumers() []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// addUnexplained counts what accounts have spent beyond all charges, because it was written off, as one charge more of each
-// owner, of which nothing is known.
-func (s *statement) addUnexplained() {
-	type account struct{ dataset, block, consumer string }
-	explained := map[account]dp.Loss{}
-	for _, c := range s.book.Charges {
-		for _, part := range c.Parts {
-			for _, block := range part.Blocks {
-				own := account{part.Dataset, block, c.Consumer}
-				explained[own] = accounting.Add(explained[own], part.Loss)
-				if c.Caps {
-					all := account{part.Dataset, block, ""}
-					explained[all] = accounting.Add(explained[all], part.Loss)
-				}
-			}
+// sums adds up all that a book holds. What accounts have spent beyond all charges, because it was written off, counts as one
+// charge more of each owner, of which nothing is known.
+func (b Book) sums() *Sums {
+	var names []string
+	for _, d := range b.Datasets {
+		names = append(names, d.Policy.Name)
+	}
+	s := b.Settled
+	if s == nil {
+		s = NewSums(nil)
+		if len(names) > 1 {
+			s = NewSums(names)
 		}
 	}
+	s = s.Of(names)
+	for _, c := range b.Charges {
+		s.Add(c, b.Policies)
+	}
 	unexplained := map[string][]dp.Touched{}
-	for _, d := range s.book.Datasets {
+	for _, d := range b.Datasets {
 		for _, a := range d.Accounts {
-			if rest := beyond(a.Spent, explained[account{a.Dataset, a.Block, a.Consumer}]); rest != (dp.Loss{}) {
+			var explained dp.Loss
+			if of := s.charged[account{a.Dataset, a.Block, a.Consumer}]; of != nil {
+				explained = of.loss
+			}
+			if rest := beyond(a.Spent, explained); rest != (dp.Loss{}) {
 				unexplained[a.Consumer] = append(unexplained[a.Consumer], dp.Touched{Dataset: a.Dataset, Blocks: []string{a.Block}, Loss: rest})
 			}
 		}
 	}
-	for _, consumer := range slices.Sorted(maps.Keys(unexplained)) {
-		s.book.Charges = append(slices.Clip(s.book.Charges), Charge{Consumer: consumer, Caps: consumer == "", Parts: unexplained[consumer]})
+	for consumer, parts := range unexplained {
+		s.addUp(Charge{Consumer: consumer, Caps: consumer == "", Parts: parts}, b.Policies)
 	}
+	return s
 }
 
 // beyond is what is left of a loss after another one, in every part at least 0. What was too large to add up stays so.
@@ -117,7 +111,7 @@ func (s *statement) owner(consumer string) Owner {
 	o := Owner{Consumer: consumer}
 	o.Budget, o.Certified, o.ByCap = certified(first, consumer)
 	o.Promises = s.promises(consumer)
-	o.Spent = s.spent(consumer, o.Certified.Delta)
+	o.Spent = s.sums.spent(consumer, first.Policy.Name, o.Certified.Delta)
 	return o
 }
 
@@ -150,13 +144,13 @@ func blocksOfYear(b dp.Block) int64 {
 }
 
 // counts are how many blocks of a dataset one customer has rows in, in a year and in all. A history is the blocks that were
-// loaded or charged, and has at least one.
+// loaded or charged, and has at least one. No year has more blocks than it has, and all of time is one.
 func (s *statement) counts(d Dataset) (year, history int64) {
 	year, history = blocksOfYear(d.Policy.Unit.Block), max(1, int64(len(d.Blocks)))
 	if s.assumed.Year > 0 {
-		year = s.assumed.Year
+		year = min(year, s.assumed.Year)
 	}
-	if s.assumed.History > 0 {
+	if s.assumed.History > 0 && d.Policy.Unit.Block != dp.All {
 		history = s.assumed.History
 	}
 	return year, history
@@ -188,87 +182,6 @@ func (s *statement) promises(consumer string) (list []Promise) {
 		add(LinkedHistory, all, history)
 	}
 	return list
-}
-
-// place is one block, or one year, or all of a scope.
-type place struct {
-	scope Scope
-	name  string
-}
-
-// spent adds up what a consumer was charged, or the caps were, and of blocks and years tells the one with most.
-func (s *statement) spent(consumer string, delta dp.Delta) (list []Spent) {
-	totals := map[place]*total{}
-	for _, c := range s.owned[consumer] {
-		for at, chosen := range s.places(c) {
-			if totals[at] == nil {
-				totals[at] = &total{blocks: map[string]bool{}}
-			}
-			loss, blocks, conservative := s.pricing.over(c, chosen)
-			if blocks > 0 {
-				totals[at].add(c, loss, conservative, chosen)
-			}
-		}
-	}
-	// Only where it could be the most is it worked out to the last digit.
-	least := map[Scope]dp.Epsilon{}
-	for at, t := range totals {
-		low, _ := t.about(delta)
-		least[at.scope] = max(least[at.scope], low)
-	}
-	most := map[Scope]Spent{}
-	for at, t := range totals {
-		if _, high := t.about(delta); high < least[at.scope] {
-			continue
-		}
-		found := t.spent(at, delta)
-		if before, ok := most[at.scope]; !ok || found.Epsilon > before.Epsilon || found.Epsilon == before.Epsilon && found.Name < before.Name {
-			most[at.scope] = found
-		}
-	}
-	for _, scope := range []Scope{OneBlock, OneYear, History, LinkedYear, LinkedHistory} {
-		if found, ok := most[scope]; ok {
-			list = append(list, found)
-		}
-	}
-	return list
-}
-
-// places are all those of which a charge touches a block, and which blocks they have.
-func (s *statement) places(c Charge) map[place]func(dataset, block string) bool {
-	first, linked := s.book.Datasets[0].Policy.Name, len(s.book.Datasets) > 1
-	own := func(dataset, _ string) bool { return dataset == first }
-	of := map[place]func(dataset, block string) bool{}
-	for _, part := range c.Parts {
-		if !s.isLinked(part.Dataset) {
-			continue
-		}
-		for _, block := range part.Blocks {
-			year := yearOf(block)
-			if part.Dataset == first {
-				of[place{OneBlock, block}] = func(dataset, b string) bool { return dataset == first && b == block }
-				of[place{OneYear, year}] = func(dataset, b string) bool { return dataset == first && yearOf(b) == year }
-				of[place{History, ""}] = own
-			}
-			if linked {
-				of[place{LinkedYear, year}] = func(dataset, b string) bool { return s.isLinked(dataset) && yearOf(b) == year }
-				of[place{LinkedHistory, ""}] = func(dataset, _ string) bool { return s.isLinked(dataset) }
-			}
-		}
-	}
-	return of
-}
-
-func (s *statement) isLinked(dataset string) bool {
-	return slices.ContainsFunc(s.book.Datasets, func(d Dataset) bool { return d.Policy.Name == dataset })
-}
-
-// yearOf is the year that a block lies in, or all.
-func yearOf(block string) string {
-	if len(block) >= 4 && block[0] >= '0' && block[0] <= '9' {
-		return block[:4]
-	}
-	return block
 }
 
 // room is what a consumer could still ask of the block with least room, and of one that was never charged.
@@ -325,43 +238,20 @@ const mostSimilar = 1_000_000
 const horizon = 36525
 
 // burns tells how fast the first dataset's accounts are spent.
-func burns(b Book, days int, now time.Time) []Burn {
-	first := b.Datasets[0]
-	today := now.UTC().Truncate(24 * time.Hour)
-	since := today.AddDate(0, 0, 1-days)
-	type account struct{ block, consumer string }
-	spent := map[account]map[time.Time]dp.Loss{}
-	add := func(a account, day time.Time, loss dp.Loss) {
-		if spent[a] == nil {
-			spent[a] = map[time.Time]dp.Loss{}
-		}
-		spent[a][day] = accounting.Add(spent[a][day], loss)
-	}
-	for _, c := range b.Charges {
-		day := c.At.UTC().Truncate(24 * time.Hour)
-		if day.Before(since) {
-			continue
-		}
-		for _, part := range c.Parts {
-			if part.Dataset != first.Policy.Name {
-				continue
-			}
-			for _, block := range part.Blocks {
-				add(account{block, c.Consumer}, day, part.Loss)
-				if c.Caps {
-					add(account{block, ""}, day, part.Loss)
-				}
-			}
-		}
-	}
+func (s *statement) burns(days int, now time.Time) []Burn {
+	today := now.Truncate(24 * time.Hour)
+	before := today.AddDate(0, 0, -days)
 	var list []Burn
-	for _, a := range first.Accounts {
+	for _, a := range s.book.Datasets[0].Accounts {
 		burn := Burn{Consumer: a.Consumer, Block: a.Block, Spent: a.Spent, Budget: a.Budget}
 		var recent dp.Loss
-		of := spent[account{a.Block, a.Consumer}]
-		for _, day := range slices.SortedFunc(maps.Keys(of), time.Time.Compare) {
-			burn.Days = append(burn.Days, Day{Date: day, Loss: of[day]})
-			recent = accounting.Add(recent, of[day])
+		if of := s.sums.charged[account{a.Dataset, a.Block, a.Consumer}]; of != nil {
+			for _, day := range of.days {
+				if day.Date.After(before) {
+					burn.Days = append(burn.Days, day)
+					recent = accounting.Add(recent, day.Loss)
+				}
+			}
 		}
 		if len(burn.Days) > 0 {
 			burn.Rate = perDay(recent, int64(days))

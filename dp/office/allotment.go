@@ -44,7 +44,7 @@ func decideAllotment(tx Tx, a dp.Allotment, ifMatch *uint64, reason string) (dp.
 	if len(policies) == 0 {
 		return dp.Allotment{}, false, notFound("dataset")
 	}
-	if err := checkBudget("allotment", a.Budget, policies[len(policies)-1].Population); err != nil {
+	if err := CheckBudget("allotment", a.Budget, policies[len(policies)-1].Population); err != nil {
 		return dp.Allotment{}, false, err
 	}
 	now, exists, err := tx.Allotment(a.Consumer, a.Dataset)

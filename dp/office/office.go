@@ -158,7 +158,10 @@ func checkMatch(of string, exists bool, version uint64, ifMatch *uint64) error {
 // would otherwise be free to be shown as they are.
 func maxDelta(population int64) dp.Delta { return dp.DeltaOne / 10 / dp.Delta(population) }
 
-func checkBudget(of string, b dp.Budget, population int64) error {
+// CheckBudget refuses a budget that cannot be a cap or an allotment; of names it.
+//
+// Errors: CodeInvalidInput.
+func CheckBudget(of string, b dp.Budget, population int64) error {
 	if b.Epsilon < 0 || b.Delta < 0 {
 		return invalid("the %s cannot be negative: give epsilon and delta of 0 or more", of)
 	}

@@ -150,10 +150,10 @@ func checkPolicy(p dp.Policy) error {
 	if p.Cap.Epsilon <= 0 {
 		return badPolicy("declare a cap with an epsilon above 0")
 	}
-	if err := checkBudget("cap", p.Cap, p.Population); err != nil {
+	if err := CheckBudget("cap", p.Cap, p.Population); err != nil {
 		return asPolicy(err)
 	}
-	if err := checkBudget("default", p.Default, p.Population); err != nil {
+	if err := CheckBudget("default", p.Default, p.Population); err != nil {
 		return asPolicy(err)
 	}
 	if err := checkLink(p); err != nil {

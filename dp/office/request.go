@@ -234,7 +234,7 @@ func checkTerms(t dp.Terms, population int64, now time.Time) error {
 	if !t.Expires.IsZero() && !t.Expires.After(now) {
 		return invalid("the allotment would have expired already: give an expiry in the future, or none")
 	}
-	return checkBudget("allotment", t.Budget, population)
+	return CheckBudget("allotment", t.Budget, population)
 }
 
 // inUTC is a time as it is kept.

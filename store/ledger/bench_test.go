@@ -8,6 +8,7 @@ import (
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/answer"
+	"github.com/discreet-analytics/discreet/dp/exposure"
 )
 
 // Clients that wait together are committed together: compare the charges per second of 64 with those of 1.
@@ -73,5 +74,55 @@ func BenchmarkOpen(b *testing.B) {
 	for b.Loop() {
 		f.reopen()
 		b.ReportMetric(float64(f.head.length), "entries")
+	}
+}
+
+// The first worst case reads every entry; the time per entry is what that costs. Later ones read what came since, and must
+// not depend on how many charges there are: compare the sizes.
+func BenchmarkExposure(b *testing.B) {
+	for _, charges := range []int64{10_000, 100_000} {
+		f := newFixture(b)
+		one := uint64(1)
+		f.applyPolicy(&one, func(p *dp.Policy) { p.Cap.Epsilon = 1_000_000 * dp.EpsilonOne })
+		f.allot(alice, func(a *dp.Allotment) { a.Budget.Epsilon = 1_000_000 * dp.EpsilonOne })
+		var clients sync.WaitGroup
+		var next atomic.Int64
+		for range 256 {
+			clients.Go(func() {
+				for n := next.Add(1); n <= charges; n = next.Add(1) {
+					r := ask(alice, fmt.Sprint("plan ", n))
+					r.PolicyVersion, r.Loss, r.Blocks = 2, pure(1), quarter
+					c, err := f.Charge(ctx, r)
+					if err == nil {
+						_, err = f.Publish(ctx, c.Charge.ID, c.Attempt, answer.Outcome{Release: release(c, fmt.Sprint("rel_", n), r.Plan)})
+					}
+					if err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		}
+		clients.Wait()
+		state := func(b *testing.B) {
+			book, err := f.Exposure(ctx, dataset)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if s := exposure.State(book, exposure.Assumed{}, 30); s.Owners[0].Spent[0].Charges != charges {
+				b.Fatal(s)
+			}
+		}
+		b.Run(fmt.Sprintf("first/charges=%d", charges), func(b *testing.B) {
+			for b.Loop() {
+				f.exposed = newExposed()
+				state(b)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(f.head.length), "ns/entry")
+		})
+		b.Run(fmt.Sprintf("later/charges=%d", charges), func(b *testing.B) {
+			for b.Loop() {
+				state(b)
+			}
+		})
 	}
 }

@@ -12,23 +12,31 @@ import (
 	"github.com/discreet-analytics/discreet/dp/exposure"
 )
 
-// mostExposed is how many charges one statement of the worst case adds up: they are held together, about 1 KB each.
-const mostExposed = 1 << 19
-
 // Exposure reads what the worst case of a dataset follows from, as it stood at one moment. Datasets are linked with each other
-// whose policies, in any version, let rows be joined.
+// whose policies, in any version, let rows be joined. The first call reads all entries of the ledger, each later one those that
+// came since; what a call that was cut short has read, the next one need not.
 //
-// Errors: CodeNotFound; CodeTooLarge where there are more charges than are added up at once.
+// Errors: CodeNotFound.
 func (l *Ledger) Exposure(ctx context.Context, dataset string) (b exposure.Book, err error) {
+	release, err := l.exposed.hold(ctx)
+	if err != nil {
+		return b, err
+	}
+	defer release()
 	b.At = l.clock().UTC()
-	b.Policies = map[exposure.PolicyVersion]dp.VersionedPolicy{}
 	err = l.read(ctx, func(v view) error {
-		r := exposureReader{view: v, ctx: ctx, book: &b}
+		r := exposureReader{view: v, ctx: ctx, book: &b, seen: &l.exposed}
 		if err := r.datasets(dataset); err != nil {
 			return err
 		}
 		if err := r.charges(); err != nil {
 			return fmt.Errorf("reading charges: %w", err)
+		}
+		if err := r.allotments(); err != nil {
+			return fmt.Errorf("reading allotments: %w", err)
+		}
+		if err := r.lost(); err != nil {
+			return fmt.Errorf("reading write-offs: %w", err)
 		}
 		if err := r.accounts(); err != nil {
 			return fmt.Errorf("reading accounts: %w", err)
@@ -42,12 +50,13 @@ type exposureReader struct {
 	view
 	ctx     context.Context
 	book    *exposure.Book
+	seen    *exposed
 	blocks  map[string]map[string]bool // of each dataset: loaded or charged
 	owners  map[string]map[string]bool // of each dataset: consumers with an allotment or a charge
 	records map[string]datasetRecord
 }
 
-// datasets reads the dataset, those linked with it, and their allotments.
+// datasets reads the dataset, those linked with it, and which of all are linked with each other.
 func (r *exposureReader) datasets(name string) error {
 	r.blocks, r.owners, r.records = map[string]map[string]bool{}, map[string]map[string]bool{}, map[string]datasetRecord{}
 	type found struct {
@@ -55,6 +64,7 @@ func (r *exposureReader) datasets(name string) error {
 		linked bool
 	}
 	all := map[string]found{}
+	var linked []string
 	err := r.walk([]byte{kindDataset}, nil, ascending, func(key, value []byte) (bool, error) {
 		dataset := partsOf(key)[0]
 		record, err := decode[datasetRecord](value)
@@ -70,6 +80,9 @@ func (r *exposureReader) datasets(name string) error {
 			d.linked = d.linked || d.Policy.Link != nil
 		}
 		all[dataset], r.records[dataset] = d, record
+		if d.linked {
+			linked = append(linked, dataset)
+		}
 		return true, nil
 	})
 	if err != nil {
@@ -79,6 +92,7 @@ func (r *exposureReader) datasets(name string) error {
 	if !ok {
 		return errNoDataset()
 	}
+	r.seen.of(linked)
 	r.book.Datasets = append(r.book.Datasets, first.Dataset)
 	for _, other := range slices.Sorted(maps.Keys(all)) {
 		if first.linked && all[other].linked && other != name {
@@ -95,10 +109,7 @@ func (r *exposureReader) datasets(name string) error {
 			return err
 		}
 	}
-	if err := r.allotments(); err != nil {
-		return err
-	}
-	return r.lost()
+	return nil
 }
 
 // lost takes into account that a budget may have been higher in what was written off: the officer who wrote it off gave the
@@ -120,47 +131,17 @@ func (r *exposureReader) lost() error {
 	})
 }
 
-// allotments reads those on the datasets. What one was before it changed is in the chain alone, which is read if any did.
+// allotments reads those on the datasets, and the largest that each ever was.
 func (r *exposureReader) allotments() error {
-	changed := false
-	err := r.walk([]byte{kindAllotment}, nil, ascending, func(_, value []byte) (bool, error) {
+	return r.walk([]byte{kindAllotment}, nil, ascending, func(_, value []byte) (bool, error) {
 		a, err := decode[dp.Allotment](value)
 		if err != nil {
 			return false, err
 		}
 		if d := r.dataset(a.Dataset); d != nil {
-			d.Allotments = append(d.Allotments, exposure.Allotment{Allotment: a, Largest: a.Budget})
+			largest := exposure.Larger(a.Budget, r.seen.largest[allotted{a.Consumer, a.Dataset}])
+			d.Allotments = append(d.Allotments, exposure.Allotment{Allotment: a, Largest: largest})
 			r.owners[a.Dataset][a.Consumer] = true
-			changed = changed || a.Version > 1
-		}
-		return true, nil
-	})
-	if err != nil || !changed {
-		return err
-	}
-	return r.walk([]byte{kindEntry}, nil, ascending, func(_, value []byte) (bool, error) {
-		if err := r.ctx.Err(); err != nil {
-			return false, err
-		}
-		e, err := decodeEntry(value)
-		if err != nil {
-			return false, err
-		}
-		for _, w := range e.writes {
-			if w.key[0] != kindAllotment || w.op != opValue {
-				continue
-			}
-			a, err := decode[dp.Allotment](w.value)
-			if err != nil {
-				return false, err
-			}
-			if d := r.dataset(a.Dataset); d != nil {
-				for i := range d.Allotments {
-					if of := &d.Allotments[i]; of.Consumer == a.Consumer {
-						of.Largest = exposure.Larger(of.Largest, a.Budget)
-					}
-				}
-			}
 		}
 		return true, nil
 	})
@@ -175,66 +156,42 @@ func (r *exposureReader) dataset(name string) *exposure.Dataset {
 	return nil
 }
 
-// charges reads every charge that touches any of the datasets.
+// charges adds up every charge that touches any of the datasets.
 func (r *exposureReader) charges() error {
-	return r.walk([]byte{kindCharge}, nil, ascending, func(_, value []byte) (bool, error) {
-		if err := r.ctx.Err(); err != nil {
-			return false, err
-		}
-		c, err := decode[chargeRecord](value)
-		if err != nil {
-			return false, err
-		}
-		parts, blocks := c.parts(), 0
-		ours := false
-		for _, p := range parts {
-			blocks += len(p.Blocks)
-			if r.dataset(p.Dataset) == nil {
-				continue
-			}
-			ours = true
-			r.owners[p.Dataset][c.Charge.Consumer] = true
-			for _, b := range p.Blocks {
-				r.blocks[p.Dataset][b] = true
-			}
-		}
-		if !ours {
-			return true, nil
-		}
-		if len(r.book.Charges) == mostExposed {
-			return false, refuse(dp.CodeTooLarge, "there are more charges than are added up at once: read the accounts of single blocks")
-		}
-		charge := exposure.Charge{Consumer: c.Charge.Consumer, Caps: c.Source == "", At: c.Charge.At, Parts: parts}
-		if blocks > 1 && c.Release != "" {
-			if charge.Release, err = r.release(c.Release); err != nil {
-				return false, err
-			}
-		}
-		r.book.Charges = append(r.book.Charges, charge)
-		return true, nil
-	})
-}
-
-// release reads how a release was drawn, and the policies that it was drawn under.
-func (r *exposureReader) release(id string) (*dp.Release, error) {
-	record, err := mustLoad[releaseRecord](r.view, releaseKey(id))
+	if err := r.seen.catchUp(r.ctx, r.view); err != nil {
+		return err
+	}
+	open, err := r.seen.unsettled(r.ctx, r.view)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	of := &record.Summary
-	named := []exposure.PolicyVersion{{Dataset: of.Dataset, Version: of.PolicyVersion}}
-	for _, also := range of.Also {
-		named = append(named, exposure.PolicyVersion{Dataset: also.Dataset, Version: also.PolicyVersion})
+	names := make([]string, len(r.book.Datasets))
+	for i, d := range r.book.Datasets {
+		names[i] = d.Policy.Name
 	}
-	for _, n := range named {
-		if _, known := r.book.Policies[n]; known {
-			continue
+	r.book.Settled = r.seen.sums.Of(names)
+	touch := func(dataset, block, consumer string) {
+		if r.dataset(dataset) != nil {
+			r.blocks[dataset][block] = true
+			if consumer != "" {
+				r.owners[dataset][consumer] = true
+			}
 		}
-		if r.book.Policies[n], err = mustLoad[dp.VersionedPolicy](r.view, policyKey(n.Dataset, n.Version)); err != nil {
-			return nil, err
+	}
+	r.book.Settled.Touched(touch)
+	for _, c := range open {
+		ours := false
+		for _, p := range c.Parts {
+			ours = ours || r.dataset(p.Dataset) != nil
+			for _, b := range p.Blocks {
+				touch(p.Dataset, b, c.Consumer)
+			}
+		}
+		if ours {
+			r.book.Charges = append(r.book.Charges, c)
 		}
 	}
-	return of, nil
+	return nil
 }
 
 // accounts reads what is spent of every block, by everybody.

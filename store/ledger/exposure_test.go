@@ -1,7 +1,11 @@
 package ledger
 
 import (
+	"context"
+	"math/rand/v2"
+	"reflect"
 	"testing"
+	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/answer"
@@ -69,8 +73,7 @@ func TestExposureHoldsChargesAndAccountsOfLinkedDatasets(t *testing.T) {
 	single.PolicyVersion = 2
 	f.charge(single)
 
-	b, err := f.Exposure(ctx, dataset)
-	check(t, err)
+	b := f.inFull(dataset)
 	if len(b.Datasets) != 2 || b.Datasets[1].Policy.Name != "app" {
 		t.Fatalf("linked are %+v", b.Datasets)
 	}
@@ -92,6 +95,11 @@ func TestExposureHoldsChargesAndAccountsOfLinkedDatasets(t *testing.T) {
 		t.Errorf("charges are %+v", b.Charges)
 	}
 	// What accounts hold is what charges add up to: nothing is left over that would count as not known.
+	b, err = f.Exposure(ctx, dataset)
+	check(t, err)
+	if len(b.Charges) != 1 {
+		t.Errorf("without an outcome are %+v", b.Charges)
+	}
 	s := exposure.State(b, exposure.Assumed{}, 30)
 	for _, o := range s.Owners {
 		for _, spent := range o.Spent {
@@ -124,4 +132,147 @@ func TestExposureHoldsWhatMayHaveBeenInForceInWhatWasLost(t *testing.T) {
 	if len(s.Frozen) == 0 {
 		t.Error("no account is frozen by what was written off")
 	}
+}
+
+// inFull is the book of a dataset with every single charge, read from the charges and not from the entries.
+func (f *fixture) inFull(name string) exposure.Book {
+	f.t.Helper()
+	b, err := f.Exposure(ctx, name)
+	check(f.t, err)
+	ours := map[string]bool{}
+	for _, d := range b.Datasets {
+		ours[d.Policy.Name] = true
+	}
+	b.Settled, b.Charges, b.Policies = nil, nil, map[exposure.PolicyVersion]dp.VersionedPolicy{}
+	check(f.t, f.read(ctx, func(v view) error {
+		return v.walk([]byte{kindCharge}, nil, ascending, func(_, value []byte) (bool, error) {
+			record, err := decode[chargeRecord](value)
+			check(f.t, err)
+			c := exposure.Charge{Consumer: record.Charge.Consumer, Caps: record.Source == "", At: record.Charge.At, Parts: record.parts()}
+			touches, blocks := false, 0
+			for _, p := range c.Parts {
+				touches = touches || ours[p.Dataset]
+				blocks += len(p.Blocks)
+			}
+			if record.Release != "" && blocks > 1 {
+				bought, err := mustLoad[releaseRecord](v, releaseKey(record.Release))
+				check(f.t, err)
+				c.Release = &bought.Summary
+			}
+			if touches {
+				b.Charges = append(b.Charges, c)
+			}
+			return true, nil
+		})
+	}))
+	return b
+}
+
+// agree compares what is remembered with what all charges add up to, read anew.
+func (f *fixture) agree(name string) exposure.Statement {
+	f.t.Helper()
+	b, err := f.Exposure(ctx, name)
+	check(f.t, err)
+	s := exposure.State(b, exposure.Assumed{}, 30)
+	if want := exposure.State(f.inFull(name), exposure.Assumed{}, 30); !reflect.DeepEqual(s, want) {
+		f.t.Fatalf("after %d entries of %s there are\n%+v, and all charges come to\n%+v", f.exposed.length, name, s, want)
+	}
+	return s
+}
+
+func TestExposureThatIsAddedUpInStepsIsThatOfAllCharges(t *testing.T) {
+	for seed := range uint64(3) {
+		random := rand.New(rand.NewPCG(seed, 5))
+		f := newPair(t)
+		for range 12 {
+			f.wander(random, 12)
+			f.agree(dataset)
+		}
+		f.charge(join(bob, "both"))
+		f.advance(48 * time.Hour)
+		check(t, f.settle(ctx))
+		if seed == 0 {
+			f.reopen()
+		}
+		s := f.agree(dataset)
+		if s.Owners[0].Spent[0].Charges == 0 || len(s.Linked) != 0 {
+			t.Fatalf("nothing was asked: %+v", s)
+		}
+		// From now on, both are linked: what was added up for each begins anew.
+		for _, name := range []string{dataset, other} {
+			version := uint64(1)
+			f.applyPolicy(&version, func(p *dp.Policy) { p.Name, p.Link = name, &dp.Link{Consent: "agreed"} })
+		}
+		s = f.agree(dataset)
+		if len(s.Linked) != 1 || s.Owners[0].Spent[len(s.Owners[0].Spent)-1].Scope != exposure.LinkedHistory {
+			t.Errorf("of linked datasets: %+v", s.Owners[0])
+		}
+		f.agree(other)
+		check(t, f.WriteOff(ctx, "root", "a test", nil))
+		f.agree(dataset)
+	}
+}
+
+// patient ends after it was asked so many times whether it has.
+type patient struct {
+	context.Context
+	left int
+}
+
+func (p *patient) Err() error {
+	if p.left--; p.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+func TestExposureThatIsCutShortGoesOnWhereItWas(t *testing.T) {
+	f := newFixture(t)
+	f.wander(rand.New(rand.NewPCG(9, 9)), 80)
+	cut, length := 0, uint64(0)
+	for ; ; cut++ {
+		_, err := f.Exposure(&patient{ctx, 10 + cut}, dataset)
+		if err == nil {
+			break
+		}
+		if f.exposed.length < length || cut > 100 {
+			t.Fatalf("after %d calls %d entries were read: %v", cut, f.exposed.length, err)
+		}
+		length = f.exposed.length
+	}
+	if cut < 5 {
+		t.Errorf("only %d calls were cut short", cut)
+	}
+	f.agree(dataset)
+}
+
+func TestExposureIsAskedForManyTimesAtOnce(t *testing.T) {
+	f := newFixture(t)
+	done := make(chan error)
+	for range 4 {
+		go func() {
+			for range 20 {
+				b, err := f.Exposure(ctx, dataset)
+				if err != nil {
+					done <- err
+					return
+				}
+				for _, o := range exposure.State(b, exposure.Assumed{}, 30).Owners {
+					for _, spent := range o.Spent {
+						if spent.Conservative != 0 {
+							t.Errorf("%q: %+v counts as not known", o.Consumer, spent)
+						}
+					}
+				}
+			}
+			done <- nil
+		}()
+	}
+	for range 8 {
+		f.charge(ask(alice, "plan"))
+	}
+	for range 4 {
+		check(t, <-done)
+	}
+	f.agree(dataset)
 }

@@ -41,6 +41,7 @@ type Ledger struct {
 	id          ledgerID
 
 	summaries   summaries
+	exposed     exposed
 	hot         *hot // the writer's
 	witnessPath string
 	witness     *witness // the writer's, once it runs; nil where none is held
