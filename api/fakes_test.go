@@ -37,6 +37,7 @@ type fakes struct {
 	consumers  []dp.Consumer
 	releases   map[string]dp.Release // by id; held by everybody named in holders
 	holders    map[string]string
+	hidden     []string // datasets of which nobody may read any more
 	allotments []dp.Allotment
 	accounts   []dp.Account
 	entries    []dp.Entry
@@ -376,11 +377,18 @@ func (f *fakes) Plan(_ context.Context, who dp.Consumer, q dp.Query) (answer.Quo
 	return answer.Quote{Plan: p, Left: testLeft(), FreeFrom: "rel_1", Alternatives: []dp.Alternative{{Change: "ask without by", Epsilon: 50_000_000_000}}}, nil
 }
 
-func (f *fakes) Release(_ context.Context, consumer, id string) (dp.Release, error) {
+func (f *fakes) Release(ctx context.Context, consumer, id string) (dp.Release, error) {
 	if r, ok := f.releases[id]; ok && f.holders[id] == consumer {
-		return r, nil
+		return r, f.MayRead(ctx, consumer, answer.DatasetsOf(r))
 	}
 	return dp.Release{}, notFound()
+}
+
+func (f *fakes) MayRead(_ context.Context, _ string, datasets []string) error {
+	if slices.ContainsFunc(datasets, func(d string) bool { return slices.Contains(f.hidden, d) }) {
+		return notFound()
+	}
+	return nil
 }
 
 func (f *fakes) Held(_ context.Context, consumer, dataset string, p Page) ([]dp.Release, string, error) {

@@ -129,7 +129,7 @@ func (v *Server) getRelease(ctx context.Context, in *releaseInput) (*releaseOutp
 	default:
 		write := jsonRelease(headOf(release), release, nil)
 		if len(release.Groups) <= inMemory {
-			write = v.rereading.keep(callerOf(ctx).Name, release.ID, out.ETag, write)
+			write = v.rereading.keep(callerOf(ctx).Name, release, out.ETag, write)
 		}
 		out.Body = v.body(jsonType, len(release.Groups), write)
 	}

@@ -7,14 +7,16 @@ import (
 	"io"
 	"sync"
 
+	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/answer"
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 )
 
 // rereading keeps the JSON of releases that were read lately, for whoever read them. A release never changes
 // and whoever holds it holds it for ever, so that nothing kept here can become wrong: only the caller has to
-// be admitted anew each time. Dashboards read the same few releases again and again, and this path is the
-// shortest: it neither asks the ledger nor encodes anything.
+// be admitted anew each time, and held to the policies of today. Dashboards read the same few releases again and again,
+// and this path is the shortest: it neither searches the ledger nor encodes anything.
 type rereading struct {
 	mu     sync.Mutex
 	most   int // bytes kept at most
@@ -27,6 +29,7 @@ type rereading struct {
 type keptRelease struct {
 	name string
 	etag string
+	from []string // datasets
 	body []byte
 }
 
@@ -67,13 +70,13 @@ func (k *rereading) put(r *keptRelease) {
 }
 
 // keep is a writer of a release's body that also keeps what it wrote.
-func (k *rereading) keep(consumer, release, etag string, write func(io.Writer) error) func(io.Writer) error {
+func (k *rereading) keep(consumer string, release dp.Release, etag string, write func(io.Writer) error) func(io.Writer) error {
 	return func(w io.Writer) error {
 		var b bytes.Buffer
 		if err := write(&b); err != nil {
 			return err
 		}
-		k.put(&keptRelease{name: nameOf(consumer, release), etag: etag, body: b.Bytes()})
+		k.put(&keptRelease{name: nameOf(consumer, release.ID), etag: etag, from: answer.DatasetsOf(release), body: b.Bytes()})
 		if _, err := w.Write(b.Bytes()); err != nil {
 			return fmt.Errorf("writing a release: %w", err)
 		}
@@ -98,7 +101,7 @@ func (v *Server) reread(c *fiber.Ctx) error {
 		return c.Next()
 	}
 	kept := v.rereading.get(who.Name, c.Params("id"))
-	if kept == nil || v.rates.admit(who.Name) != nil { // which is refused there, too
+	if kept == nil || v.services.Releases.MayRead(v.base, who.Name, kept.from) != nil || v.rates.admit(who.Name) != nil { // which is refused there, too
 		return c.Next()
 	}
 	if r := requestIn(c.Context()); r != nil {

@@ -64,6 +64,11 @@ func TestReleaseIsRereadFromMemoryByteByByte(t *testing.T) {
 	refused(t, send(t, v, "analyst", "GET", "/v1/releases/rel_1", ""), 401, "unauthenticated")
 	keys.shut = false
 
+	// Nor is it kept from the policy in force.
+	f.hidden = []string{"transactions"}
+	refused(t, send(t, v, "analyst", "GET", "/v1/releases/rel_1", ""), 404, "not-found")
+	f.hidden = nil
+
 	// Whatever is not plain is answered by the operation itself.
 	refused(t, send(t, v, "analyst", "GET", "/v1/releases/rel_1", "", "Accept", "image/png"), 406, "not-acceptable")
 	refused(t, send(t, v, "analyst", "GET", "/v1/releases/rel_1?format=xml", ""), 400, "invalid-input")

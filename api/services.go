@@ -57,9 +57,13 @@ type Page struct {
 
 // Releases are read by the consumers who hold them.
 type Releases interface {
-	// Release returns a release that the consumer holds, or a dp.Error with CodeNotFound.
+	// Release returns a release that the consumer holds and may still read, or a dp.Error with CodeNotFound or
+	// CodePurposeNotAllowed.
 	Release(ctx context.Context, consumer, id string) (dp.Release, error)
-	// Held lists the releases that the consumer holds, newest first, of one dataset or (empty) of all. Their
+	// MayRead returns nil where the policies in force, and the consumer as it stands, let it have what was drawn from
+	// all of these datasets. It is asked for every reading, and quick.
+	MayRead(ctx context.Context, consumer string, datasets []string) error
+	// Held lists the releases that the consumer holds and may read, newest first, of one dataset or (empty) of all. Their
 	// Groups and NoisedCoordinates may be left out. The returned cursor is empty after the last page.
 	Held(ctx context.Context, consumer, dataset string, p Page) (list []dp.Release, next string, err error)
 }

@@ -25,7 +25,7 @@ func openLedger(ctx context.Context, dir string, accounts int) (*benchLedger, er
 		return nil, fmt.Errorf("opening the ledger: %w", err)
 	}
 	o := office.New(l, time.Now)
-	if _, err := o.CreateConsumer(ctx, "bench", dp.Consumer{Name: asker, Role: dp.Analyst, Audience: dp.Internal}, ""); err != nil {
+	if _, err := o.CreateConsumer(ctx, "bench", dp.Consumer{Name: asker, Role: dp.Analyst, Audience: dp.Internal, Purposes: []string{"benchmark"}}, ""); err != nil {
 		return nil, err
 	}
 	plenty := dp.Budget{Epsilon: 600 * dp.EpsilonOne}

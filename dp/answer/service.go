@@ -110,6 +110,11 @@ func (s *Service) ask(ctx context.Context, asker dp.Consumer, q dp.Query, key st
 		return Answer{}, err
 	}
 	charged, known, err := s.recall(ctx, asker, key, body)
+	if hidden(err) { // it joined a dataset that is not there for the asker any more, as the plan says
+		if _, refused := s.price(ctx, asker, policy, q); refused != nil {
+			err = refused
+		}
+	}
 	if err != nil {
 		return Answer{}, err
 	}
@@ -187,7 +192,7 @@ func (s *Service) policyFor(ctx context.Context, asker dp.Consumer, q dp.Query) 
 	if err != nil {
 		return dp.VersionedPolicy{}, err
 	}
-	return policy, authorise(asker, policy.Policy, q.Purpose)
+	return policy, AccessOf(policy.Policy).MayAsk(asker, q.Purpose)
 }
 
 // recall finds what an idempotency key was charged for.
@@ -451,28 +456,6 @@ func (s *Service) joined(ctx context.Context, asker dp.Consumer, policy dp.Versi
 		}
 	}
 	return others, nil
-}
-
-// authorise holds a question to the policy's purposes and audiences, and to the asker's. An audience that the
-// policy does not list may not learn that the dataset exists.
-func authorise(asker dp.Consumer, policy dp.Policy, purpose string) error {
-	if !slices.Contains(policy.Audiences, asker.Audience) {
-		return errNoDataset()
-	}
-	if purpose == "" {
-		return nil // the plan says that it is missing, along with whatever else is
-	}
-	if !slices.Contains(policy.Purposes, purpose) {
-		return &dp.Error{Code: dp.CodePurposeNotAllowed, Message: "the dataset's policy does not list this purpose: state one that it lists"}
-	}
-	if !slices.Contains(asker.Purposes, purpose) {
-		return &dp.Error{Code: dp.CodePurposeNotAllowed, Message: "you do not hold this purpose: state one that you hold, or ask an officer for it"}
-	}
-	return nil
-}
-
-func errNoDataset() error {
-	return &dp.Error{Code: dp.CodeNotFound, Message: "there is no such dataset: list the datasets that you may ask"}
 }
 
 // reread hands out a release that the asker holds.

@@ -47,6 +47,9 @@ type Policies interface {
 
 // Releases are read to split a budget by what the asker knows already.
 type Releases interface {
+	// MayRead returns nil where a consumer may have what was drawn from all of these datasets, answer.ErrHidden where it
+	// may not know of one.
+	MayRead(ctx context.Context, consumer string, datasets []string) error
 	// Held lists what a consumer holds, the last first, without groups.
 	Held(ctx context.Context, consumer, dataset, cursor string, limit int) (list []dp.Release, next string, err error)
 	// Release returns one of them whole.
@@ -142,7 +145,7 @@ func (s *Service) Submit(ctx context.Context, asker dp.Consumer, spec Spec, key 
 	}
 	r := dp.Report{ID: idOf(asker.Name, key), Consumer: asker.Name, Name: spec.Name, Spec: text, Scheduled: spec.Schedule != ""}
 	if key != "" {
-		known, err := s.book.Report(ctx, asker.Name, r.ID)
+		known, err := s.Report(ctx, asker.Name, r.ID)
 		if err == nil && bytes.Equal(known.Spec, text) {
 			return known, nil // whatever has changed since
 		}
@@ -213,19 +216,12 @@ func idOf(consumer, key string) string {
 	return "rep_" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
 }
 
-// Report returns a report of the asker's, or CodeNotFound.
-func (s *Service) Report(ctx context.Context, asker, id string) (dp.Report, error) {
-	return s.book.Report(ctx, asker, id)
-}
-
-// Reports lists the asker's reports, the last first.
-func (s *Service) Reports(ctx context.Context, asker, cursor string, limit int) ([]dp.Report, string, error) {
-	return s.book.Reports(ctx, asker, cursor, limit)
-}
-
 // Cancel ends a report of the asker's: questions that are not answered yet are not asked any more. What was charged
 // stands.
 func (s *Service) Cancel(ctx context.Context, asker, id string) (dp.Report, error) {
+	if _, err := s.Report(ctx, asker, id); err != nil {
+		return dp.Report{}, err
+	}
 	r, err := s.book.CancelReport(ctx, asker, id, dp.Error{Code: dp.CodeConflict, Message: "the report was cancelled before this question was answered, and the charge stands"})
 	if err == nil {
 		s.notify()

@@ -25,6 +25,7 @@ type world struct {
 	free     map[string]string // question by its metric -> held release
 	stale    bool              // what is free is over rows of before
 	releases []dp.Release
+	hides    error // what refuses all reading
 	reports  map[string]*dp.Report
 	runs     []NewRun
 	ended    map[string]dp.Error
@@ -102,6 +103,8 @@ func (w *world) Policy(_ context.Context, dataset string) (dp.VersionedPolicy, e
 	}
 	return w.policy, nil
 }
+
+func (w *world) MayRead(context.Context, string, []string) error { return w.hides }
 
 func (w *world) Held(context.Context, string, string, string, int) ([]dp.Release, string, error) {
 	return w.releases, "", nil
@@ -197,8 +200,11 @@ func clone(r dp.Report) dp.Report {
 	return r
 }
 
-func (b book) Reports(context.Context, string, string, int) ([]dp.Report, string, error) {
-	return nil, "", nil
+func (b book) Reports(context.Context, string, string, int) (list []dp.Report, next string, err error) {
+	for _, r := range b.reports {
+		list = append(list, *r)
+	}
+	return list, "", nil
 }
 
 func (b book) OpenReports(context.Context) (list []dp.Report, err error) {
@@ -437,6 +443,42 @@ func TestSameKeyIsTheSameReportWhateverChangedSince(t *testing.T) {
 	}
 	if one, two := idOf("alice", ""), idOf("alice", ""); idOf("alice", "key") == idOf("bob", "key") || one == two {
 		t.Error("two reports have one name")
+	}
+}
+
+func TestReportOfADatasetThatIsHiddenIsNotThere(t *testing.T) {
+	w := newWorld()
+	s := w.service()
+	r, err := s.Submit(t.Context(), w.asker, spec(question("a", "spend")), "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ways := map[string]func() error{
+		"read": func() error { _, err := s.Report(t.Context(), w.asker.Name, r.ID); return err },
+		"again": func() error {
+			_, err := s.Submit(t.Context(), w.asker, spec(question("a", "spend")), "key")
+			return err
+		},
+		"cancel": func() error { _, err := s.Cancel(t.Context(), w.asker.Name, r.ID); return err },
+		"list": func() error {
+			list, _, err := s.Reports(t.Context(), w.asker.Name, "", 10)
+			if err == nil && len(list) == 0 {
+				err = errNoReport()
+			}
+			return err
+		},
+	}
+	w.hides = answer.ErrHidden
+	for name, way := range ways {
+		if name != "again" && codeOf(way()) != dp.CodeNotFound {
+			t.Errorf("%s: it is there", name)
+		}
+	}
+	w.hides = nil
+	for name, way := range ways {
+		if err := way(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -64,7 +64,8 @@ type decision struct {
 // decideCharge admits a charge or refuses it. It may be that of a report's question.
 func (l *Ledger) decideCharge(t *tx, r answer.ChargeRequest, report string) (decision, error) {
 	// Whoever asked may have been admitted before: what decides is how they stand here.
-	if err := checkCaller(t, r); err != nil {
+	who, err := checkCaller(t, r)
+	if err != nil {
 		return decision{}, err
 	}
 	if r.Key != "" {
@@ -86,6 +87,9 @@ func (l *Ledger) decideCharge(t *tx, r answer.ChargeRequest, report string) (dec
 		if ceilings[i].dataset.PolicyVersion != p.PolicyVersion {
 			return decision{}, answer.ErrPolicyChanged
 		}
+	}
+	if err := checkMayAsk(t, who, r.Purpose, parts); err != nil {
+		return decision{}, err
 	}
 	for i, p := range parts {
 		if err := checkAllotment(ceilings[i].allotment, p.Loss, on(p.Dataset, r.Dataset), t.now); err != nil {
@@ -156,26 +160,29 @@ func (l *Ledger) decideCharge(t *tx, r answer.ChargeRequest, report string) (dec
 
 // checkCaller refuses a charge by who is out, or cannot sign in any more. That is part of the transaction: the log has
 // the end of a consumer or a key and the charges in one order, and none that was asked for before follows.
-func checkCaller(t *tx, r answer.ChargeRequest) error {
-	if who, _, err := load[dp.Consumer](t, consumerKey(r.Consumer)); err != nil {
-		return err
-	} else if who.Suspended {
-		return refuse(dp.CodeForbidden, "this consumer is suspended, and nothing was charged: ask an officer")
-	}
-	if r.Credential == "" {
-		return nil
+func checkCaller(t *tx, r answer.ChargeRequest) (who dp.Consumer, err error) {
+	who, known, err := load[dp.Consumer](t, consumerKey(r.Consumer))
+	switch {
+	case err != nil:
+		return who, err
+	case !known:
+		return who, errNoConsumer()
+	case who.Suspended:
+		return who, refuse(dp.CodeForbidden, "this consumer is suspended, and nothing was charged: ask an officer")
+	case r.Credential == "":
+		return who, nil
 	}
 	k, found, err := load[dp.Key](t, keyKey(r.Credential))
 	if err == nil && (!found || k.Consumer != r.Consumer || !k.InForce(t.now)) {
 		err = refuse(dp.CodeUnauthenticated, "the key of this call is not in force any more, and nothing was charged: ask an officer for a new one")
 	}
-	return err
+	return who, err
 }
 
 // checkRequest asserts what the walk promises of a charge.
 func (l *Ledger) checkRequest(r answer.ChargeRequest) error {
-	if r.Consumer == "" || r.Plan == "" {
-		return errors.New("a charge names its consumer and its plan")
+	if r.Consumer == "" || r.Plan == "" || r.Purpose == "" {
+		return errors.New("a charge names its consumer, its plan and its purpose")
 	}
 	return l.checkParts(partsOfRequest(r))
 }

@@ -144,6 +144,8 @@ func TestRefusedChargeChangesNothing(t *testing.T) {
 	f.allot(alice, func(a *dp.Allotment) { a.Paused = true })
 	f.unchanged(dp.CodeForbidden, func() error { _, err := f.Charge(ctx, small); return err })
 
+	_, err := f.office.CreateConsumer(ctx, "root", dp.Consumer{Name: "carol", Role: dp.Analyst, Audience: dp.Internal, Purposes: []string{"reporting"}}, "")
+	check(t, err)
 	nobody := ask("carol", "no allotment")
 	e = f.unchanged(dp.CodeBudgetExhausted, func() error { _, err := f.Charge(ctx, nobody); return err })
 	if e.Left.Epsilon != 0 {

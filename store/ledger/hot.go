@@ -1,6 +1,10 @@
 package ledger
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/discreet-analytics/discreet/dp/answer"
+)
 
 // hot remembers records that most charges read, so that the writer neither looks for them in the database nor
 // decodes them for every charge. The writer alone changes the ledger and alone uses hot: what it remembers is
@@ -8,6 +12,7 @@ import "bytes"
 type hot struct {
 	values  map[string][]byte // as the batch being made sees them; nil: there is no such key
 	decoded map[string]decoded
+	access  map[string]answer.Access // of versions of policies
 }
 
 // decoded is a record and the bytes that it was decoded from.
@@ -20,7 +25,7 @@ type decoded struct {
 const maxHot = 1 << 14
 
 func newHot() *hot {
-	return &hot{values: map[string][]byte{}, decoded: map[string]decoded{}}
+	return &hot{values: map[string][]byte{}, decoded: map[string]decoded{}, access: map[string]answer.Access{}}
 }
 
 // isHot names the kinds of key that are remembered. Keys that are read once or twice are not worth it.
@@ -45,7 +50,10 @@ func (h *hot) set(key string, value []byte) {
 	h.values[key] = value
 }
 
-func (h *hot) forget() { clear(h.values) }
+func (h *hot) forget() {
+	clear(h.values)
+	clear(h.access)
+}
 
 // recordOf gives the record of a key that was decoded from the same bytes before. Who gets it must not change
 // what its slices hold.

@@ -70,6 +70,11 @@ type Ledger struct {
 	// changes counts what office changed; admitted remembers keys that were in force after so many.
 	changes  atomic.Uint64
 	admitted sync.Map // SHA-256 of a secret -> admission
+	// readers are consumers and the datasets whose releases they may read, as it was after so many changes; remembered
+	// bounds them. access is what each version of a policy says of it.
+	readers    sync.Map // consumer and datasets -> changes
+	remembered atomic.Int64
+	access     sync.Map // key of the version -> answer.Access
 	// open is held by readers, so that Close waits for them.
 	open   sync.RWMutex
 	closed bool

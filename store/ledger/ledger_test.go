@@ -51,7 +51,7 @@ func newFixture(t testing.TB) *fixture {
 	f.reopen()
 	f.applyPolicy(nil, func(*dp.Policy) {})
 	for _, name := range []string{alice, bob} {
-		_, err := f.office.CreateConsumer(ctx, "root", dp.Consumer{Name: name, Role: dp.Analyst, Audience: dp.Internal}, "")
+		_, err := f.office.CreateConsumer(ctx, "root", dp.Consumer{Name: name, Role: dp.Analyst, Audience: dp.Internal, Purposes: []string{"reporting"}}, "")
 		check(t, err)
 		f.allot(name, func(a *dp.Allotment) { a.Budget = dp.Budget{Epsilon: dp.EpsilonOne} })
 	}

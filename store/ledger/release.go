@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -280,7 +281,8 @@ func holdsAll(of, versions []dp.BlockVersion) bool {
 	return len(versions) == 0
 }
 
-// Release implements answer.Releases. The charge that it states is the one by which this consumer holds it.
+// Release implements answer.Releases. One that the consumer may not read any more is refused as MayRead says, or is not
+// there. The charge that it states is the one by which this consumer holds it.
 func (l *Ledger) Release(ctx context.Context, consumer, id string) (r dp.Release, err error) {
 	err = l.read(ctx, func(v view) error {
 		holder, found, err := load[holderRecord](v, holderKey(consumer, id))
@@ -294,15 +296,21 @@ func (l *Ledger) Release(ctx context.Context, consumer, id string) (r dp.Release
 		if err != nil {
 			return err
 		}
-		r, err = readRelease(v, &c)
+		if r, err = readRelease(v, &c); err == nil {
+			err = l.readable(v, consumer, r)
+		}
 		return err
 	})
-	return r, err
+	if err != nil {
+		return dp.Release{}, err
+	}
+	return r, nil
 }
 
-// Held lists the releases that a consumer holds, the last one first, of one dataset or (empty) of all, without
+// Held lists the releases that a consumer holds and may read, the last one first, of one dataset or (empty) of all, without
 // groups and coordinates. Next is empty after the last page; an unknown cursor is CodeInvalidInput.
 func (l *Ledger) Held(ctx context.Context, consumer, dataset, cursor string, limit int) (list []dp.Release, next string, err error) {
+	hidden := map[string]bool{} // by datasets
 	next, err = l.page(ctx, makeKey(kindHeld, consumer), descending, cursor, limit, func(v view, _, value []byte) (bool, error) {
 		id := string(value)
 		r, err := mustLoad[releaseRecord](v, releaseKey(id))
@@ -310,6 +318,18 @@ func (l *Ledger) Held(ctx context.Context, consumer, dataset, cursor string, lim
 			return false, err
 		}
 		if dataset != "" && r.Summary.Dataset != dataset {
+			return false, nil
+		}
+		from := strings.Join(answer.DatasetsOf(r.Summary), " ")
+		if _, known := hidden[from]; !known {
+			err := l.readable(v, consumer, r.Summary)
+			var refused *dp.Error
+			if err != nil && !errors.As(err, &refused) {
+				return false, err
+			}
+			hidden[from] = err != nil
+		}
+		if hidden[from] {
 			return false, nil
 		}
 		holder, err := mustLoad[holderRecord](v, holderKey(consumer, id))
@@ -327,13 +347,16 @@ func (l *Ledger) Held(ctx context.Context, consumer, dataset, cursor string, lim
 	return list, next, err
 }
 
-// outcome reads how a charge ended.
+// outcome reads how a charge ended, as far as its consumer may read it.
 func (l *Ledger) outcome(ctx context.Context, c *chargeRecord) (o answer.Outcome, err error) {
 	if c.Failure != nil {
 		return answer.Outcome{Failure: c.Failure}, nil
 	}
 	err = l.read(ctx, func(v view) error {
 		r, err := readRelease(v, c)
+		if err == nil {
+			err = l.readable(v, c.Charge.Consumer, r)
+		}
 		o.Release = &r
 		return err
 	})

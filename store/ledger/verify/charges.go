@@ -179,14 +179,24 @@ func (s *step) wellFormed(c *chargeRecord, id string) error {
 	return nil
 }
 
-// allowed holds a part of a charge to its dataset's policy and to the officer's conditions on the consumer there.
+// allowed holds a part of a charge to its dataset's policy, to what its consumer may ask for, and to the officer's
+// conditions on the consumer there.
 func (s *step) allowed(c *chargeRecord, p part) error {
+	who := s.consumers[c.Charge.Consumer]
 	id, d, a := c.Charge.ID, s.datasets[p.Dataset], s.allotments[allotmentID{c.Charge.Consumer, p.Dataset}]
 	switch {
 	case d == nil:
 		return misfitf("it charges a dataset that does not exist")
 	case p.PolicyVersion != d.record.PolicyVersion:
 		return misfitf("charge %s was admitted under a version of the policy that is not in force", id)
+	case !slices.Contains(d.policy.Purposes, c.Purpose):
+		return misfitf("charge %s is for a purpose that the policy of dataset %s does not list", id, p.Dataset)
+	case who.Version == 0:
+		return misfitf("charge %s is a consumer's who does not exist", id)
+	case !slices.Contains(who.Purposes, c.Purpose):
+		return misfitf("charge %s is for a purpose that its consumer does not hold", id)
+	case !slices.Contains(d.policy.Audiences, who.Audience):
+		return misfitf("charge %s is for an audience that the policy of dataset %s does not list", id, p.Dataset)
 	case a.Paused:
 		return misfitf("charge %s was admitted while the allotment was paused", id)
 	case !a.Expires.IsZero() && !c.Charge.At.Before(a.Expires):

@@ -89,14 +89,14 @@ func (f *fixture) policy(name string, limit dp.Budget, ifMatch *uint64) {
 		Unit: dp.Unit{Column: "customer_id", Block: dp.Month}, Time: &dp.TimeColumn{Column: "at", Timezone: "UTC", Format: "rfc3339"},
 		Measures: []dp.Measure{{Name: "amount", Column: "amount", Scale: 2, Upper: 100}},
 		Bounds:   dp.Bounds{MaxPartitions: 4, MaxRows: 4}, Cap: limit, Default: dp.Budget{Epsilon: dp.EpsilonOne / 10},
-		Purposes: []string{"reporting"}, Audiences: []dp.Audience{dp.Internal},
+		Purposes: []string{"reporting", "r"}, Audiences: []dp.Audience{dp.Internal},
 	}, ifMatch, "a test")
 	f.must(err)
 }
 
 func (f *fixture) hire(name string) {
 	f.t.Helper()
-	_, err := f.office.CreateConsumer(f.t.Context(), "root", dp.Consumer{Name: name, Role: dp.Analyst, Audience: dp.Internal}, "")
+	_, err := f.office.CreateConsumer(f.t.Context(), "root", dp.Consumer{Name: name, Role: dp.Analyst, Audience: dp.Internal, Purposes: []string{"reporting", "r"}}, "")
 	f.must(err)
 }
 

@@ -51,9 +51,11 @@ type policyRecord struct {
 		Row   bool
 		Block string
 	}
-	Time    *struct{ Timezone string }
-	Cap     budget
-	Version uint64
+	Time      *struct{ Timezone string }
+	Cap       budget
+	Purposes  []string
+	Audiences []string
+	Version   uint64
 }
 
 type pendingRecord struct {
@@ -261,6 +263,8 @@ type drawRecord struct {
 type consumerRecord struct {
 	Name      string
 	Role      string
+	Audience  string
+	Purposes  []string
 	Suspended bool
 	Created   time.Time
 	Version   uint64

@@ -372,6 +372,19 @@ func TestFirstEntryThatDoesNotFitIsNamed(t *testing.T) {
 			edit(g, g.first(g.the("change", 3), kindAllotment), func(a *allotmentRecord) { a.Paused = true })
 			return g.the("charge", 1)
 		}, "paused"},
+		"purpose that the policy does not list": {func(g *forger) *entry {
+			e := g.the("charge", 1)
+			g.charged(e, func(c *chargeRecord) { c.Purpose = "marketing" })
+			return e
+		}, "does not list"},
+		"purpose that the consumer does not hold": {func(g *forger) *entry {
+			g.editJSON(g.first(g.the("change", 2), kindConsumer), func(c map[string]any) { c["Purposes"] = []string{"r"} })
+			return g.the("charge", 1)
+		}, "does not hold"},
+		"audience that the policy does not list": {func(g *forger) *entry {
+			g.editJSON(g.first(g.the("change", 2), kindConsumer), func(c map[string]any) { c["Audience"] = "third-party" })
+			return g.the("charge", 1)
+		}, "an audience that the policy of dataset cards does not list"},
 		"expired allotment": {func(g *forger) *entry {
 			edit(g, g.first(g.the("change", 3), kindAllotment), func(a *allotmentRecord) { a.Expires = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) })
 			return g.the("charge", 1)

@@ -27,10 +27,10 @@ func linked(t *testing.T) *fixture {
 	f.load("cards", "first", []string{"2026-01", "2026-02"})
 	f.load("chats", "first", []string{"2026-02"})
 
-	// Small numbers and no purpose, so that the records are short enough for the chain.
+	// Small numbers and a short purpose, so that the records are short enough for the chain.
 	join := func(consumer, plan string) answer.ChargeRequest {
 		r := f.ask(consumer, "cards", plan, dp.Loss{Epsilon: 1000, Rho: 1}, "2026-01")
-		r.Purpose = ""
+		r.Purpose = "r"
 		r.Also = []dp.Touched{
 			{Dataset: "cards", PolicyVersion: 1, Blocks: []string{"2026-02"}, Loss: dp.Loss{Epsilon: 3000, Rho: 3}},
 			{Dataset: "chats", PolicyVersion: 1, Blocks: []string{"2026-01", "2026-02"}, Loss: dp.Loss{Epsilon: 2000, Delta: 10, Rho: 2, DeltaZ: 5}},

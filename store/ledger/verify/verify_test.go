@@ -148,7 +148,7 @@ func (h *history) decide(consumer, dataset string) {
 			h.must(err)
 		}
 	case 3:
-		var purposes []string
+		purposes := []string{"reporting"}
 		for range h.random.IntN(60) { // sometimes too long for the chain
 			purposes = append(purposes, h.name("purpose-of-a-considerable-length"))
 		}
