@@ -139,6 +139,9 @@ func worstCaseOf(s exposure.Statement) wire.WorstCase {
 	for _, a := range s.Frozen {
 		out.Frozen = append(out.Frozen, accountOf(a))
 	}
+	for _, a := range s.Beyond {
+		out.Beyond = append(out.Beyond, accountOf(a))
+	}
 	for _, b := range s.Burns {
 		out.Burns = append(out.Burns, burnOf(s.Dataset, b))
 	}

@@ -11,6 +11,7 @@ type WorstCase struct {
 	Days    int       `json:"days" doc:"Over how many days up to today spending is told and its rate is taken" example:"30"`
 	Owners  []Owner   `json:"owners" doc:"All consumers together first, which is the cap, then each by name"`
 	Frozen  []Account `json:"frozen" doc:"Accounts that have spent more than their budget: they take no charge until it is raised"`
+	Beyond  []Account `json:"beyond,omitempty" doc:"Accounts of which more was written off than the largest budget that they ever had certifies: of their blocks no less is guaranteed than what is spent, whatever the promises say"`
 	Burns   []Burn    `json:"burns" doc:"How fast every account is spent, by block and then consumer"`
 	Notes   []string  `json:"notes" doc:"How the figures are to be read"`
 }

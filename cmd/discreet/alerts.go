@@ -84,7 +84,8 @@ type alert struct {
 type alerts struct {
 	alerting
 	accounts func(context.Context) ([]dp.Account, error)
-	path     string // of what was sent
+	length   func() uint64 // of the ledger
+	path     string        // of what was sent
 	clock    func() time.Time
 	log      *slog.Logger
 	client   *http.Client
@@ -92,6 +93,7 @@ type alerts struct {
 	pause    time.Duration // before a failed alert is tried again, doubled each time
 
 	sent map[string][]float64 // thresholds by account, as in the file
+	seen uint64               // length of the ledger at a look after which nothing was due
 	used map[string]judged
 }
 
@@ -119,6 +121,7 @@ func newAlerts(to alerting, l *ledger.Ledger, dir string, clock func() time.Time
 	a := &alerts{
 		alerting: to, path: filepath.Join(dir, alertsFile), clock: clock, log: log, every: alertsEvery, pause: alertPause,
 		accounts: func(ctx context.Context) ([]dp.Account, error) { return allAccounts(ctx, l) },
+		length:   func() uint64 { return l.Status().Length },
 		client:   &http.Client{Timeout: alertTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		used:     map[string]judged{},
 	}
@@ -160,14 +163,22 @@ func (a *alerts) run(ctx context.Context) {
 	}
 }
 
+// errRefused says that the webhook was reached, and did not take what it was sent.
+var errRefused = errors.New("the webhook refused an alert")
+
 // look sends what is due. What could not be sent is due at the next look; so is what was sent while the process died before
-// it was written down.
+// it was written down. An alert that the webhook refuses does not hold up others.
 func (a *alerts) look(ctx context.Context) error {
+	length := a.length()
+	if length == a.seen {
+		return nil
+	}
 	accounts, err := a.accounts(ctx)
 	if err != nil {
 		return fmt.Errorf("reading accounts: %w", err)
 	}
 	changed := false
+	var refused error
 	for _, account := range accounts {
 		key := account.Consumer + " " + account.Name
 		used := a.usedOf(key, account)
@@ -179,7 +190,12 @@ func (a *alerts) look(ctx context.Context) error {
 			if used < at || slices.Contains(a.sent[key], at) {
 				continue
 			}
-			if err := a.send(ctx, account, at, used); err != nil {
+			err := a.send(ctx, account, at, used)
+			if errors.Is(err, errRefused) {
+				refused = err
+				continue
+			}
+			if err != nil {
 				if changed {
 					err = errors.Join(err, a.save())
 				}
@@ -193,9 +209,14 @@ func (a *alerts) look(ctx context.Context) error {
 		}
 	}
 	if changed {
-		return a.save()
+		if err := a.save(); err != nil {
+			return errors.Join(refused, err)
+		}
 	}
-	return nil
+	if refused == nil {
+		a.seen = length
+	}
+	return refused
 }
 
 // usedOf is the part of an account's epsilon that no further charge can have. It is worked out anew where the account changed.
@@ -225,7 +246,7 @@ func (a *alerts) send(ctx context.Context, account dp.Account, at, used float64)
 	}
 	pause := a.pause
 	for attempt := 1; ; attempt++ {
-		if err = a.post(ctx, body); err == nil || attempt == alertAttempts {
+		if err = a.post(ctx, body); err == nil || attempt == alertAttempts || errors.Is(err, errRefused) {
 			return err
 		}
 		select {
@@ -257,10 +278,14 @@ func (a *alerts) post(ctx context.Context, body []byte) error {
 	if _, err := io.CopyN(io.Discard, response.Body, 1<<16); err != nil && !errors.Is(err, io.EOF) {
 		return errors.New("the webhook's answer broke off")
 	}
-	if response.StatusCode < 200 || response.StatusCode > 299 {
-		return fmt.Errorf("the webhook answered with status %d", response.StatusCode)
+	switch code := response.StatusCode; {
+	case code >= 200 && code <= 299:
+		return nil
+	case code >= 400 && code <= 499 && code != http.StatusRequestTimeout && code != http.StatusTooManyRequests:
+		return fmt.Errorf("%w: status %d", errRefused, code)
+	default:
+		return fmt.Errorf("the webhook answered with status %d", code)
 	}
-	return nil
 }
 
 // load reads what was sent.

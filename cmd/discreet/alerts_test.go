@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,6 +25,7 @@ type receiver struct {
 	*httptest.Server
 	mu     sync.Mutex
 	status int
+	unless string // a body that has it is a bad request; empty: none is
 	bodies []string
 	calls  int
 }
@@ -35,6 +37,10 @@ func newReceiver(t *testing.T) *receiver {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.calls++
+		if r.unless != "" && strings.Contains(string(body), r.unless) {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
 		if err == nil && r.status < 300 && request.Method == http.MethodPost && request.Header.Get("Content-Type") == "application/json" {
 			r.bodies = append(r.bodies, string(body))
 		}
@@ -64,7 +70,9 @@ func (r *receiver) got(t *testing.T) []string {
 // watched is alerts over one cap of epsilon 1, of which so much is spent.
 func watched(t *testing.T, dir string, to *receiver, spent *dp.Epsilon, budget *dp.Epsilon) *alerts {
 	t.Helper()
+	entries := uint64(0)
 	a := &alerts{
+		length:   func() uint64 { entries++; return entries },
 		alerting: alerting{webhook: to.URL + "/secret", at: thresholds{0.5, 0.8}}, path: filepath.Join(dir, "alerts"), clock: time.Now,
 		log: slog.New(slog.DiscardHandler), client: &http.Client{Timeout: time.Second}, every: time.Hour, pause: time.Millisecond, used: map[string]judged{},
 		accounts: func(context.Context) ([]dp.Account, error) {
@@ -126,6 +134,52 @@ func TestAlertThatFailsIsSentLater(t *testing.T) {
 	if err := a.look(t.Context()); err == nil || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "127.0.0.1") {
 		t.Errorf("without a receiver: %v", err)
 	}
+}
+
+func TestAlertThatIsRefusedHoldsUpNoOther(t *testing.T) {
+	to := newReceiver(t)
+	spent, budget := dp.EpsilonOne*9/10, dp.EpsilonOne
+	a := watched(t, t.TempDir(), to, &spent, &budget)
+	to.unless = `"threshold":0.5`
+	for range 2 {
+		if err := a.look(t.Context()); !errors.Is(err, errRefused) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("a bad request is %v", err)
+		}
+		if got := to.got(t); !slices.Equal(got, []string{" cap/cards/2026-01 0.8"}) {
+			t.Errorf("alerts are %q", got)
+		}
+	}
+	if to.calls != 3 {
+		t.Errorf("%d alerts were posted, and what is refused is so at once", to.calls)
+	}
+	to.unless = ""
+	if err := a.look(t.Context()); err != nil || len(to.got(t)) != 2 {
+		t.Errorf("%v, alerts are %q", err, to.got(t))
+	}
+}
+
+func TestAlertsLookAgainOnceTheLedgerIsLonger(t *testing.T) {
+	to := newReceiver(t)
+	spent, budget := dp.Epsilon(0), dp.EpsilonOne
+	a := watched(t, t.TempDir(), to, &spent, &budget)
+	length, looks, read := uint64(7), 0, a.accounts
+	a.length = func() uint64 { return length }
+	a.accounts = func(ctx context.Context) ([]dp.Account, error) { looks++; return read(ctx) }
+	look := func(want int) {
+		t.Helper()
+		if err := a.look(t.Context()); (err != nil) != (to.status >= 300) || looks != want {
+			t.Errorf("after %d readings, not %d: %v", looks, want, err)
+		}
+	}
+	look(1)
+	look(1)
+	spent, length = dp.EpsilonOne, 8
+	to.status = http.StatusServiceUnavailable
+	look(2)
+	look(3) // what could not be sent is due
+	to.status = http.StatusOK
+	look(4)
+	look(4)
 }
 
 func TestServedBudgetsAlertAtThresholds(t *testing.T) {

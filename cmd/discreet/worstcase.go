@@ -142,6 +142,9 @@ func worstCaseView(w wire.WorstCase) view {
 	for _, a := range w.Frozen {
 		v.lines = append(v.lines, fmt.Sprintf("frozen      %s%s has spent %s of %s", a.Account, ofConsumer(a.Consumer), exactly{a.Spent.Epsilon}, exactly{a.Budget.Epsilon}))
 	}
+	for _, a := range w.Beyond {
+		v.lines = append(v.lines, fmt.Sprintf("beyond      %s%s: with what was written off, %s is spent, and no less is guaranteed of that block", a.Account, ofConsumer(a.Consumer), lossText(a.Spent.Epsilon, a.Spent.Delta)))
+	}
 	for _, b := range w.Burns {
 		if b.PerDay == nil {
 			continue

@@ -81,7 +81,10 @@ type Statement struct {
 	Days    int      // over which spending is told and its rate is taken
 	Owners  []Owner  // all consumers together first, then each by name
 	Frozen  []dp.Account
-	Burns   []Burn // by block, then consumer
+	// Beyond are accounts of the dataset of which more was written off than the largest budget that they ever had certifies: for
+	// a unit of such a block no less is guaranteed than what is spent, in basic composition, whatever the promise says.
+	Beyond []dp.Account
+	Burns  []Burn // by block, then consumer
 }
 
 // Owner is everybody together, or one consumer: what they can learn of one customer by direct answers.

@@ -491,6 +491,21 @@ func TestWhatWasWrittenOffCounts(t *testing.T) {
 	if year.Basic.Epsilon != 3*e/2+3*e || year.Known || year.Conservative != 1 || year.Basic.Delta < 1000*(1+2+7) || year.Charges != 2 {
 		t.Errorf("with an epsilon written off in three blocks: %+v", year)
 	}
+	if s := State(b, Assumed{}, 30); len(s.Beyond) != 0 || len(s.Frozen) != 0 {
+		t.Errorf("within the cap of 6, beyond are %+v and frozen %+v", s.Beyond, s.Frozen)
+	}
+	for i := range b.Datasets[0].Accounts {
+		if a := &b.Datasets[0].Accounts[i]; a.Consumer == "" {
+			a.Spent.Epsilon += 5 * e
+		}
+	}
+	if s := State(b, Assumed{}, 30); len(s.Beyond) != 3 || s.Beyond[0].Spent.Epsilon != 13*e/2 {
+		t.Errorf("beyond every budget are %+v", s.Beyond)
+	}
+	b.Datasets[0].Largest.Epsilon = 7 * e
+	if s := State(b, Assumed{}, 30); len(s.Beyond) != 0 || len(s.Frozen) != 3 {
+		t.Errorf("within the largest budget, beyond are %+v and frozen %+v", s.Beyond, s.Frozen)
+	}
 	if ann := ownerNamed(t, State(b, Assumed{}, 30), "ann").of(t, OneYear); ann.Basic.Epsilon != 3*e/2 || ann.Conservative != 0 {
 		t.Errorf("who was not written off spent %+v", ann)
 	}

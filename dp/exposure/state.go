@@ -36,6 +36,9 @@ func State(b Book, a Assumed, days int) Statement {
 		if !accounting.Admit(a.Budget, a.Spent, dp.Loss{}) {
 			out.Frozen = append(out.Frozen, a)
 		}
+		if _, largest, byCap := certified(first, a.Consumer); !byCap && !accounting.Admit(largest, a.Spent, dp.Loss{}) {
+			out.Beyond = append(out.Beyond, a)
+		}
 	}
 	out.Burns = s.burns(days, now)
 	return out
