@@ -22,6 +22,7 @@ func rules() map[string]rule {
 	officer := rule{roles: []dp.Role{dp.Officer}}
 	custodian := rule{roles: []dp.Role{dp.Custodian}}
 	oversees := rule{roles: []dp.Role{dp.Officer, dp.Auditor}}
+	keeps := rule{roles: []dp.Role{dp.Officer, dp.Custodian}}
 	anyRole := rule{}
 	open := rule{open: true}
 	return map[string]rule{
@@ -51,6 +52,8 @@ func rules() map[string]rule {
 		"get-budget":      anyRole, // its own
 		"get-ledger":      oversees,
 		"write-off":       officer,
+		"back-up":         keeps,
+		"list-backups":    keeps,
 		"list-consumers":  officer,
 		"create-consumer": officer,
 		"get-consumer":    officer,

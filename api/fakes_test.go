@@ -69,6 +69,8 @@ type fakes struct {
 	requests []dp.BudgetRequest // newest first
 	filters  []dp.RequestFilter
 
+	backups fakeBackups
+
 	log bytes.Buffer
 }
 
@@ -181,7 +183,7 @@ func (f *fakes) keep(r dp.Release, holder string) {
 }
 
 func (f *fakes) services() Services {
-	return Services{Directory: f, Asker: f, Releases: f, Reports: reporter{f}, Catalog: f, Rows: f, Accounts: f, Exposure: f, Consumers: f, Office: f, Requests: f, Ledger: f,
+	return Services{Directory: f, Asker: f, Releases: f, Reports: reporter{f}, Catalog: f, Rows: f, Accounts: f, Exposure: f, Consumers: f, Office: f, Requests: f, Ledger: f, Backups: &f.backups,
 		Ready: func(context.Context) error { return f.ready }}
 }
 

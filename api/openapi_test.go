@@ -105,7 +105,7 @@ func TestDocumentHasTheCallsOfTheContract(t *testing.T) {
 	want := "GET /livez|GET /readyz|GET /v1/budget|GET /v1/consumers|POST /v1/consumers|GET /v1/consumers/{consumer}|PATCH /v1/consumers/{consumer}|" +
 		"GET /v1/consumers/{consumer}/allotments|PUT /v1/consumers/{consumer}/allotments/{dataset}|GET /v1/consumers/{consumer}/keys|POST /v1/consumers/{consumer}/keys|" +
 		"DELETE /v1/consumers/{consumer}/keys/{key}|GET /v1/datasets|GET /v1/datasets/{dataset}|PUT /v1/datasets/{dataset}|GET /v1/datasets/{dataset}/accounts|GET /v1/datasets/{dataset}/worst-case|POST /v1/datasets/{dataset}/what-if|" +
-		"GET /v1/datasets/{dataset}/loads|GET /v1/datasets/{dataset}/erasures|POST /v1/datasets/{dataset}/erasures|POST /v1/erasure-runs|POST /v1/datasets/{dataset}/rows|GET /v1/ledger|POST /v1/ledger/write-off|GET /v1/me|POST /v1/budget-requests|GET /v1/budget-requests|GET /v1/budget-requests/{id}|DELETE /v1/budget-requests/{id}|POST /v1/budget-requests/{id}/decision|POST /v1/compare|POST /v1/plans|POST /v1/queries|GET /v1/releases|GET /v1/releases/{id}"
+		"GET /v1/datasets/{dataset}/loads|GET /v1/datasets/{dataset}/erasures|POST /v1/datasets/{dataset}/erasures|POST /v1/erasure-runs|POST /v1/datasets/{dataset}/rows|GET /v1/ledger|POST /v1/ledger/write-off|GET /v1/backups|POST /v1/backups|GET /v1/me|POST /v1/budget-requests|GET /v1/budget-requests|GET /v1/budget-requests/{id}|DELETE /v1/budget-requests/{id}|POST /v1/budget-requests/{id}/decision|POST /v1/compare|POST /v1/plans|POST /v1/queries|GET /v1/releases|GET /v1/releases/{id}"
 	for call := range strings.SplitSeq(want, "|") {
 		method, path, _ := strings.Cut(call, " ")
 		if doc.Paths[path][strings.ToLower(method)] == nil {
@@ -118,7 +118,7 @@ func TestParametersAreDocumented(t *testing.T) {
 	all := operations(newTestServer(t, newFakes(t)))
 	for id, want := range map[string]string{
 		"list-consumers": "query:cursor query:limit", "get-dataset": "path:dataset", "load-rows": "query:name query:from query:to query:dry_run header:Idempotency-Key header:Content-Digest",
-		"put-dataset": "path:dataset header:If-Match header:Discreet-Reason", "set-allotment": "path:consumer path:dataset header:If-Match", "ask": "header:Idempotency-Key",
+		"put-dataset": "path:dataset header:If-Match header:Discreet-Reason", "set-allotment": "path:consumer path:dataset header:If-Match", "ask": "header:Idempotency-Key", "back-up": "header:Idempotency-Key", "list-backups": "query:cursor query:limit",
 		"request-budget": "header:Idempotency-Key", "list-budget-requests": "query:cursor query:limit query:state query:dataset query:consumer", "decide-budget-request": "path:id header:If-Match header:Discreet-Reason",
 	} {
 		have := map[string]bool{}

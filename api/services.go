@@ -27,6 +27,7 @@ type Services struct {
 	Office    Office
 	Requests  Requests
 	Ledger    Ledger
+	Backups   Backups // NoBackups where none are kept
 	// Ready returns nil when queries can be answered. It must not take long.
 	Ready func(ctx context.Context) error
 }
@@ -175,6 +176,29 @@ type Ledger interface {
 	// WriteOff counts as spent whatever may be missing from the ledger, at least so much on every account, and
 	// has it take charges again.
 	WriteOff(ctx context.Context, actor, reason string, amount dp.Budget) error
+}
+
+// Backups are made beside the server, and never sent.
+type Backups interface {
+	// Begin begins a backup, or returns the one that the same caller began under the same key, which may be empty. While
+	// another one is being made it is a dp.Error with CodeConflict.
+	Begin(ctx context.Context, by, idempotencyKey string) (Backup, error)
+	// Backups lists all of them, newest first, by ID.
+	Backups(ctx context.Context) ([]Backup, error)
+}
+
+// Backup is what became of a backup.
+type Backup struct {
+	ID, By, State string // By is empty where the schedule asked for it; State: running, done or failed
+	Begun, Ended  time.Time
+	Bytes         int64
+	Ledger        string // id
+	Length        uint64 // of the ledger; 0 until its moment was taken
+	Head          string // hexadecimal
+	Files         []string
+	SHA256        string // of the first file, hexadecimal
+	Encrypted     bool
+	Error         string
 }
 
 // LedgerStatus is what a ledger says of itself.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"io"
+	"log/slog"
 	"slices"
 	"strconv"
 
@@ -28,7 +29,11 @@ func (d directory) Authenticate(ctx context.Context, hash [32]byte) (dp.Consumer
 }
 
 // keeper is the ledger as api.Ledger.
-type keeper struct{ ledger *ledger.Ledger }
+type keeper struct {
+	ledger *ledger.Ledger
+	rows   *columnar.Store
+	log    *slog.Logger
+}
 
 // Status tells of the ledger.
 func (k keeper) Status() api.LedgerStatus {
@@ -38,7 +43,14 @@ func (k keeper) Status() api.LedgerStatus {
 
 // WriteOff writes off what may be missing.
 func (k keeper) WriteOff(ctx context.Context, actor, reason string, amount dp.Budget) error {
-	return k.ledger.WriteOff(ctx, actor, reason, &amount)
+	if err := k.ledger.WriteOff(ctx, actor, reason, &amount); err != nil {
+		return err
+	}
+	// A ledger that refused did not hear of erasures that came with a restore.
+	if err := k.rows.RecordErasures(context.WithoutCancel(ctx)); err != nil {
+		k.log.Warn("rows: erasures are recorded with their run", "error", err)
+	}
+	return nil
 }
 
 // releases is the ledger as api.Releases.

@@ -33,6 +33,8 @@ type commands struct {
 	Key     keyGroup       `cmd:"" help:"Keys of consumers."`
 	Allot   allotmentGroup `cmd:"" name:"allotment" help:"Budgets of consumers on datasets."`
 	Request requestGroup   `cmd:"" help:"Requests for a budget: ask an officer for one, and decide."`
+	Backup  backupGroup    `cmd:"" help:"Backups, which the server makes while it runs (serve --backups)."`
+	Restore restoreCommand `cmd:"" help:"Make a data directory out of a backup."`
 	Verify  verifyCommand  `cmd:"" help:"Check a ledger from outside: every entry, against accounts, releases and budgets. Stop the server first."`
 	Doctor  doctorCommand  `cmd:"" help:"Look at a data directory, served or not, and say what to do."`
 	Version versionCommand `cmd:"" help:"Print the version."`

@@ -18,6 +18,7 @@ import (
 	"github.com/discreet-analytics/discreet/dp/office"
 	"github.com/discreet-analytics/discreet/dp/plan"
 	"github.com/discreet-analytics/discreet/dp/report"
+	"github.com/discreet-analytics/discreet/store/backup"
 	"github.com/discreet-analytics/discreet/store/columnar"
 	"github.com/discreet-analytics/discreet/store/disk"
 	"github.com/discreet-analytics/discreet/store/durable"
@@ -33,8 +34,9 @@ type service struct {
 	disk    *disk.Watch
 	ledger  *ledger.Ledger
 	rows    *columnar.Store
-	reports func() // ends the making of reports
-	alerts  func() // ends the watching of budgets; nil: nobody is told
+	backups *backup.Keeper // nil: none are kept
+	reports func()         // ends the making of reports
+	alerts  func()         // ends the watching of budgets; nil: nobody is told
 }
 
 // storage is where a service keeps everything, and how much room it leaves there.
@@ -46,6 +48,7 @@ type storage struct {
 	eraseAt hour    // when the day's erasures run
 	rate    float64 // requests a second of one consumer; 0: any number
 	alerts  alerting
+	backups backups
 }
 
 // witness is where the ledger's length is known, too: a file, or a directory in which it has the ledger's id as
@@ -120,6 +123,12 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 	}
 
 	sizes := columnar.DefaultOptions()
+	if in.backups.dir != "" { // before the rows: who is erased is listed there
+		if s.backups, err = in.backups.open(s.ledger, int64(in.disk.Keep), from.clock, log); err != nil {
+			return s, err
+		}
+		sizes.Erased = s.backups.Erased
+	}
 	sizes.Room, sizes.Log = s.disk.Rows().Room, log
 	sizes.EraseAt, sizes.Clock = time.Duration(in.eraseAt), func() time.Time { return from.clock().UTC() }
 	if in.cache > 0 {
@@ -157,11 +166,15 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 		Consumers: consumers{s.ledger},
 		Office:    s.office,
 		Requests:  requests{s.ledger},
-		Ledger:    keeper{s.ledger},
+		Ledger:    keeper{s.ledger, s.rows, log},
+		Backups:   backupDesk(s.ledger, s.backups),
 		Ready:     s.ledger.Ready,
 	}, api.Options{Version: version(), Log: log, Rate: in.rate})
 	if err != nil {
 		return s, fmt.Errorf("wiring the API: %w", err)
+	}
+	if s.backups != nil {
+		s.backups.Start(source{s.ledger, s.rows, keys})
 	}
 	return s, nil
 }
@@ -247,6 +260,9 @@ func (s *service) close() error {
 	}
 	if s.reports != nil {
 		s.reports()
+	}
+	if s.backups != nil { // it reads both
+		errs = append(errs, s.backups.Close())
 	}
 	if s.rows != nil {
 		errs = append(errs, s.rows.Close())

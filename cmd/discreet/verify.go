@@ -78,6 +78,7 @@ type verified struct {
 	Open      int               `json:"open_charges"`
 	Releases  int               `json:"releases"`
 	Accounts  int               `json:"accounts"`
+	Restores  int               `json:"restores"`
 	Unseen    int               `json:"states_known_by_digest_only"`
 	Witness   *verifiedWitness  `json:"witness"`
 	Datasets  []verifiedDataset `json:"datasets"`
@@ -113,7 +114,7 @@ type spent struct {
 func verifiedView(r verify.Report, witness string) view {
 	body := verified{
 		Fits: r.Finding == nil, Ledger: hex.EncodeToString(r.ID[:]), Entries: r.Entries, Head: hex.EncodeToString(r.Head[:]),
-		Charges: r.Charges, Open: r.Open, Releases: r.Releases, Accounts: r.Accounts, Unseen: r.Unseen, Datasets: []verifiedDataset{},
+		Charges: r.Charges, Open: r.Open, Releases: r.Releases, Accounts: r.Accounts, Restores: r.Restores, Unseen: r.Unseen, Datasets: []verifiedDataset{},
 	}
 	if r.Finding != nil {
 		body.Finding = &verifiedFinding{Why: r.Finding.Why}
@@ -138,6 +139,9 @@ func verifiedView(r verify.Report, witness string) view {
 		fmt.Sprintf("charges     %d, of them %d without an outcome", r.Charges, r.Open),
 		fmt.Sprintf("releases    %d", r.Releases),
 		fmt.Sprintf("accounts    %d", r.Accounts),
+	}
+	if r.Restores > 0 {
+		v.lines = append(v.lines, fmt.Sprintf("restored    %d times from a backup", r.Restores))
 	}
 	if !r.Last.IsZero() {
 		body.LastEntry = &r.Last

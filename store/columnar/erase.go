@@ -54,6 +54,13 @@ func (s *Store) Erase(ctx context.Context, policy dp.VersionedPolicy, spec Erase
 		return dp.Erasure{}, fmt.Errorf("recording an erasure in dataset %s: %w", e.Dataset, err)
 	}
 	s.erasures.add(e, customers)
+	if s.options.Erased != nil {
+		if err := s.options.Erased(e, customers); err != nil {
+			s.options.Log.Error("rows: an erasure is not in the list beside the backups; it is done all the same", "erasure", e.ID, "error", err)
+			return dp.Erasure{}, &dp.Error{Code: dp.CodeUnavailable, RetryAfter: time.Minute, Err: err,
+				Message: "the list of erasures beside the backups cannot be written, so that a backup could bring these customers back: see to the directory of backups (serve --backups), and erase them again"}
+		}
+	}
 	if err := s.catalog.RecordErasure(context.WithoutCancel(ctx), e); err != nil {
 		return dp.Erasure{}, fmt.Errorf("recording an erasure in dataset %s: %w", e.Dataset, err)
 	}
@@ -268,6 +275,10 @@ func (s *Store) runErasures(ctx context.Context, datasets []string, p *pace) err
 			break
 		}
 	}
+	// What was dropped leaves the disk once nobody reads it any more.
+	if err := s.db.scans.drained(ctx); err != nil {
+		return errors.Join(append(errs, fmt.Errorf("waiting for questions: %w", err))...)
+	}
 	return errors.Join(append(errs, guarded(func() error { return s.endErased(ctx) }))...)
 }
 
@@ -357,6 +368,28 @@ func (s *Store) recordedErasures(ctx context.Context, dataset string) (map[strin
 		}
 	}
 	return pending, nil
+}
+
+// RecordErasures records with the catalog what is kept and what it does not know: a process died in between, or the
+// store was restored together with erasures that are newer than the catalog.
+//
+// Errors: the catalog's, which may not take writes at the moment; the next run records them then.
+func (s *Store) RecordErasures(ctx context.Context) error {
+	s.erasures.asking.Lock()
+	defer s.erasures.asking.Unlock()
+	list, _, err := s.readErasures()
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if e.Units == 0 { // a run was dropping it
+			continue
+		}
+		if err := s.catalog.RecordErasure(ctx, e); err != nil {
+			return fmt.Errorf("recording an erasure: %w", err)
+		}
+	}
+	return nil
 }
 
 // eraseRows writes every block's rows anew in the shards that the customers are in, without them; again: where a load

@@ -134,6 +134,10 @@ type Options struct {
 	// anything of a load is written and must be quick. Nil: there is always room.
 	Room func() error
 
+	// Erased is told of each erasure, with its customers' pseudonyms (ascending), before it is acknowledged; where it
+	// fails, so does asking for the erasure, which takes place all the same. Nil: nobody is told.
+	Erased func(dp.Erasure, []uint64) error
+
 	// Log is told what fails in the background. Nil: slog.Default().
 	Log *slog.Logger
 }
@@ -226,7 +230,9 @@ func (s *Store) start() error {
 	for i, e := range asked {
 		s.erasures.add(e, customers[i])
 	}
-	err = s.sweep(context.Background(), "")
+	if err = s.RecordErasures(context.Background()); err == nil {
+		err = s.sweep(context.Background(), "")
+	}
 	var refused *dp.Error
 	if errors.As(err, &refused) && refused.Code == dp.CodeUnavailable {
 		// The catalog writes nothing at the moment. What failed loads left is invisible and can wait for the next

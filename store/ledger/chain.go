@@ -50,6 +50,7 @@ const (
 	entryReport     entryKind = "report"
 	entryRun        entryKind = "run"
 	entryReportEnd  entryKind = "report-end"
+	entryRestore    entryKind = "restore"
 )
 
 const (

@@ -58,6 +58,7 @@ const (
 	kindRequestOpen  = 'p'
 	kindRequestOn    = 'd'
 	kindHashes       = 'm'
+	kindRestore      = 'x'
 )
 
 const (
@@ -204,6 +205,8 @@ func requestOfKey(consumer string, number uint64) []byte {
 
 // requestOnKey is of the open request of a consumer on a dataset: there is one at a time.
 func requestOnKey(consumer, dataset string) []byte { return makeKey(kindRequestOn, consumer, dataset) }
+
+func restoreKey(number uint64) []byte { return numbered(makeKey(kindRestore), number) }
 
 func writeOffKey(number uint64) []byte { return numbered(makeKey(kindWriteOff), number) }
 

@@ -40,6 +40,8 @@ type Ledger struct {
 	opening     uint64 // counts how often the directory was opened; attempts of earlier openings are dead. 0: not durable yet
 	id          ledgerID
 
+	restored *Restored // what it was restored from, until an entry says so; the writer's, once it runs
+
 	summaries   summaries
 	exposed     exposed
 	hot         *hot // the writer's

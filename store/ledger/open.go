@@ -155,6 +155,9 @@ func (l *Ledger) establish(o Options) error {
 	if known != "" && known != l.id.String() {
 		return fmt.Errorf("the file %s names another ledger than the entries do: %w", createdName, errLost)
 	}
+	if l.restored, err = l.readRestored(); err != nil {
+		return err
+	}
 	l.witnessPath = o.witnessOf(l.dir.path, l.id)
 	if err := l.hear(r); err != nil {
 		return err
@@ -305,8 +308,11 @@ func (l *Ledger) begin(ctx context.Context) error {
 	}
 	err = l.write(ctx, func(tx *tx) error {
 		tx.kind = entryOpen
-		if created {
+		switch {
+		case created:
 			tx.kind = entryCreate
+		case l.restored != nil:
+			tx.kind = entryRestore
 		}
 		return l.countOpening(tx)
 	})
@@ -324,7 +330,8 @@ func (l *Ledger) begin(ctx context.Context) error {
 	return l.settle(ctx)
 }
 
-// countOpening makes every attempt of earlier openings a dead one.
+// countOpening makes every attempt of earlier openings a dead one. The entry that does is the first one since the ledger
+// was opened, and says where it was restored from, too.
 func (l *Ledger) countOpening(tx *tx) error {
 	m, _, err := load[metaRecord](tx, metaKey())
 	if err != nil {
@@ -333,6 +340,9 @@ func (l *Ledger) countOpening(tx *tx) error {
 	m.Format, m.ID = format, l.id.String()
 	m.Openings++
 	tx.opens = m.Openings
+	if err := l.recordRestore(tx); err != nil {
+		return err
+	}
 	return save(tx, metaKey(), m)
 }
 

@@ -284,6 +284,7 @@ func (l *Ledger) commit(b *batch) error {
 	l.head, l.edge = b.head, b.edge
 	if b.opens > 0 {
 		l.opening = b.opens
+		l.forgetRestored()
 	}
 	if b.lost > 0 {
 		l.lost.Store(b.lost)

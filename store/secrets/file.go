@@ -59,6 +59,14 @@ func read(path string) (master [masterBytes]byte, err error) {
 	if err != nil {
 		return master, err
 	}
+	return parse(path, data)
+}
+
+// parse reads a file's bytes; path names it in errors.
+func parse(path string, data []byte) (master [masterBytes]byte, err error) {
+	if len(data) != fileBytes {
+		return master, fmt.Errorf("%s has %d bytes and should have %d: restore it from the backup of this installation; a new one would give every customer a second pseudonym", path, len(data), fileBytes)
+	}
 	if !bytes.HasPrefix(data, []byte(magic)) {
 		return master, fmt.Errorf("%s is not a secrets file of version 1: restore it from the backup of this installation, or run the version of discreet that wrote it", path)
 	}
@@ -73,21 +81,49 @@ func read(path string) (master [masterBytes]byte, err error) {
 // create writes a new master so that the file is either whole or absent, whenever the machine stops. Of two
 // processes that create it at once, one wins and both read the winner's.
 func create(dir, path string) error {
+	var master [masterBytes]byte
+	// Read never fails: it ends the process when the system has no randomness.
+	_, _ = rand.Read(master[:])
+	return write(dir, path, encode(master))
+}
+
+// encode is a file's bytes.
+func encode(master [masterBytes]byte) []byte {
+	data := append([]byte(magic), master[:]...)
+	sum := sha256.Sum256(data)
+	return append(data, sum[:]...)
+}
+
+// Copy is the bytes of a secrets file, for a backup that nobody but its recipients can read, and for Restore.
+func (s *Secrets) Copy() []byte { return encode(s.master) }
+
+// Restore writes a copy into dir, where there is no secrets file yet.
+func Restore(dir string, copied []byte) (*Secrets, error) {
+	master, err := parse("the copy of the secrets file", copied)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, FileName)
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(errors.New("there is a secrets file already"), err)
+	}
+	if err := write(dir, path, encode(master)); err != nil {
+		return nil, fmt.Errorf("writing the secrets file: %w", err)
+	}
+	return fromMaster(master), nil
+}
+
+// write writes the file so that it is either whole or absent, and never replaces one.
+func write(dir, path string, data []byte) error {
 	if err := durable.MakeDir(dir); err != nil {
 		return err
 	}
-	data := make([]byte, len(magic)+masterBytes, fileBytes)
-	copy(data, magic)
-	// Read never fails: it ends the process when the system has no randomness.
-	_, _ = rand.Read(data[len(magic):])
-	sum := sha256.Sum256(data)
-
 	file, err := os.CreateTemp(dir, FileName+"-*.new") // mode 0600
 	if err != nil {
 		return err
 	}
 	defer os.Remove(file.Name())
-	_, err = file.Write(append(data, sum[:]...))
+	_, err = file.Write(data)
 	if err == nil {
 		err = file.Sync()
 	}

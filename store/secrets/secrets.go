@@ -2,7 +2,8 @@
 // every key is derived that must not be guessed. It turns customers into pseudonyms, salts the choice of rows
 // and keys the digests of files.
 //
-// It never prints, logs or returns the master or a key derived from it, and it never keeps a customer.
+// It never prints or logs the master or a key derived from it, and returns neither but in a copy of its file that a
+// backup keeps. It never keeps a customer.
 package secrets
 
 import (

@@ -53,6 +53,7 @@ const (
 	kindRequestOpen  = 'p'
 	kindRequestOn    = 'd'
 	kindHashes       = 'm'
+	kindRestore      = 'x'
 )
 
 const numberBytes = 8
@@ -64,7 +65,8 @@ var suffixes = map[byte]int{
 	kindDraw: 32 + numberBytes, kindDrawOf: numberBytes, kindKeyHash: 32, kindChange: numberBytes, kindWriteOff: numberBytes,
 	kindReportOf: numberBytes, kindRun: numberBytes, kindScheduled: numberBytes,
 	kindRequests: numberBytes, kindRequestOf: numberBytes, kindRequestOpen: numberBytes,
-	kindHashes: numberBytes,
+	kindHashes:  numberBytes,
+	kindRestore: numberBytes,
 }
 
 // partCounts are how many parts the keys of a kind have.
@@ -75,7 +77,8 @@ var partCounts = map[byte]int{
 	kindAllotment: 2, kindKey: 1, kindKeyOf: 2, kindKeyHash: 0, kindChange: 0, kindWriteOff: 0,
 	kindErasure: 2, kindErasureEnd: 2, kindReport: 1, kindReportOf: 1, kindReportEnd: 1, kindRun: 1, kindScheduled: 0,
 	kindRequest: 1, kindRequestEnd: 1, kindRequests: 0, kindRequestOf: 1, kindRequestOpen: 0, kindRequestOn: 2,
-	kindHashes: 0,
+	kindHashes:  0,
+	kindRestore: 0,
 }
 
 // words name the kinds of key for people.
@@ -92,7 +95,8 @@ var words = map[byte]string{
 	kindReport: "a report", kindReportEnd: "the end of a report", kindReportOf: "the list of a consumer's reports", kindRun: "a run of a report", kindScheduled: "the list of scheduled reports",
 	kindRequest: "a budget request", kindRequestEnd: "the decision on a budget request", kindRequests: "the list of budget requests",
 	kindRequestOf: "the list of a consumer's budget requests", kindRequestOpen: "the list of open budget requests", kindRequestOn: "the open budget request of a consumer on a dataset",
-	kindHashes: "the hashes kept with an entry",
+	kindHashes:  "the hashes kept with an entry",
+	kindRestore: "a restore",
 }
 
 // word names a key's kind.

@@ -178,7 +178,7 @@ var meanings = map[string][]string{
 	"piece": {"piece"}, "clear": {"clear", "outcome"},
 	"change": {"change"}, "write-off": {"write-off"}, "erasure": {"erasure"}, "erasure-end": {"erasure-end"},
 	"load-begin": {"load-begin"}, "load-commit": {"load-commit"}, "load-repeat": {"load-repeat"}, "load-end": {"load-end"},
-	"report": {"report"}, "run": {"run"}, "report-end": {"report-end"},
+	"report": {"report"}, "run": {"run"}, "report-end": {"report-end"}, "restore": {"restore"},
 }
 
 // named holds that an entry is called what it is, and is one thing.
@@ -352,8 +352,14 @@ func (s *step) ownRecord() error {
 		return misfitf("the ledger's id changes")
 	case m.Openings == before.Openings+1 && slices.Equal(m.Secrets, before.Secrets):
 		// Where the ledger refused until now, the write-off is what counts the opening.
+		what := "open"
+		if restored, err := s.restore(); err != nil {
+			return err
+		} else if restored {
+			what = "restore"
+		}
 		if len(s.of(kindWriteOff)) == 0 {
-			s.done = append(s.done, "open")
+			s.done = append(s.done, what)
 		}
 	case m.Openings == before.Openings && len(before.Secrets) == 0 && len(m.Secrets) == sha256.Size:
 		s.done = append(s.done, "pair")

@@ -39,6 +39,7 @@ type Counts struct {
 	Charges  int
 	Releases int
 	Open     int // charges without an outcome
+	Restores int // from a backup
 	// Unseen counts states in which a charge was for a while, and of which nothing but the digest is left: long
 	// records that were written over. What charges cost is never among them.
 	Unseen int
