@@ -5,10 +5,35 @@ import (
 	"fmt"
 	"math"
 
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/discreet-analytics/discreet/dp"
 )
+
+// LogName is the name of the log that the entries are: what checkpoints and their signatures go by.
+func (l *Ledger) LogName() string { return "discreet/" + l.id.String() }
+
+// Signer signs checkpoints under the log's name.
+type Signer interface {
+	note.Signer
+	// Verifier is the text of the key that signatures are verified with (note.NewVerifier).
+	Verifier() string
+}
+
+// Checkpoint signs the size and the root of the log as it stands: nothing that is not durable and acknowledged.
+func (l *Ledger) Checkpoint(ctx context.Context, s Signer) (dp.AuditCheckpoint, error) {
+	size, root, err := l.Tree(ctx)
+	if err != nil {
+		return dp.AuditCheckpoint{}, err
+	}
+	text := fmt.Sprintf("%s\n%d\n%s\n", l.LogName(), size, root)
+	signed, err := note.Sign(&note.Note{Text: text}, s)
+	if err != nil {
+		return dp.AuditCheckpoint{}, fmt.Errorf("signing a checkpoint: %w", err)
+	}
+	return dp.AuditCheckpoint{Log: l.LogName(), Size: size, Root: root, Note: signed, Key: s.Verifier()}, nil
+}
 
 // Tree is the tree over all durable entries: how many there are, and its root.
 func (l *Ledger) Tree(ctx context.Context) (size uint64, root tlog.Hash, err error) {
@@ -22,18 +47,10 @@ func (l *Ledger) Tree(ctx context.Context) (size uint64, root tlog.Hash, err err
 	return size, root, err
 }
 
-// Proof is a proof that an entry is in the tree of the first Size entries (tlog.CheckRecord).
-type Proof struct {
-	Index  uint64 // of the entry, from 0
-	Size   uint64
-	Entry  []byte // its bytes, of which the leaf's hash is that of tlog.RecordHash
-	Hashes tlog.RecordProof
-}
-
-// Proof proves that the entry with an index, from 0, is in the tree of the first so many entries; of all of them where
-// size is 0. CodeNotFound where there is no such entry, or not so many.
-func (l *Ledger) Proof(ctx context.Context, index, size uint64) (Proof, error) {
-	p := Proof{Index: index, Size: size}
+// AuditProof proves that the entry with an index, from 0, is in the tree of the first so many entries; of all of them
+// where size is 0. CodeNotFound where there is no such entry, or not so many.
+func (l *Ledger) AuditProof(ctx context.Context, index, size uint64) (dp.AuditProof, error) {
+	p := dp.AuditProof{Index: index, Size: size}
 	err := l.read(ctx, func(v view) error {
 		length, err := v.length()
 		if err != nil {
@@ -48,33 +65,44 @@ func (l *Ledger) Proof(ctx context.Context, index, size uint64) (Proof, error) {
 		if p.Entry, err = v.get(entryKey(index + 1)); err != nil {
 			return err
 		}
-		p.Hashes, err = tlog.ProveRecord(int64(p.Size), int64(index), tree{v})
+		hashes, err := tlog.ProveRecord(int64(p.Size), int64(index), tree{v})
+		p.Hashes = plainHashes(hashes)
 		return err
 	})
 	if err != nil {
-		return Proof{}, err
+		return dp.AuditProof{}, err
 	}
 	return p, nil
 }
 
-// Consistency proves that the tree of the first from entries is the beginning of that of the first so many; of all of
-// them where to is 0 (tlog.CheckTree). CodeInvalidInput where there are not so many.
-func (l *Ledger) Consistency(ctx context.Context, from, to uint64) (hashes tlog.TreeProof, err error) {
+// AuditConsistency proves that the tree of the first from entries is the beginning of that of the first to; of all of
+// them where to is 0, and it returns of how many (RFC 6962, section 2.1.2; tlog.CheckTree). CodeInvalidInput where
+// there are not so many.
+func (l *Ledger) AuditConsistency(ctx context.Context, from, to uint64) (hashes [][32]byte, of uint64, err error) {
 	err = l.read(ctx, func(v view) error {
 		length, err := v.length()
 		if err != nil {
 			return err
 		}
-		if to == 0 {
-			to = length
+		if of = to; of == 0 {
+			of = length
 		}
-		if from == 0 || from > to || to > length {
+		if from == 0 || from > of || of > length {
 			return refuse(dp.CodeInvalidInput, "the log has %d entries: name sizes with 1 <= from <= to <= %d", length, length)
 		}
-		hashes, err = tlog.ProveTree(int64(to), int64(from), tree{v})
+		proof, err := tlog.ProveTree(int64(of), int64(from), tree{v})
+		hashes = plainHashes(proof)
 		return err
 	})
-	return hashes, err
+	return hashes, of, err
+}
+
+func plainHashes(hashes []tlog.Hash) [][32]byte {
+	plain := make([][32]byte, len(hashes))
+	for i, h := range hashes {
+		plain[i] = h
+	}
+	return plain
 }
 
 // length is the number of the last entry, 0 where there is none.

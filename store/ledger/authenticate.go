@@ -16,7 +16,7 @@ type admission struct {
 
 // Authenticate returns the consumer of a key that is in force at the ledger's time, and the key, given the
 // SHA-256 of the whole secret. Unknown, expired and revoked keys, and those of a suspended consumer, are refused alike, with
-// CodeUnauthenticated.
+// CodeUnauthenticated; the cause, a dp.KeyFault, is for the log alone.
 //
 // A key that was admitted is remembered until anything about consumers and keys changes, so that a reading
 // costs no search of the database. Keys that are refused are not: there is no end of them.
@@ -44,10 +44,20 @@ func (l *Ledger) Authenticate(ctx context.Context, hash [32]byte) (dp.Consumer, 
 			}
 		}
 		same := subtle.ConstantTimeCompare(a.key.Hash[:], hash[:]) == 1
-		if id == nil || !same || !a.key.InForce(now) || a.consumer.Suspended {
-			return refuse(dp.CodeUnauthenticated, "this key is not in force: check that it is complete, or ask an officer for a new one")
+		var fault dp.KeyFault
+		switch {
+		case id == nil || !same:
+			fault = dp.KeyUnknown
+		case !a.key.Revoked.IsZero():
+			fault = dp.KeyRevoked
+		case !a.key.InForce(now):
+			fault = dp.KeyExpired
+		case a.consumer.Suspended:
+			fault = dp.KeySuspended
+		default:
+			return nil
 		}
-		return nil
+		return &dp.Error{Code: dp.CodeUnauthenticated, Err: fault, Message: "this key is not in force: check that it is complete, or ask an officer for a new one"}
 	})
 	if err != nil {
 		l.admitted.Delete(hash)

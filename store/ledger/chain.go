@@ -51,6 +51,7 @@ const (
 	entryRun        entryKind = "run"
 	entryReportEnd  entryKind = "report-end"
 	entryRestore    entryKind = "restore"
+	entryEvents     entryKind = "events"
 )
 
 const (

@@ -59,6 +59,7 @@ const (
 	kindRequestOn    = 'd'
 	kindHashes       = 'm'
 	kindRestore      = 'x'
+	kindEvents       = 'z'
 )
 
 const (
@@ -109,6 +110,7 @@ func numberOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-n
 func metaKey() []byte                  { return makeKey(kindMeta) }
 func entryKey(number uint64) []byte    { return numbered(makeKey(kindEntry), number) }
 func hashesKey(entry uint64) []byte    { return numbered(makeKey(kindHashes), entry) }
+func eventsKey(number uint64) []byte   { return numbered(makeKey(kindEvents), number) }
 func numberKey() []byte                { return makeKey(kindNumber) }
 func datasetKey(dataset string) []byte { return makeKey(kindDataset, dataset) }
 func policyKey(dataset string, version uint64) []byte {

@@ -77,6 +77,7 @@ type Ledger struct {
 	readers    sync.Map // consumer and datasets -> changes
 	remembered atomic.Int64
 	access     sync.Map // key of the version -> answer.Access
+	events     events
 	// open is held by readers, so that Close waits for them.
 	open   sync.RWMutex
 	closed bool
@@ -109,6 +110,8 @@ type Options struct {
 	// settled as failed. Default 24 hours.
 	SettleAfter time.Duration
 	Limits      Limits
+	// Gather is for how long events are gathered (Note) before they become one entry; default 1 second.
+	Gather time.Duration
 	// Room refuses, with an error for the caller, whatever would be written while the disk has too little room.
 	// It is asked for every batch and must be quick. Default: there is always room.
 	Room func() error
@@ -123,6 +126,7 @@ type Limits struct {
 	LoadBlocks   int           // of one load. Default 2400: two centuries of months
 	ReleaseBytes int64         // of one encoded release. Default 256 MiB
 	Page         int           // entries of one page of a list. Default 1000
+	Looked       int           // entries that one page of the log looks at. Default 5000
 }
 
 // ErrGone says that a directory which should hold a ledger holds no entry of one.
@@ -140,6 +144,7 @@ func (o Options) withDefaults() Options {
 	}
 	orDefault(&o.Lease, 2*time.Minute)
 	orDefault(&o.SettleAfter, 24*time.Hour)
+	orDefault(&o.Gather, time.Second)
 	orDefault(&o.Limits.Waiting, 1024)
 	orDefault(&o.Limits.Wait, 5*time.Second)
 	orDefault(&o.Limits.ChargeBlocks, 400)
@@ -147,6 +152,7 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.Limits.LoadBlocks, 2400)
 	orDefault(&o.Limits.ReleaseBytes, 256<<20)
 	orDefault(&o.Limits.Page, 1000)
+	orDefault(&o.Limits.Looked, 5000)
 	return o
 }
 
@@ -158,6 +164,7 @@ func orDefault[T ~int | ~int64](value *T, otherwise T) {
 
 // Close ends the ledger. Writes that wait are refused; the one that is being committed ends first.
 func (l *Ledger) Close() error {
+	l.endEvents()
 	l.open.Lock()
 	defer l.open.Unlock()
 	if l.closed {

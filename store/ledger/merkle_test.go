@@ -34,6 +34,13 @@ func (f *fixture) leaves() (list []tlog.Hash) {
 	}
 }
 
+func hashesIn(plain [][32]byte) (hashes []tlog.Hash) {
+	for _, h := range plain {
+		hashes = append(hashes, h)
+	}
+	return hashes
+}
+
 // Every proof holds against a tree that was computed from the entries alone, and none of another entry, place or size.
 func TestProofsHoldAgainstATreeOfTheEntriesAlone(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
@@ -48,40 +55,40 @@ func TestProofsHoldAgainstATreeOfTheEntriesAlone(t *testing.T) {
 	for range 400 {
 		of := 1 + random.Uint64N(size)
 		index := random.Uint64N(of)
-		p, err := f.Proof(ctx, index, of)
+		p, err := f.AuditProof(ctx, index, of)
 		check(t, err)
 		whole := rootOf(leaves[:of])
 		if p.Index != index || p.Size != of || tlog.RecordHash(p.Entry) != leaves[index] {
 			t.Fatalf("the proof of entry %d of %d is of entry %d of %d", index, of, p.Index, p.Size)
 		}
-		check(t, tlog.CheckRecord(p.Hashes, int64(of), whole, int64(index), leaves[index]))
+		check(t, tlog.CheckRecord(hashesIn(p.Hashes), int64(of), whole, int64(index), leaves[index]))
 		if of > 1 {
 			other := (index + 1 + random.Uint64N(of-1)) % of
-			if tlog.CheckRecord(p.Hashes, int64(of), whole, int64(index), leaves[other]) == nil {
+			if tlog.CheckRecord(hashesIn(p.Hashes), int64(of), whole, int64(index), leaves[other]) == nil {
 				t.Fatalf("entry %d passes for entry %d", other, index)
 			}
-			if tlog.CheckRecord(p.Hashes, int64(of), whole, int64(other), leaves[index]) == nil {
+			if tlog.CheckRecord(hashesIn(p.Hashes), int64(of), whole, int64(other), leaves[index]) == nil {
 				t.Fatalf("entry %d passes for one at %d", index, other)
 			}
-			if tlog.CheckRecord(p.Hashes, int64(of), rootOf(leaves[:of-1]), int64(index), leaves[index]) == nil {
+			if tlog.CheckRecord(hashesIn(p.Hashes), int64(of), rootOf(leaves[:of-1]), int64(index), leaves[index]) == nil {
 				t.Fatalf("the proof of entry %d of %d holds against a smaller tree", index, of)
 			}
 		}
 		from := 1 + random.Uint64N(of)
-		c, err := f.Consistency(ctx, from, of)
+		c, _, err := f.AuditConsistency(ctx, from, of)
 		check(t, err)
-		check(t, tlog.CheckTree(c, int64(of), whole, int64(from), rootOf(leaves[:from])))
+		check(t, tlog.CheckTree(hashesIn(c), int64(of), whole, int64(from), rootOf(leaves[:from])))
 		swapped := append([]tlog.Hash{}, leaves[:of]...)
 		swapped[random.IntN(int(from))][0] ^= 1
-		if tlog.CheckTree(c, int64(of), whole, int64(from), rootOf(swapped[:from])) == nil {
+		if tlog.CheckTree(hashesIn(c), int64(of), whole, int64(from), rootOf(swapped[:from])) == nil {
 			t.Fatalf("a tree of %d entries, one of them changed, is consistent with one of %d", from, of)
 		}
 	}
 	for _, bad := range [][2]uint64{{size, size}, {size, 0}, {0, size + 1}, {1 << 63, 1<<63 + 1}} {
-		wantCode(t, "not-found", func() error { _, err := f.Proof(ctx, bad[0], bad[1]); return err }())
+		wantCode(t, "not-found", func() error { _, err := f.AuditProof(ctx, bad[0], bad[1]); return err }())
 	}
 	for _, bad := range [][2]uint64{{0, 1}, {2, 1}, {1, size + 1}, {1 << 63, 1<<63 + 1}} {
-		wantCode(t, "invalid-input", func() error { _, err := f.Consistency(ctx, bad[0], bad[1]); return err }())
+		wantCode(t, "invalid-input", func() error { _, _, err := f.AuditConsistency(ctx, bad[0], bad[1]); return err }())
 	}
 }
 

@@ -108,7 +108,7 @@ func Open(dir string, o Options) (*Ledger, error) {
 		return nil, fmt.Errorf("opening the ledger's database: %w", err)
 	}
 	l := &Ledger{
-		db: db, dir: &directory{path: dir}, clock: o.Clock, log: o.Log, lease: o.Lease, settleAfter: o.SettleAfter, limits: o.Limits, room: o.Room, hot: newHot(), exposed: newExposed(),
+		db: db, dir: &directory{path: dir}, clock: o.Clock, log: o.Log, lease: o.Lease, settleAfter: o.SettleAfter, limits: o.Limits, room: o.Room, events: events{every: o.Gather}, hot: newHot(), exposed: newExposed(),
 		queue: make(chan *request, o.Limits.Waiting), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := l.establish(o); err != nil {

@@ -54,6 +54,7 @@ const (
 	kindRequestOn    = 'd'
 	kindHashes       = 'm'
 	kindRestore      = 'x'
+	kindEvents       = 'z'
 )
 
 const numberBytes = 8
@@ -67,6 +68,7 @@ var suffixes = map[byte]int{
 	kindRequests: numberBytes, kindRequestOf: numberBytes, kindRequestOpen: numberBytes,
 	kindHashes:  numberBytes,
 	kindRestore: numberBytes,
+	kindEvents:  numberBytes,
 }
 
 // partCounts are how many parts the keys of a kind have.
@@ -79,6 +81,7 @@ var partCounts = map[byte]int{
 	kindRequest: 1, kindRequestEnd: 1, kindRequests: 0, kindRequestOf: 1, kindRequestOpen: 0, kindRequestOn: 2,
 	kindHashes:  0,
 	kindRestore: 0,
+	kindEvents:  0,
 }
 
 // words name the kinds of key for people.
@@ -97,6 +100,7 @@ var words = map[byte]string{
 	kindRequestOf: "the list of a consumer's budget requests", kindRequestOpen: "the list of open budget requests", kindRequestOn: "the open budget request of a consumer on a dataset",
 	kindHashes:  "the hashes kept with an entry",
 	kindRestore: "a restore",
+	kindEvents:  "events",
 }
 
 // word names a key's kind.

@@ -121,7 +121,7 @@ func (r *replay) apply(e *entry) (answers *Mark, err error) {
 		}
 		s.writes[string(w.key)] = w
 	}
-	for _, rule := range []func() error{s.ownRecord, s.writeOff, s.requests, s.policies, s.people, s.loads, s.erasures, s.charges, s.reports, s.pieces, s.change, s.counter} {
+	for _, rule := range []func() error{s.ownRecord, s.writeOff, s.requests, s.policies, s.people, s.loads, s.erasures, s.charges, s.reports, s.pieces, s.events, s.change, s.counter} {
 		if err := rule(); err != nil {
 			return nil, err
 		}
@@ -178,7 +178,7 @@ var meanings = map[string][]string{
 	"piece": {"piece"}, "clear": {"clear", "outcome"},
 	"change": {"change"}, "write-off": {"write-off"}, "erasure": {"erasure"}, "erasure-end": {"erasure-end"},
 	"load-begin": {"load-begin"}, "load-commit": {"load-commit"}, "load-repeat": {"load-repeat"}, "load-end": {"load-end"},
-	"report": {"report"}, "run": {"run"}, "report-end": {"report-end"}, "restore": {"restore"},
+	"report": {"report"}, "run": {"run"}, "report-end": {"report-end"}, "restore": {"restore"}, "events": {"events"},
 }
 
 // named holds that an entry is called what it is, and is one thing.

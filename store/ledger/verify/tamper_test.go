@@ -675,7 +675,7 @@ func TestFirstEntryThatDoesNotFitIsNamed(t *testing.T) {
 			return g.insert(g.the("erasure", 2), "erasure", w)
 		}, "never changes"},
 		"kind of key that nobody knows": {func(g *forger) *entry {
-			w := &write{key: []byte("z")}
+			w := &write{key: []byte("?")}
 			w.set([]byte{1})
 			return g.insert(g.the("charge", 1), "charge", w)
 		}, "does not know"},
