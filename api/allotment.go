@@ -40,7 +40,7 @@ func (v *Server) registerAllotments() {
 	register(v, huma.Operation{
 		OperationID: "set-allotment", Method: http.MethodPut, Path: "/v1/consumers/{consumer}/allotments/{dataset}", Tags: []string{"Budgets"},
 		Summary: "Set a consumer's allotment", Description: "What the consumer may spend on each block of the dataset. Replaces the whole of an earlier one; what was spent stays spent.",
-		Responses: map[string]*huma.Response{"201": {Description: "Created", Content: map[string]*huma.MediaType{jsonType: {Schema: v.schema(reflect.TypeFor[wire.Allotment]())}}}},
+		Responses: v.orWait(map[string]*huma.Response{"201": {Description: "Created", Content: map[string]*huma.MediaType{jsonType: {Schema: v.schema(reflect.TypeFor[wire.Allotment]())}}}}),
 		Errors:    []int{404, 409, 412, 428},
 	}, v.setAllotment)
 }

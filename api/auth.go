@@ -70,6 +70,11 @@ func rules() map[string]rule {
 		"withdraw-budget-request": anyRole, // its own
 		"decide-budget-request":   officer,
 
+		"list-proposals":    oversees,
+		"get-proposal":      oversees,
+		"decide-proposal":   officer,
+		"withdraw-proposal": officer, // its own
+
 		"livez":  open,
 		"readyz": open,
 	}

@@ -79,6 +79,7 @@ func TestRolesAreThoseOfTheContract(t *testing.T) {
 		"list-accounts": "officer auditor", "worst-case": "officer auditor", "what-if": "officer auditor", "get-ledger": "officer auditor", "write-off": "officer", "back-up": "officer custodian", "list-backups": "officer custodian", "list-consumers": "officer", "create-consumer": "officer", "get-consumer": "officer",
 		"patch-consumer": "officer", "list-keys": "officer", "issue-key": "officer", "revoke-key": "officer", "list-allotments": "officer",
 		"request-budget": "product analyst", "list-budget-requests": "", "get-budget-request": "", "withdraw-budget-request": "", "decide-budget-request": "officer",
+		"list-proposals": "officer auditor", "get-proposal": "officer auditor", "decide-proposal": "officer", "withdraw-proposal": "officer",
 		"set-allotment": "officer", "make-report": "analyst", "plan-report": "analyst", "list-reports": "analyst", "get-report": "analyst", "cancel-report": "analyst", "watch-report": "analyst", "get-me": "", "list-releases": "", "get-release": "", "list-datasets": "", "get-dataset": "", "get-budget": "",
 	}
 	for id, rule := range rules() {

@@ -2,11 +2,12 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/discreet-analytics/discreet/api/wire"
@@ -50,7 +51,7 @@ func (v *Server) registerConsumers() {
 	register(v, huma.Operation{
 		OperationID: "create-consumer", Method: http.MethodPost, Path: "/v1/consumers", Tags: []string{"Consumers"},
 		Summary: "Create a consumer", Description: "Without keys and without allotments; names are never reused.",
-		DefaultStatus: http.StatusCreated, Errors: []int{409},
+		DefaultStatus: http.StatusCreated, Responses: v.mayWait(), Errors: []int{409},
 	}, v.createConsumer)
 	register(v, huma.Operation{
 		OperationID: "get-consumer", Method: http.MethodGet, Path: "/v1/consumers/{consumer}", Tags: []string{"Consumers"},
@@ -58,8 +59,9 @@ func (v *Server) registerConsumers() {
 	}, v.getConsumer)
 	register(v, huma.Operation{
 		OperationID: "patch-consumer", Method: http.MethodPatch, Path: "/v1/consumers/{consumer}", Tags: []string{"Consumers"},
-		Summary: "Change a consumer", Description: "Changes the fields that the body holds.",
-		Errors: []int{404, 409, 412, 428},
+		Summary: "Change a consumer", Description: "Changes the fields that the body holds, of the version that you saw, with a reason.",
+		Responses: v.mayWait(),
+		Errors:    []int{404, 409, 412, 428},
 	}, v.patchConsumer)
 }
 
@@ -135,8 +137,9 @@ type keysOutput struct {
 
 type issueKeyInput struct {
 	ConsumerParam
-	Reason string `header:"Discreet-Reason" maxLength:"1000" doc:"Why; kept for auditors"`
-	Body   *wire.NewKey
+	Reason         string `header:"Discreet-Reason" maxLength:"1000" doc:"Why; kept for auditors"`
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"200" pattern:"^[!-~]*$" doc:"With it, the call made again issues no second key: it is a conflict that names the first one, or the same key where its hash was given"`
+	Body           *wire.NewKey
 }
 
 type issuedKeyOutput struct {
@@ -156,8 +159,8 @@ func (v *Server) registerKeys() {
 	}, v.listKeys)
 	register(v, huma.Operation{
 		OperationID: "issue-key", Method: http.MethodPost, Path: "/v1/consumers/{consumer}/keys", Tags: []string{"Consumers"},
-		Summary: "Issue a key", Description: "The answer shows the key's text this once; it is stored nowhere. A call that is made again issues another key.",
-		DefaultStatus: http.StatusCreated, Errors: []int{404},
+		Summary: "Issue a key", Description: "The answer shows the key's text this once; it is stored nowhere. Whoever will use the key can draw it instead, and have its hash sent: then nobody else sees it.",
+		DefaultStatus: http.StatusCreated, Responses: v.mayWait(), Errors: []int{404, 409},
 	}, v.issueKey)
 	register(v, huma.Operation{
 		OperationID: "revoke-key", Method: http.MethodDelete, Path: "/v1/consumers/{consumer}/keys/{key}", Tags: []string{"Consumers"},
@@ -187,11 +190,18 @@ func (v *Server) listKeys(ctx context.Context, in *keysInput) (*keysOutput, erro
 const sortableTime = "2006-01-02T15:04:05.000000000Z"
 
 func (v *Server) issueKey(ctx context.Context, in *issueKeyInput) (*issuedKeyOutput, error) {
-	var expires time.Time
+	n := office.NewKey{Consumer: in.Consumer, Repeat: in.IdempotencyKey}
 	if in.Body != nil && in.Body.Expires != nil {
-		expires = *in.Body.Expires
+		n.Expires = *in.Body.Expires
 	}
-	text, key, err := v.services.Office.IssueKey(ctx, callerOf(ctx).Name, in.Consumer, expires, in.Reason)
+	if in.Body != nil && in.Body.Hash != "" {
+		hash, err := hex.DecodeString(in.Body.Hash) // the schema admits nothing else
+		if err != nil || len(hash) != sha256.Size {
+			return nil, newProblem(dp.CodeInvalidInput, "The hash of a key is its SHA-256 in 64 hexadecimal digits: discreet key new shows it.")
+		}
+		n.Hash = (*[32]byte)(hash)
+	}
+	text, key, err := v.services.Office.IssueKey(ctx, callerOf(ctx).Name, n, in.Reason)
 	if err != nil {
 		return nil, err
 	}

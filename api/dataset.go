@@ -119,7 +119,7 @@ func (v *Server) registerDatasets() {
 		Description:      "The body is a policy file, as JSON or as YAML. Errors name lines and columns.",
 		Metadata:         map[string]any{invalidCode: dp.CodeInvalidPolicy},
 		RequestBody:      body,
-		Responses:        map[string]*huma.Response{"201": {Description: "Created", Content: map[string]*huma.MediaType{jsonType: {Schema: v.schema(reflect.TypeFor[wire.Dataset]())}}}},
+		Responses:        v.orWait(map[string]*huma.Response{"201": {Description: "Created", Content: map[string]*huma.MediaType{jsonType: {Schema: v.schema(reflect.TypeFor[wire.Dataset]())}}}}),
 		SkipValidateBody: true, // policyfile does, with lines and columns
 		Errors:           []int{404, 409, 412, 428},
 	}, v.putDataset)

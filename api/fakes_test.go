@@ -71,6 +71,8 @@ type fakes struct {
 
 	backups fakeBackups
 
+	proposals []dp.Proposal // newest first
+
 	log bytes.Buffer
 }
 
@@ -100,6 +102,8 @@ type change struct {
 	amount                  dp.Budget
 	request                 dp.BudgetRequest
 	decision                office.Decision
+	issue                   office.NewKey
+	confirm                 bool
 	key                     string
 }
 
@@ -183,7 +187,7 @@ func (f *fakes) keep(r dp.Release, holder string) {
 }
 
 func (f *fakes) services() Services {
-	return Services{Directory: f, Asker: f, Releases: f, Reports: reporter{f}, Catalog: f, Rows: f, Accounts: f, Exposure: f, Consumers: f, Office: f, Requests: f, Ledger: f, Backups: &f.backups,
+	return Services{Directory: f, Asker: f, Releases: f, Reports: reporter{f}, Catalog: f, Rows: f, Accounts: f, Exposure: f, Consumers: f, Office: f, Requests: f, Proposals: f, Ledger: f, Backups: &f.backups,
 		Ready: func(context.Context) error { return f.ready }}
 }
 
@@ -560,9 +564,13 @@ func (f *fakes) PatchConsumer(_ context.Context, actor, name string, patch offic
 	return dp.Consumer{Name: name, Role: dp.Analyst, Audience: dp.Internal, Version: 3}, err
 }
 
-func (f *fakes) IssueKey(_ context.Context, actor, consumer string, expires time.Time, reason string) (string, dp.Key, error) {
-	err := f.decide(change{what: "key", actor: actor, on: consumer, reason: reason})
-	return "dk_new", dp.Key{ID: "key_new", Consumer: consumer, Created: day(3), Expires: expires}, err
+func (f *fakes) IssueKey(_ context.Context, actor string, n office.NewKey, reason string) (string, dp.Key, error) {
+	err := f.decide(change{what: "key", actor: actor, on: n.Consumer, reason: reason, issue: n, key: n.Repeat})
+	text := "dk_new"
+	if n.Hash != nil {
+		text = ""
+	}
+	return text, dp.Key{ID: "key_new", Consumer: n.Consumer, Created: day(3), Expires: n.Expires}, err
 }
 
 func (f *fakes) RevokeKey(_ context.Context, actor, consumer, id, reason string) (dp.Key, error) {
@@ -605,6 +613,51 @@ func (f *fakes) WithdrawRequest(ctx context.Context, consumer, id, reason string
 	r, _ := f.Request(ctx, id)
 	r.Decision = &dp.RequestDecision{State: dp.RequestWithdrawn, By: consumer, At: day(5), Reason: reason}
 	return r, f.decide(change{what: "withdraw", actor: consumer, on: id, reason: reason})
+}
+
+func (f *fakes) DecideProposal(ctx context.Context, actor, id string, confirm bool, reason string) (dp.Proposal, error) {
+	p, err := f.Proposal(ctx, id)
+	if err := errors.Join(err, f.decide(change{what: "confirm", actor: actor, on: id, reason: reason, confirm: confirm})); err != nil {
+		return dp.Proposal{}, err
+	}
+	p.End = &dp.ProposalEnd{State: dp.ProposalRejected, By: actor, At: day(6), Reason: reason}
+	if confirm {
+		p.End.State = dp.ProposalConfirmed
+	}
+	return p, nil
+}
+
+func (f *fakes) WithdrawProposal(ctx context.Context, actor, id, reason string) (dp.Proposal, error) {
+	p, err := f.Proposal(ctx, id)
+	p.End = &dp.ProposalEnd{State: dp.ProposalWithdrawn, By: actor, At: day(6), Reason: reason}
+	return p, errors.Join(err, f.decide(change{what: "withdraw-proposal", actor: actor, on: id, reason: reason}))
+}
+
+func (f *fakes) Proposal(_ context.Context, id string) (dp.Proposal, error) {
+	for _, p := range f.proposals {
+		if p.ID == id {
+			return p, nil
+		}
+	}
+	return dp.Proposal{}, notFound()
+}
+
+func (f *fakes) Proposals(_ context.Context, open bool, p Page) (list []dp.Proposal, next string, err error) {
+	for _, one := range f.proposals {
+		if !open || one.End == nil {
+			list = append(list, one)
+		}
+	}
+	return list[:min(p.Limit, len(list))], "", nil
+}
+
+func (f *fakes) PolicyAt(_ context.Context, dataset string, version uint64) (dp.VersionedPolicy, error) {
+	for _, p := range f.policies {
+		if p.Name == dataset && p.Version == version {
+			return p, nil
+		}
+	}
+	return dp.VersionedPolicy{}, notFound()
 }
 
 func (f *fakes) Request(_ context.Context, id string) (dp.BudgetRequest, error) {

@@ -70,6 +70,7 @@ func (v *Server) newHuma() huma.API {
 				{Name: "Ask", Description: "Questions, prices and answers"},
 				{Name: "Datasets", Description: "Policies, and the rows under them"},
 				{Name: "Budgets", Description: "What may be spent, and what was"},
+				{Name: "Proposals", Description: "Changes that take two officers"},
 				{Name: "Consumers", Description: "Who may call, with which keys and allotments"},
 				{Name: "Health", Description: "For whoever runs the server"},
 			},
@@ -196,6 +197,9 @@ func register[I, O any](v *Server, op huma.Operation, handle func(context.Contex
 	op.BodyReadTimeout = v.options.ReadTimeout
 	huma.Register(v.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
+		if answer, waits := v.waiting(ctx, err); waits {
+			return nil, answer
+		}
 		if err != nil {
 			return nil, v.refuse(requestOf(ctx), err)
 		}

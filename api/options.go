@@ -15,6 +15,9 @@ type Options struct {
 	// Default: slog.Default().
 	Log *slog.Logger
 
+	// Clock tells what has expired; time.Now.
+	Clock func() time.Time
+
 	// MaxBody is the largest JSON or YAML body in bytes; 1 MiB.
 	MaxBody int
 	// MaxUpload is the largest body of rows in bytes, as sent and again as decompressed; 64 GiB.
@@ -50,6 +53,9 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Version, "dev")
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
 	}
 	setDefault(&o.MaxBody, 1<<20)
 	setDefault(&o.MaxUpload, 64<<30)

@@ -88,7 +88,8 @@ func (v *Server) registerRequests() {
 		Summary: "Decide a budget request",
 		Description: "Grants it, as it was asked for or with other numbers, or denies it: once, with a reason, and on the version of the allotment that you saw. A grant replaces the allotment in the " +
 			"same change; a paused one stays paused. Nobody decides on a request of their own.",
-		Errors: []int{404, 409, 412, 428},
+		Responses: v.mayWait(),
+		Errors:    []int{404, 409, 412, 428},
 	}, v.decideBudgetRequest)
 	register(v, huma.Operation{
 		OperationID: "withdraw-budget-request", Method: http.MethodDelete, Path: "/v1/budget-requests/{id}", Tags: []string{"Budgets"}, DefaultStatus: http.StatusOK,

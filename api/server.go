@@ -40,7 +40,7 @@ type Server struct {
 // New wires a server. It fails where a service is missing.
 func New(s Services, o Options) (*Server, error) {
 	if s.Directory == nil || s.Asker == nil || s.Releases == nil || s.Reports == nil || s.Catalog == nil || s.Rows == nil ||
-		s.Accounts == nil || s.Exposure == nil || s.Consumers == nil || s.Office == nil || s.Requests == nil || s.Ledger == nil || s.Backups == nil || s.Ready == nil {
+		s.Accounts == nil || s.Exposure == nil || s.Consumers == nil || s.Office == nil || s.Requests == nil || s.Proposals == nil || s.Ledger == nil || s.Backups == nil || s.Ready == nil {
 		return nil, errors.New("the API needs all of its services")
 	}
 	v := &Server{services: s, options: o.withDefaults(), rules: rules(), stopping: make(chan struct{})}
@@ -69,6 +69,7 @@ func New(s Services, o Options) (*Server, error) {
 	v.registerKeys()
 	v.registerAllotments()
 	v.registerRequests()
+	v.registerProposals()
 	if err := v.registerPages(); err != nil {
 		return nil, fmt.Errorf("preparing the pages: %w", err)
 	}

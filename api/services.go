@@ -26,6 +26,7 @@ type Services struct {
 	Consumers Consumers
 	Office    Office
 	Requests  Requests
+	Proposals Proposals
 	Ledger    Ledger
 	Backups   Backups // NoBackups where none are kept
 	// Ready returns nil when queries can be answered. It must not take long.
@@ -88,6 +89,8 @@ type Reports interface {
 type Catalog interface {
 	// Policy returns the policy in force, or a dp.Error with CodeNotFound.
 	Policy(ctx context.Context, dataset string) (dp.VersionedPolicy, error)
+	// PolicyAt returns a version of a policy, or a dp.Error with CodeNotFound.
+	PolicyAt(ctx context.Context, dataset string, version uint64) (dp.VersionedPolicy, error)
 	// Policies returns all policies in force, sorted by name.
 	Policies(ctx context.Context) ([]dp.VersionedPolicy, error)
 }
@@ -226,14 +229,15 @@ type Consumers interface {
 	Allotments(ctx context.Context, consumer string) ([]dp.Allotment, error)
 }
 
-// Office decides every change of policy, budget, consumer and key (dp/office). An ifMatch is the version that
+// Office decides every change of policy, budget, consumer and key (dp/office). What takes a second officer is an
+// *office.Waiting. An ifMatch is the version that
 // the caller saw, nil where the caller gave none; where one is due, refusing its absence is the office's.
 type Office interface {
 	ApplyPolicy(ctx context.Context, actor string, p dp.Policy, ifMatch *uint64, reason string) (applied dp.VersionedPolicy, created bool, err error)
 	CreateConsumer(ctx context.Context, actor string, c dp.Consumer, reason string) (dp.Consumer, error)
 	PatchConsumer(ctx context.Context, actor, name string, patch office.ConsumerPatch, ifMatch *uint64, reason string) (dp.Consumer, error)
-	// IssueKey makes a key, whose text is returned here once and kept nowhere.
-	IssueKey(ctx context.Context, actor, consumer string, expires time.Time, reason string) (text string, k dp.Key, err error)
+	// IssueKey makes a key, whose text is returned here once and kept nowhere; it is empty where its hash was given.
+	IssueKey(ctx context.Context, actor string, n office.NewKey, reason string) (text string, k dp.Key, err error)
 	RevokeKey(ctx context.Context, actor, consumer, id, reason string) (dp.Key, error)
 	SetAllotment(ctx context.Context, actor string, a dp.Allotment, ifMatch *uint64, reason string) (set dp.Allotment, created bool, err error)
 	// RequestBudget makes a request of a consumer, or returns the one that is the same. The idempotency key is empty
@@ -241,6 +245,16 @@ type Office interface {
 	RequestBudget(ctx context.Context, consumer string, r dp.BudgetRequest, idempotencyKey string) (made dp.BudgetRequest, created bool, err error)
 	DecideRequest(ctx context.Context, actor, id string, d office.Decision, ifMatch *uint64, reason string) (dp.BudgetRequest, dp.Allotment, error)
 	WithdrawRequest(ctx context.Context, consumer, id, reason string) (dp.BudgetRequest, error)
+	DecideProposal(ctx context.Context, actor, id string, confirm bool, reason string) (dp.Proposal, error)
+	WithdrawProposal(ctx context.Context, actor, id, reason string) (dp.Proposal, error)
+}
+
+// Proposals are what officers decided that takes two of them.
+type Proposals interface {
+	// Proposal returns a proposal, or a dp.Error with CodeNotFound.
+	Proposal(ctx context.Context, id string) (dp.Proposal, error)
+	// Proposals lists all of them, or those that are open, newest first. The returned cursor is empty after the last page.
+	Proposals(ctx context.Context, open bool, p Page) (list []dp.Proposal, next string, err error)
 }
 
 // Requests are what consumers asked officers for. Who may see which is decided here, not by them.

@@ -265,6 +265,7 @@ func TestEveryGetAnswersHead(t *testing.T) {
 	f.keep(largeRelease(5000), "analyst")
 	f.reports = []dp.Report{testReport("analyst", "rel_1", 1)} // by the name that callOf gives
 	f.requests = []dp.BudgetRequest{{ID: "rel_1", Consumer: "analyst", Dataset: "transactions"}}
+	f.proposals = []dp.Proposal{{ID: "rel_1", By: "officer", Change: dp.ProposedChange{Key: &dp.Key{ID: "key_1", Consumer: "officer"}}}}
 	v := newTestServer(t, f)
 	paths := []string{"/", "/docs", "/openapi.json", "/v1/releases/rel_large"}
 	for id, op := range operations(v) {

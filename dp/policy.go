@@ -18,6 +18,8 @@ type Policy struct {
 	Purposes   []string
 	Audiences  []Audience
 	Link       *Link
+	// TwoPerson has every change that could let more be learned of the dataset wait for a second officer (dp/office).
+	TwoPerson bool `json:",omitempty"`
 }
 
 // VersionedPolicy is a policy as it stands in the ledger's catalog. Versions count from 1.

@@ -81,6 +81,13 @@ func (p *Problem) Error() string {
 	return b.String()
 }
 
+// Waiting says that a change is not made yet, for it takes a second officer: what was called for waits as a proposal.
+type Waiting struct{ Proposal wire.Proposal }
+
+func (w *Waiting) Error() string {
+	return "this waits for a second officer: proposal " + w.Proposal.ID
+}
+
 // maxAnswer bounds what is read into memory for one JSON body.
 const maxAnswer = 1 << 30
 
@@ -94,6 +101,7 @@ type call struct {
 	body        io.Reader
 	length      int64       // of body; -1: unknown
 	trailer     http.Header // sent after body, where its length is unknown
+	change      bool        // may have to wait for a second officer
 }
 
 // do sends a call and gives the response if it succeeded; the caller closes its body.
@@ -147,29 +155,32 @@ func (c *Client) json(ctx context.Context, k call, in, out any) error {
 		}
 		k.body, k.length, k.contentType = bytes.NewReader(body), int64(len(body)), "application/json"
 	}
-	resp, err := c.do(ctx, k)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if out == nil {
-		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 4096)) // so that the connection can be used again
-		return nil
-	}
-	if err := decode(resp.Body, out); err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
-	}
-	return nil
+	return c.exchange(ctx, k, out)
 }
 
 // sendText sends a text body and decodes the answer into out.
 func (c *Client) sendText(ctx context.Context, k call, text []byte, out any) error {
 	k.body, k.length = bytes.NewReader(text), int64(len(text))
+	return c.exchange(ctx, k, out)
+}
+
+func (c *Client) exchange(ctx context.Context, k call, out any) error {
 	resp, err := c.do(ctx, k)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
+	if k.change && resp.StatusCode == http.StatusAccepted {
+		w := &Waiting{}
+		if err := decode(resp.Body, &w.Proposal); err != nil {
+			return fmt.Errorf("reading the proposal: %w", err)
+		}
+		return w
+	}
+	if out == nil {
+		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 4096)) // so that the connection can be used again
+		return nil
+	}
 	if err := decode(resp.Body, out); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}

@@ -24,14 +24,14 @@ func (c *Client) Consumer(ctx context.Context, name string) (wire.Consumer, erro
 // CreateConsumer adds a consumer.
 func (c *Client) CreateConsumer(ctx context.Context, n wire.NewConsumer, ch Change) (wire.Consumer, error) {
 	var out wire.Consumer
-	err := c.json(ctx, call{method: http.MethodPost, path: []string{"v1", "consumers"}, header: ch.header()}, n, &out)
+	err := c.json(ctx, call{change: true, method: http.MethodPost, path: []string{"v1", "consumers"}, header: ch.header()}, n, &out)
 	return out, err
 }
 
 // PatchConsumer changes the fields of a consumer that are set.
 func (c *Client) PatchConsumer(ctx context.Context, name string, patch wire.ConsumerPatch, ch Change) (wire.Consumer, error) {
 	var out wire.Consumer
-	err := c.json(ctx, call{method: http.MethodPatch, path: []string{"v1", "consumers", name}, header: ch.header()}, patch, &out)
+	err := c.json(ctx, call{change: true, method: http.MethodPatch, path: []string{"v1", "consumers", name}, header: ch.header()}, patch, &out)
 	return out, err
 }
 
@@ -45,7 +45,7 @@ func (c *Client) Keys(ctx context.Context, consumer string, p Page) (wire.KeyLis
 // IssueKey makes a key, whose text is returned this once.
 func (c *Client) IssueKey(ctx context.Context, consumer string, n wire.NewKey, ch Change) (wire.IssuedKey, error) {
 	var out wire.IssuedKey
-	err := c.json(ctx, call{method: http.MethodPost, path: []string{"v1", "consumers", consumer, "keys"}, header: ch.header()}, n, &out)
+	err := c.json(ctx, call{change: true, method: http.MethodPost, path: []string{"v1", "consumers", consumer, "keys"}, header: ch.header()}, n, &out)
 	return out, err
 }
 
@@ -64,6 +64,6 @@ func (c *Client) Allotments(ctx context.Context, consumer string, p Page) (wire.
 // SetAllotment creates the allotment of a consumer on a dataset or replaces it.
 func (c *Client) SetAllotment(ctx context.Context, consumer, dataset string, n wire.NewAllotment, ch Change) (wire.Allotment, error) {
 	var out wire.Allotment
-	err := c.json(ctx, call{method: http.MethodPut, path: []string{"v1", "consumers", consumer, "allotments", dataset}, header: ch.header()}, n, &out)
+	err := c.json(ctx, call{change: true, method: http.MethodPut, path: []string{"v1", "consumers", consumer, "allotments", dataset}, header: ch.header()}, n, &out)
 	return out, err
 }

@@ -28,7 +28,7 @@ func (c *Client) Dataset(ctx context.Context, name string) (wire.Dataset, error)
 // ApplyPolicy creates a dataset or changes its policy. The source is a policy file, YAML or JSON.
 func (c *Client) ApplyPolicy(ctx context.Context, name string, source []byte, ch Change) (wire.Dataset, error) {
 	var out wire.Dataset
-	err := c.sendText(ctx, call{method: http.MethodPut, path: []string{"v1", "datasets", name}, header: ch.header(), contentType: "application/yaml"}, source, &out)
+	err := c.sendText(ctx, call{change: true, method: http.MethodPut, path: []string{"v1", "datasets", name}, header: ch.header(), contentType: "application/yaml"}, source, &out)
 	return out, err
 }
 

@@ -48,7 +48,7 @@ func (c *Client) BudgetRequest(ctx context.Context, id string, terms wire.Budget
 // DecideRequest grants or denies a request, on the version of the allotment that the caller saw.
 func (c *Client) DecideRequest(ctx context.Context, id string, d wire.NewRequestDecision, ch Change) (wire.BudgetRequest, error) {
 	var out wire.BudgetRequest
-	err := c.json(ctx, call{method: http.MethodPost, path: []string{"v1", "budget-requests", id, "decision"}, header: ch.header()}, d, &out)
+	err := c.json(ctx, call{change: true, method: http.MethodPost, path: []string{"v1", "budget-requests", id, "decision"}, header: ch.header()}, d, &out)
 	return out, err
 }
 

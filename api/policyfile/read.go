@@ -26,7 +26,7 @@ const (
 func (r *reader) policy(root *node) dp.Policy {
 	var p dp.Policy
 	o, ok := r.object(root, "", "name", "kind", "population", "unit", "time", "dimensions", "measures", "metrics",
-		"bounds", "cap", "default", "purposes", "audiences", "link")
+		"bounds", "cap", "default", "purposes", "audiences", "link", "two_person")
 	if !ok {
 		return p
 	}
@@ -46,6 +46,7 @@ func (r *reader) policy(root *node) dp.Policy {
 	p.Purposes = r.purposes(o)
 	p.Audiences = r.audiences(o)
 	p.Link = r.link(o, p.Unit, p.Time)
+	p.TwoPerson = r.twoPerson(o)
 	r.checkBlanks()
 	if r.count == 0 {
 		r.checkScales(o, &p) // computes with everything above
@@ -299,6 +300,15 @@ func (r *reader) audiences(o object) []dp.Audience {
 		o.problem("audiences", "empty: %s, or leave it out for [internal]", instead)
 	}
 	return audiences
+}
+
+func (r *reader) twoPerson(o object) bool {
+	const instead = "write true to have changes that could let more be learned wait for a second officer; otherwise leave it out"
+	text, ok := o.text("two_person", instead)
+	if ok && (text != "true" && text != "false" || o.values["two_person"].quoted) {
+		o.problem("two_person", "neither true nor false: %s", instead)
+	}
+	return ok && text == "true"
 }
 
 func (r *reader) link(o object, unit dp.Unit, times *dp.TimeColumn) *dp.Link {

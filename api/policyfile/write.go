@@ -29,6 +29,7 @@ type Document struct {
 	Purposes   []string            `json:"purposes"`
 	Audiences  []string            `json:"audiences"`
 	Link       *LinkDocument       `json:"link,omitempty"`
+	TwoPerson  bool                `json:"two_person,omitempty"`
 }
 
 // UnitDocument says whose rows are protected together: Column or Row.
@@ -171,6 +172,7 @@ func JSON(p dp.Policy) Document {
 		Cap:        budgetDocument(p.Cap),
 		Default:    budgetDocument(p.Default),
 		Purposes:   p.Purposes,
+		TwoPerson:  p.TwoPerson,
 	}
 	if p.Time != nil {
 		d.Time = (*TimeDocument)(p.Time)

@@ -56,12 +56,13 @@ type Key struct {
 // NewKey is a key to be issued.
 type NewKey struct {
 	Expires *time.Time `json:"expires,omitempty" doc:"Absent: never"`
+	Hash    string     `json:"hash,omitempty" doc:"SHA-256, in hexadecimal digits, of a key that whoever will use it has drawn, as discreet key new does; absent: it is drawn here and shown once" pattern:"^[0-9a-f]{64}$" example:"9b74c9897bac770ffc029102a200c5de9b74c9897bac770ffc029102a200c5de"`
 }
 
 // IssuedKey is a new key with its text, which is shown this once.
 type IssuedKey struct {
 	Key
-	Text string `json:"text" doc:"What to send as Authorization: Bearer; it is stored nowhere" example:"dk_…"`
+	Text string `json:"text,omitempty" doc:"What to send as Authorization: Bearer; it is stored nowhere. Absent where its hash was given" example:"dk_…"`
 }
 
 // KeyList is a page of a consumer's keys, oldest first.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/discreet-analytics/discreet/dp/office"
 	"github.com/valyala/fasthttp"
 )
 
@@ -86,7 +87,7 @@ func askInside(ctx context.Context, s settings, dir string) (measured []map[int]
 		}
 		measured = append(measured, by)
 	}
-	key, _, err = ours.office.IssueKey(ctx, actor, asker, time.Time{}, "benchmark")
+	key, _, err = ours.office.IssueKey(ctx, actor, office.NewKey{Consumer: asker}, "benchmark")
 	return measured, key, err
 }
 

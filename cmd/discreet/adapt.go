@@ -93,6 +93,14 @@ func (r requests) Requests(ctx context.Context, f dp.RequestFilter, p api.Page) 
 	return r.Ledger.Requests(ctx, f, p.Cursor, p.Limit)
 }
 
+// proposals is the ledger as api.Proposals.
+type proposals struct{ *ledger.Ledger }
+
+// Proposals lists what takes two officers.
+func (p proposals) Proposals(ctx context.Context, open bool, page api.Page) ([]dp.Proposal, string, error) {
+	return p.Ledger.Proposals(ctx, open, page.Cursor, page.Limit)
+}
+
 // rowsDesk is the store of rows, with the ledger's records of loads and erasures, as api.Rows.
 type rowsDesk struct {
 	rows   *columnar.Store

@@ -54,7 +54,7 @@ func (c *allotmentSet) Run(ctx context.Context, t terminal) error {
 	}
 	set, err := server.SetAllotment(ctx, c.Consumer, c.Dataset, wanted, change)
 	if err != nil {
-		return err
+		return c.waits(t, err)
 	}
 	return c.print(t.stdout, allotmentsView([]wire.Allotment{set}, set))
 }

@@ -38,7 +38,7 @@ func (c *consumerAdd) Run(ctx context.Context, t terminal) error {
 		Name: c.Name, Role: c.Role, Organisation: c.Organisation, Audience: c.Audience, Purposes: c.Purposes,
 	}, client.Change{Reason: c.Reason})
 	if err != nil {
-		return err
+		return c.waits(t, err)
 	}
 	v := consumersView([]wire.Consumer{added}, added)
 	next := "Next: discreet key add " + added.Name
@@ -152,7 +152,7 @@ func (c *consumerSet) Run(ctx context.Context, t terminal) error {
 		Role: c.Role, Organisation: c.Organisation, Audience: c.Audience, Purposes: c.Purposes, Suspended: c.Suspended,
 	}, change)
 	if err != nil {
-		return err
+		return c.waits(t, err)
 	}
 	return c.print(t.stdout, consumersView([]wire.Consumer{changed}, changed))
 }

@@ -65,7 +65,7 @@ func (c *datasetApply) Run(ctx context.Context, t terminal) error {
 	}
 	applied, err := server.ApplyPolicy(ctx, policy.Name, source, change)
 	if err != nil {
-		return err
+		return c.waits(t, err)
 	}
 	return c.print(t.stdout, datasetView(applied))
 }
@@ -165,6 +165,9 @@ func datasetView(d wire.Dataset) view {
 		fmt.Sprintf("bounds            one customer counts in at most %d groups of a block, with at most %d rows in each", p.Bounds.MaxPartitions, p.Bounds.MaxRows),
 		"cap               "+budgetText(p.Cap)+" on each block, over all consumers",
 		"default           "+budgetText(p.Default)+" for a question that names no price")
+	if p.TwoPerson {
+		v.lines = append(v.lines, "officers          a change that could let more be learned takes two")
+	}
 	return v
 }
 

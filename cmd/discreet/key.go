@@ -2,21 +2,27 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
+	"strings"
 
 	"github.com/discreet-analytics/discreet/api/client"
 	"github.com/discreet-analytics/discreet/api/wire"
+	"github.com/discreet-analytics/discreet/dp/office"
 )
 
 // keyGroup deals with credentials.
 type keyGroup struct {
 	Add    keyAdd    `cmd:"" help:"Make a key; its text is shown this once."`
+	New    keyNew    `cmd:"" help:"Draw a key for yourself, here and without a server: an officer issues it by its hash, and nobody else sees it."`
 	List   keyList   `cmd:"" help:"List the keys of a consumer."`
 	Revoke keyRevoke `cmd:"" help:"End a key at once."`
 }
 
 type keyAdd struct {
-	Consumer string `arg:"" help:"Whose key."`
-	Expires  string `help:"Last date on which it is in force, or an RFC 3339 time." placeholder:"DATE"`
+	Consumer       string `arg:"" help:"Whose key."`
+	Expires        string `help:"Last date on which it is in force, or an RFC 3339 time." placeholder:"DATE"`
+	Hash           string `help:"SHA-256 of a key that its consumer drew with discreet key new; without it, the key is drawn by the server and shown to you." placeholder:"HEX"`
+	IdempotencyKey string `help:"Repeated calls with this key issue one key." placeholder:"TEXT"`
 
 	reason
 	remote
@@ -33,14 +39,35 @@ func (c *keyAdd) Run(ctx context.Context, t terminal) error {
 	if err != nil {
 		return err
 	}
-	issued, err := server.IssueKey(ctx, c.Consumer, wire.NewKey{Expires: expires}, client.Change{Reason: c.Reason})
+	issued, err := server.IssueKey(ctx, c.Consumer, wire.NewKey{Expires: expires, Hash: strings.ToLower(c.Hash)}, client.Change{Reason: c.Reason, IdempotencyKey: c.IdempotencyKey})
 	if err != nil {
-		return err
+		return c.waits(t, err)
 	}
-	return c.print(t.stdout, view{
+	v := view{
 		body: issued, columns: []string{"consumer", "id", "key", "expires"},
 		rows:  [][]any{{issued.Consumer, issued.ID, issued.Text, optional(issued.Expires)}},
 		lines: []string{"Keep it now: it is stored nowhere and never shown again."},
+	}
+	if c.Hash != "" {
+		v.lines = []string{"It is in force for whoever holds the key of this hash."}
+	}
+	return c.print(t.stdout, v)
+}
+
+type keyNew struct {
+	output
+}
+
+// Run draws a key.
+func (c *keyNew) Run(t terminal) error {
+	secret, hash := office.NewSecret()
+	drawn := struct {
+		Text string `json:"text"`
+		Hash string `json:"hash"`
+	}{secret, hex.EncodeToString(hash[:])}
+	return c.print(t.stdout, view{
+		body: drawn, columns: []string{"key", "hash"}, rows: [][]any{{drawn.Text, drawn.Hash}},
+		lines: []string{"Keep the key to yourself: it is stored nowhere. Tell the hash to an officer, who issues it with discreet key add YOU --hash " + drawn.Hash + "."},
 	})
 }
 

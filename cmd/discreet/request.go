@@ -238,7 +238,7 @@ func (c *requestDecide) Run(ctx context.Context, t terminal) error {
 	}
 	decided, err := server.DecideRequest(ctx, c.ID, d, change)
 	if err != nil {
-		return err
+		return c.waits(t, err)
 	}
 	return c.print(t.stdout, requestView(decided))
 }

@@ -35,6 +35,7 @@ type commands struct {
 	Request requestGroup   `cmd:"" help:"Requests for a budget: ask an officer for one, and decide."`
 	Backup  backupGroup    `cmd:"" help:"Backups, which the server makes while it runs (serve --backups)."`
 	Restore restoreCommand `cmd:"" help:"Make a data directory out of a backup."`
+	Propose proposalGroup  `cmd:"" name:"proposal" help:"Changes that take two officers: look at them, and agree or not."`
 	Verify  verifyCommand  `cmd:"" help:"Check a ledger from outside: every entry, against accounts, releases and budgets. Stop the server first."`
 	Doctor  doctorCommand  `cmd:"" help:"Look at a data directory, served or not, and say what to do."`
 	Version versionCommand `cmd:"" help:"Print the version."`

@@ -166,10 +166,11 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 		Consumers: consumers{s.ledger},
 		Office:    s.office,
 		Requests:  requests{s.ledger},
+		Proposals: proposals{s.ledger},
 		Ledger:    keeper{s.ledger, s.rows, log},
 		Backups:   backupDesk(s.ledger, s.backups),
 		Ready:     s.ledger.Ready,
-	}, api.Options{Version: version(), Log: log, Rate: in.rate})
+	}, api.Options{Version: version(), Log: log, Rate: in.rate, Clock: from.clock})
 	if err != nil {
 		return s, fmt.Errorf("wiring the API: %w", err)
 	}

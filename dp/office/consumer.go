@@ -2,6 +2,7 @@ package office
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +19,8 @@ type ConsumerPatch struct {
 	Subject      *string // empty: none any more
 }
 
-// CreateConsumer adds a consumer without keys and without allotments. Created and Version of c are ignored.
+// CreateConsumer adds a consumer without keys and without allotments. Created, Version and Suspended of c are ignored.
+// While any dataset asks for two persons, a new officer is a *Waiting.
 //
 // Errors: CodeInvalidInput, also for a subject without a reason; CodeConflict where the name is or was taken, for names
 // are never reused, or where another consumer has the subject.
@@ -29,19 +31,30 @@ func (o *Office) CreateConsumer(ctx context.Context, actor string, c dp.Consumer
 	if err := checkReason(reason, c.Subject != ""); err != nil {
 		return dp.Consumer{}, err
 	}
-	err := o.change(ctx, actor, reason, func(tx Tx, now time.Time) error {
+	err := o.changeOrWait(ctx, actor, reason, func(tx Tx, now time.Time) (*Waiting, error) {
 		_, taken, err := tx.Consumer(c.Name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if taken {
-			return refuse(dp.CodeConflict, "a consumer of that name exists, and names are never reused: choose another, or change that one")
+			return nil, refuse(dp.CodeConflict, "a consumer of that name exists, and names are never reused: choose another, or change that one")
 		}
 		if err := checkSubjectFree(tx, c); err != nil {
-			return err
+			return nil, err
 		}
-		c.Created, c.Version = now, 1
-		return tx.PutConsumer(c)
+		c.Created, c.Version, c.Suspended = now, 1, false
+		if c.Role == dp.Officer {
+			two, err := twoAsked(tx)
+			if err != nil {
+				return nil, err
+			}
+			if two {
+				proposed := c
+				proposed.Created = time.Time{}
+				return propose(tx, actor, reason, dp.ProposedChange{Consumer: &dp.ConsumerChange{After: proposed}}, now)
+			}
+		}
+		return nil, tx.PutConsumer(c)
 	})
 	if err != nil {
 		return dp.Consumer{}, err
@@ -49,43 +62,92 @@ func (o *Office) CreateConsumer(ctx context.Context, actor string, c dp.Consumer
 	return c, nil
 }
 
-// PatchConsumer changes a consumer. Where ifMatch is given, it must be the version that stands.
+// PatchConsumer changes a consumer. IfMatch is the version that the caller saw, and the reason is not empty. While any
+// dataset asks for two persons, what does not narrow a consumer is a *Waiting, whoever it is: who is let in, and as what,
+// is what the second officer is for.
 //
-// Errors: CodeInvalidInput, also for a subject without a reason; CodeNotFound; CodePreconditionFailed; CodeConflict where
-// another consumer has the subject.
+// Errors: CodeInvalidInput, CodeNotFound, CodePreconditionRequired, CodePreconditionFailed; CodeConflict where too few
+// officers would remain, where somebody would become an officer whose key others may know or whose subject one person chose,
+// or where another consumer has the subject.
 func (o *Office) PatchConsumer(ctx context.Context, actor, name string, patch ConsumerPatch, ifMatch *uint64, reason string) (dp.Consumer, error) {
-	if err := checkReason(reason, patch.Subject != nil); err != nil {
+	if err := checkReason(reason, true); err != nil {
 		return dp.Consumer{}, err
 	}
 	var patched dp.Consumer
-	err := o.change(ctx, actor, reason, func(tx Tx, _ time.Time) error {
-		c, ok, err := tx.Consumer(name)
+	err := o.changeOrWait(ctx, actor, reason, func(tx Tx, now time.Time) (*Waiting, error) {
+		before, ok, err := tx.Consumer(name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if !ok {
-			return notFound("consumer")
+			return nil, notFound("consumer")
 		}
-		if ifMatch != nil {
-			if err := checkMatch("consumer", true, c.Version, ifMatch); err != nil {
-				return err
+		if err := checkMatch("consumer", true, before.Version, ifMatch); err != nil {
+			return nil, err
+		}
+		patched = before
+		patch.apply(&patched)
+		patched.Version++
+		if err := checkConsumer(patched); err != nil {
+			return nil, err
+		}
+		if err := checkSubjectFree(tx, patched); err != nil {
+			return nil, err
+		}
+		two, err := twoAsked(tx)
+		if err != nil {
+			return nil, err
+		}
+		if two && !consumerNarrows(before, patched) {
+			if err := checkNewOfficer(tx, before, patched, now); err != nil {
+				return nil, err
 			}
+			return propose(tx, actor, reason, dp.ProposedChange{Consumer: &dp.ConsumerChange{Before: &before, After: patched}}, now)
 		}
-		patch.apply(&c)
-		if err := checkConsumer(c); err != nil {
-			return err
-		}
-		if err := checkSubjectFree(tx, c); err != nil {
-			return err
-		}
-		c.Version++
-		patched = c
-		return tx.PutConsumer(c)
+		return nil, keepOfficers(tx, now, func() error { return tx.PutConsumer(patched) })
 	})
 	if err != nil {
 		return dp.Consumer{}, err
 	}
 	return patched, nil
+}
+
+// confirmConsumer makes a proposed consumer, or a proposed change of one.
+func confirmConsumer(tx Tx, after dp.Consumer, end dp.ProposalEnd) error {
+	before, exists, err := tx.Consumer(after.Name)
+	if err != nil {
+		return err
+	}
+	if err := checkConsumer(after); err != nil {
+		return err
+	}
+	if err := checkSubjectFree(tx, after); err != nil {
+		return err
+	}
+	if !exists {
+		after.Created = end.At
+		return tx.PutConsumer(after)
+	}
+	if err := checkNewOfficer(tx, before, after, end.At); err != nil {
+		return err
+	}
+	return keepOfficers(tx, end.At, func() error { return tx.PutConsumer(after) })
+}
+
+// checkNewOfficer refuses to make an officer of somebody who holds a key already: whoever issued it saw its text, and
+// could then agree with themselves. So could who chose a subject of their own for it, which the proposal does not show.
+func checkNewOfficer(tx Tx, before, after dp.Consumer, now time.Time) error {
+	if before.Role == dp.Officer || after.Role != dp.Officer {
+		return nil
+	}
+	if after.Subject != "" && after.Subject == before.Subject {
+		return refuse(dp.CodeConflict, "tokens sign this consumer in, who would become an officer, and one officer alone chose which: take its subject away first, and give it together with the role")
+	}
+	keys, err := tx.Keys(after.Name)
+	if err == nil && slices.ContainsFunc(keys, func(k dp.Key) bool { return k.InForce(now) }) {
+		err = refuse(dp.CodeConflict, "somebody else may have seen a key of this consumer, who would become an officer: revoke its keys first, and afterwards give it one by its hash")
+	}
+	return err
 }
 
 func (p ConsumerPatch) apply(c *dp.Consumer) {

@@ -32,14 +32,58 @@ const (
 // HashKey is what is kept of a key's secret. A hash without salt suffices: the secret has 256 random bits.
 func HashKey(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
 
-// IssueKey gives a consumer a further key and returns its secret, which is kept nowhere and cannot be shown
-// again. A zero expires means never.
+// NewKey is a key to be issued.
+type NewKey struct {
+	Consumer string
+	Expires  time.Time // zero: never
+	// Hash is that of a secret which whoever will use the key has drawn (NewSecret); nil: the secret is drawn here.
+	Hash *[32]byte
+	// Repeat is the caller's idempotency key, or empty. Under one, one key is issued.
+	Repeat string
+}
+
+// IssueKey gives a consumer a further key and returns its secret, which is kept nowhere and cannot be shown again; it is
+// empty where the hash was given. While any dataset asks for two persons, a key of another officer takes a hash, so that
+// neither of the two who agree sees it, and is a *Waiting. An officer's further key of their own takes one.
 //
-// Errors: CodeNotFound; CodeInvalidInput where expires is past.
-func (o *Office) IssueKey(ctx context.Context, actor, consumer string, expires time.Time, reason string) (secret string, key dp.Key, err error) {
-	err = o.change(ctx, actor, reason, func(tx Tx, now time.Time) error {
-		secret, key, err = issueKey(tx, consumer, expires, now)
-		return err
+// Errors: CodeNotFound; CodeInvalidInput where expires is past, or where a hash is due; CodeConflict for the hash of another
+// key, and for a repeat, whose secret cannot be shown again.
+func (o *Office) IssueKey(ctx context.Context, actor string, n NewKey, reason string) (secret string, key dp.Key, err error) {
+	if err := checkReason(reason, false); err != nil {
+		return "", dp.Key{}, err
+	}
+	err = o.changeOrWait(ctx, actor, reason, func(tx Tx, now time.Time) (*Waiting, error) {
+		secret = ""
+		owner, err := checkNewKey(tx, n.Consumer, n.Expires, now)
+		if err != nil {
+			return nil, err
+		}
+		key = dp.Key{ID: keyID(actor, n), Consumer: n.Consumer, Created: now, Expires: inUTC(n.Expires)}
+		if known, repeated, err := tx.Key(key.ID); err != nil || repeated {
+			if err == nil && (n.Hash == nil || known.Hash != *n.Hash || !known.Expires.Equal(key.Expires)) {
+				err = refuse(dp.CodeConflict, "the key %s was issued under this Idempotency-Key, and what is issued is shown once: use it, or revoke it and issue another under a new Idempotency-Key", known.ID)
+			}
+			key = known
+			return nil, err
+		}
+		two, err := keyTakesTwo(tx, owner, actor)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case n.Hash != nil:
+			key.Hash = *n.Hash
+		case two:
+			return nil, invalid("two officers must agree to this key and neither may see it: have its officer draw it with discreet key new, and send the hash that this shows")
+		default:
+			secret, key.Hash = NewSecret()
+		}
+		if two {
+			proposed := key
+			proposed.Created = time.Time{}
+			return propose(tx, actor, reason, dp.ProposedChange{Key: &proposed}, now)
+		}
+		return nil, tx.PutKey(key)
 	})
 	if err != nil {
 		return "", dp.Key{}, err
@@ -47,46 +91,76 @@ func (o *Office) IssueKey(ctx context.Context, actor, consumer string, expires t
 	return secret, key, nil
 }
 
-func issueKey(tx Tx, consumer string, expires, now time.Time) (string, dp.Key, error) {
-	_, ok, err := tx.Consumer(consumer)
-	if err != nil {
-		return "", dp.Key{}, err
+func checkNewKey(tx Tx, consumer string, expires, now time.Time) (owner dp.Consumer, err error) {
+	owner, ok, err := tx.Consumer(consumer)
+	switch {
+	case err != nil:
+		return owner, err
+	case !ok:
+		return owner, notFound("consumer")
+	case !expires.IsZero() && !expires.After(now):
+		return owner, invalid("give the key an expiry in the future, or none")
 	}
-	if !ok {
-		return "", dp.Key{}, notFound("consumer")
+	return owner, nil
+}
+
+// keyTakesTwo tells whether two officers must agree to a key: of another officer, while any dataset asks for two.
+func keyTakesTwo(tx Tx, owner dp.Consumer, actor string) (bool, error) {
+	if owner.Role != dp.Officer || owner.Name == actor {
+		return false, nil
 	}
-	if !expires.IsZero() && !expires.After(now) {
-		return "", dp.Key{}, invalid("give the key an expiry in the future, or none")
+	return twoAsked(tx)
+}
+
+// confirmKey issues a proposed key.
+func confirmKey(tx Tx, key dp.Key, end dp.ProposalEnd) error {
+	if _, err := checkNewKey(tx, key.Consumer, key.Expires, end.At); err != nil {
+		return err
 	}
-	secret, key := newKey(consumer, now, expires)
-	return secret, key, tx.PutKey(key)
+	key.Created = end.At
+	return tx.PutKey(key)
 }
 
 // RotateKey gives a consumer a new key and has all others end after a grace, in one change. It returns the new key's
 // secret and the keys that end, as they are now. Keys that end sooner stay as they are.
 //
 // Errors: those of IssueKey; CodeInvalidInput where the grace is negative or above MaxGrace, or so short that an
-// officer who rotates their own keys could be left with none.
+// officer who rotates their own keys could be left with none; CodeConflict where the key of another officer takes two, or
+// where too few officers would remain who can act.
 func (o *Office) RotateKey(ctx context.Context, actor, consumer string, grace time.Duration, expires time.Time, reason string) (secret string, key dp.Key, ending []dp.Key, err error) {
 	if err := checkGrace(grace, actor == consumer); err != nil {
 		return "", dp.Key{}, nil, err
 	}
+	if err := checkReason(reason, false); err != nil {
+		return "", dp.Key{}, nil, err
+	}
 	err = o.change(ctx, actor, reason, func(tx Tx, now time.Time) error {
 		ending = nil
-		earlier, err := tx.Keys(consumer)
+		owner, err := checkNewKey(tx, consumer, expires, now)
 		if err != nil {
 			return err
 		}
-		for _, k := range earlier {
-			if k, changed := endsBy(k, now, grace); changed {
-				ending = append(ending, k)
-				if err := tx.PutKey(k); err != nil {
-					return err
+		if two, err := keyTakesTwo(tx, owner, actor); err != nil {
+			return err
+		} else if two {
+			return refuse(dp.CodeConflict, "two officers must agree to a key of another officer, and neither may see it: have them make their own, or issue one by its hash and revoke the others")
+		}
+		return keepOfficers(tx, now, func() error {
+			earlier, err := tx.Keys(consumer)
+			if err != nil {
+				return err
+			}
+			for _, k := range earlier {
+				if k, changed := endsBy(k, now, grace); changed {
+					ending = append(ending, k)
+					if err := tx.PutKey(k); err != nil {
+						return err
+					}
 				}
 			}
-		}
-		secret, key, err = issueKey(tx, consumer, expires, now)
-		return err
+			secret, key = newKey(consumer, now, expires)
+			return tx.PutKey(key)
+		})
 	})
 	if err != nil {
 		return "", dp.Key{}, nil, err
@@ -153,14 +227,16 @@ func (o *Office) IssueOwnKey(ctx context.Context, consumer, under string, grace 
 		}
 		secret, key = newKey(consumer, now, end)
 		key.Under = under
-		if err := tx.PutKey(key); err != nil || grace == nil {
-			return err
-		}
-		if holds, changed := endsBy(holds, now, *grace); changed {
-			ending = []dp.Key{holds}
-			return tx.PutKey(holds)
-		}
-		return nil
+		return keepOfficers(tx, now, func() error {
+			if err := tx.PutKey(key); err != nil || grace == nil {
+				return err
+			}
+			if holds, changed := endsBy(holds, now, *grace); changed {
+				ending = []dp.Key{holds}
+				return tx.PutKey(holds)
+			}
+			return nil
+		})
 	})
 	if err != nil {
 		return "", dp.Key{}, nil, err
@@ -202,8 +278,11 @@ func checkOwnKeys(tx Tx, consumer string, now time.Time) error {
 // RevokeKey ends a key at once, and with it all keys that its consumer made under it. What is revoked already stays
 // as it is.
 //
-// Errors: CodeNotFound, also for a key of another consumer.
+// Errors: CodeNotFound, also for a key of another consumer; CodeConflict where too few officers would remain who can act.
 func (o *Office) RevokeKey(ctx context.Context, actor, consumer, id, reason string) (dp.Key, error) {
+	if err := checkReason(reason, false); err != nil {
+		return dp.Key{}, err
+	}
 	var revoked dp.Key
 	err := o.change(ctx, actor, reason, func(tx Tx, now time.Time) (err error) {
 		if revoked, err = ownKey(tx, consumer, id); err != nil {
@@ -213,13 +292,15 @@ func (o *Office) RevokeKey(ctx context.Context, actor, consumer, id, reason stri
 		if err != nil {
 			return err
 		}
-		for _, k := range madeUnder(all, id) {
-			if _, err := revoke(tx, k, now); err != nil {
-				return err
+		return keepOfficers(tx, now, func() error {
+			for _, k := range madeUnder(all, id) {
+				if _, err := revoke(tx, k, now); err != nil {
+					return err
+				}
 			}
-		}
-		revoked, err = revoke(tx, revoked, now)
-		return err
+			revoked, err = revoke(tx, revoked, now)
+			return err
+		})
 	})
 	if err != nil {
 		return dp.Key{}, err
@@ -230,14 +311,17 @@ func (o *Office) RevokeKey(ctx context.Context, actor, consumer, id, reason stri
 // RevokeOwnKey ends a key of the consumer's own at once. Keys that were made under it stay: one of them may be what
 // takes its place.
 //
-// Errors: CodeNotFound, also for a key of another consumer.
+// Errors: CodeNotFound, also for a key of another consumer; CodeConflict where too few officers would remain who can act.
 func (o *Office) RevokeOwnKey(ctx context.Context, consumer, id string) (dp.Key, error) {
 	var revoked dp.Key
 	err := o.change(ctx, consumer, ownKeyReason, func(tx Tx, now time.Time) (err error) {
-		if revoked, err = ownKey(tx, consumer, id); err == nil {
-			revoked, err = revoke(tx, revoked, now)
+		if revoked, err = ownKey(tx, consumer, id); err != nil {
+			return err
 		}
-		return err
+		return keepOfficers(tx, now, func() error {
+			revoked, err = revoke(tx, revoked, now)
+			return err
+		})
 	})
 	if err != nil {
 		return dp.Key{}, err
@@ -297,20 +381,25 @@ func (o *Office) Bootstrap(ctx context.Context) (secret string, err error) {
 	return secret, nil
 }
 
-// newKey draws a secret of 256 bits.
+// newKey draws a key.
 func newKey(consumer string, now, expires time.Time) (string, dp.Key) {
+	secret, hash := NewSecret()
+	return secret, dp.Key{ID: keyID("", NewKey{}), Consumer: consumer, Hash: hash, Created: now, Expires: inUTC(expires)}
+}
+
+// NewSecret draws a key's secret of 256 bits, and gives what is kept of it.
+func NewSecret() (secret string, hash [32]byte) {
 	random := make([]byte, 32)
 	// Read never fails: it ends the process when the system has no randomness.
 	_, _ = rand.Read(random)
-	secret := KeyPrefix + base64.RawURLEncoding.EncodeToString(random)
-	if !expires.IsZero() {
-		expires = expires.UTC().Round(0)
+	secret = KeyPrefix + base64.RawURLEncoding.EncodeToString(random)
+	return secret, HashKey(secret)
+}
+
+// keyID is random, or follows from who issues the key, for whom, and the idempotency key that they gave.
+func keyID(actor string, n NewKey) string {
+	if n.Repeat == "" {
+		return "key_" + strings.ToLower(rand.Text())
 	}
-	return secret, dp.Key{
-		ID:       "key_" + strings.ToLower(rand.Text()),
-		Consumer: consumer,
-		Hash:     HashKey(secret),
-		Created:  now,
-		Expires:  expires,
-	}
+	return "key_" + idUnder("key", actor+"\x00"+n.Consumer, n.Repeat)
 }

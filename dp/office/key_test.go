@@ -24,7 +24,7 @@ func team(t *testing.T, expires time.Time) (*Office, *memory, dp.Key) {
 	if _, err := o.CreateConsumer(ctx, "root", dp.Consumer{Name: "alice", Role: dp.Analyst, Audience: dp.Internal}, ""); err != nil {
 		t.Fatal(err)
 	}
-	_, k, err := o.IssueKey(ctx, "root", "alice", expires, "")
+	_, k, err := o.IssueKey(ctx, "root", NewKey{Consumer: "alice", Expires: expires}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,11 +33,11 @@ func team(t *testing.T, expires time.Time) (*Office, *memory, dp.Key) {
 
 func TestRotationEndsEveryOtherKeyAfterTheGrace(t *testing.T) {
 	o, m, first := team(t, time.Time{})
-	_, soon, err := o.IssueKey(ctx, "root", "alice", now.Add(time.Minute), "")
+	_, soon, err := o.IssueKey(ctx, "root", NewKey{Consumer: "alice", Expires: now.Add(time.Minute)}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, revoked, err := o.IssueKey(ctx, "root", "alice", time.Time{}, "")
+	_, revoked, err := o.IssueKey(ctx, "root", NewKey{Consumer: "alice"}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestConsumerMakesNoMoreKeysThanItMay(t *testing.T) {
 func TestSubjectIsThatOfOneConsumer(t *testing.T) {
 	o, m, _ := team(t, time.Time{})
 	set := func(name, subject, reason string) error {
-		_, err := o.PatchConsumer(ctx, "root", name, ConsumerPatch{Subject: &subject}, nil, reason)
+		_, err := o.PatchConsumer(ctx, "root", name, ConsumerPatch{Subject: &subject}, version(m.consumers[name].Version), reason)
 		return err
 	}
 	if err := set("alice", "alice@example.org", ""); codeOf(err) != dp.CodeInvalidInput {

@@ -1,5 +1,6 @@
 // Package office decides every change of policy, budget, consumer and key: who may be overwritten, what is
-// fixed once rows are loaded, and what has to be said for it. It also decides on what consumers ask for.
+// fixed once rows are loaded, what has to be said for it, and what takes two persons. It also decides on what consumers
+// ask for.
 //
 // It stores nothing, reads no row and spends no budget. Whether the actor's role allows a change is decided
 // before it is called.
@@ -29,6 +30,8 @@ type Book interface {
 type Tx interface {
 	// Policies returns every version of a dataset's policy, oldest first; none where there is no dataset.
 	Policies(dataset string) ([]dp.VersionedPolicy, error)
+	// PoliciesInForce returns the newest version of every dataset's policy.
+	PoliciesInForce() ([]dp.VersionedPolicy, error)
 	// LoadedUnder returns the version of the policy under which the first rows were loaded, 0 while there
 	// are none.
 	LoadedUnder(dataset string) (uint64, error)
@@ -40,11 +43,14 @@ type Tx interface {
 	AnyConsumer() (bool, error)
 	// ConsumerOfSubject names the consumer that has a subject.
 	ConsumerOfSubject(subject string) (name string, ok bool, err error)
+	// Officers returns every consumer with that role, suspended ones too.
+	Officers() ([]dp.Consumer, error)
 	PutConsumer(dp.Consumer) error
 
 	Key(id string) (dp.Key, bool, error)
 	// Keys returns every key of a consumer.
 	Keys(consumer string) ([]dp.Key, error)
+	// PutKey refuses a key whose secret another one has, with CodeConflict.
 	PutKey(dp.Key) error
 
 	Allotment(consumer, dataset string) (dp.Allotment, bool, error)
@@ -57,6 +63,14 @@ type Tx interface {
 	AddRequest(dp.BudgetRequest) (dp.BudgetRequest, error)
 	// EndRequest ends an open request.
 	EndRequest(id string, d dp.RequestDecision) error
+
+	Proposal(id string) (dp.Proposal, bool, error)
+	// OpenProposals returns those that have not ended, expired ones too.
+	OpenProposals() ([]dp.Proposal, error)
+	// AddProposal adds a proposal and returns it with its number.
+	AddProposal(dp.Proposal) (dp.Proposal, error)
+	// EndProposal ends an open proposal.
+	EndProposal(id string, e dp.ProposalEnd) error
 }
 
 // Change is who changes something, when and why. What is changed follows from the writes of the transaction.
@@ -86,6 +100,20 @@ func (o *Office) change(ctx context.Context, actor, reason string, decide func(t
 	})
 }
 
+// changeOrWait records a decision that may have to wait for a second officer: then the proposal is recorded, and it
+// returns a *Waiting.
+func (o *Office) changeOrWait(ctx context.Context, actor, reason string, decide func(tx Tx, now time.Time) (*Waiting, error)) error {
+	var waits *Waiting
+	err := o.change(ctx, actor, reason, func(tx Tx, now time.Time) (err error) {
+		waits, err = decide(tx, now)
+		return err
+	})
+	if err == nil && waits != nil {
+		return waits
+	}
+	return err
+}
+
 // Limits of what is typed in.
 const (
 	maxReason       = 1000 // bytes
@@ -109,7 +137,7 @@ func checkName(of, name string) error {
 // checkReason refuses a reason that an auditor could not read; required says that there must be one.
 func checkReason(reason string, required bool) error {
 	if required && strings.TrimSpace(reason) == "" {
-		return invalid("say why: a change of a policy or a budget needs a reason, which is kept for auditors")
+		return invalid("say why: a change of a policy, a budget or a consumer needs a reason, which is kept for auditors")
 	}
 	if !isLine(reason, maxReason) {
 		return invalid("shorten the reason to one line of at most %d bytes of UTF-8", maxReason)

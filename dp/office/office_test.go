@@ -19,6 +19,7 @@ type memory struct {
 	allotments map[[2]string]dp.Allotment
 	loaded     map[string]uint64
 	requests   map[string]dp.BudgetRequest
+	proposals  map[string]dp.Proposal
 	wrote      bool
 	log        []Change
 }
@@ -26,13 +27,13 @@ type memory struct {
 func newMemory() *memory {
 	return &memory{
 		policies: map[string][]dp.VersionedPolicy{}, consumers: map[string]dp.Consumer{}, keys: map[string]dp.Key{},
-		allotments: map[[2]string]dp.Allotment{}, loaded: map[string]uint64{}, requests: map[string]dp.BudgetRequest{},
+		allotments: map[[2]string]dp.Allotment{}, loaded: map[string]uint64{}, requests: map[string]dp.BudgetRequest{}, proposals: map[string]dp.Proposal{},
 	}
 }
 
 func (m *memory) Change(_ context.Context, c Change, decide func(Tx) error) error {
 	tx := &memory{policies: maps.Clone(m.policies), consumers: maps.Clone(m.consumers), keys: maps.Clone(m.keys),
-		allotments: maps.Clone(m.allotments), loaded: m.loaded, requests: maps.Clone(m.requests)}
+		allotments: maps.Clone(m.allotments), loaded: m.loaded, requests: maps.Clone(m.requests), proposals: maps.Clone(m.proposals)}
 	if err := decide(tx); err != nil {
 		return err
 	}
@@ -102,6 +103,51 @@ func (m *memory) Allotment(consumer, dataset string) (dp.Allotment, bool, error)
 func (m *memory) PutAllotment(a dp.Allotment) error {
 	m.wrote = true
 	m.allotments[[2]string{a.Consumer, a.Dataset}] = a
+	return nil
+}
+
+func (m *memory) PoliciesInForce() (list []dp.VersionedPolicy, err error) {
+	for _, versions := range m.policies {
+		list = append(list, versions[len(versions)-1])
+	}
+	return list, nil
+}
+
+func (m *memory) Officers() (list []dp.Consumer, err error) {
+	for _, c := range m.consumers {
+		if c.Role == dp.Officer {
+			list = append(list, c)
+		}
+	}
+	return list, nil
+}
+
+func (m *memory) Proposal(id string) (dp.Proposal, bool, error) {
+	p, ok := m.proposals[id]
+	return p, ok, nil
+}
+
+func (m *memory) OpenProposals() (list []dp.Proposal, err error) {
+	for _, p := range m.proposals {
+		if p.End == nil {
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
+
+func (m *memory) AddProposal(p dp.Proposal) (dp.Proposal, error) {
+	m.wrote = true
+	p.Number = uint64(len(m.proposals)) + 1
+	m.proposals[p.ID] = p
+	return p, nil
+}
+
+func (m *memory) EndProposal(id string, e dp.ProposalEnd) error {
+	m.wrote = true
+	p := m.proposals[id]
+	p.End = &e
+	m.proposals[id] = p
 	return nil
 }
 
@@ -374,16 +420,21 @@ func TestConsumersAreCreatedOnceAndPatched(t *testing.T) {
 	refused(t, m, dp.CodeInvalidInput, "purposes", create(func(c *dp.Consumer) { c.Purposes = make([]string, 101) }))
 
 	role, third := dp.Auditor, dp.ThirdParty
-	c, err = o.PatchConsumer(ctx, "officer", "team", ConsumerPatch{Role: &role, Audience: &third}, version(1), "")
+	c, err = o.PatchConsumer(ctx, "officer", "team", ConsumerPatch{Role: &role, Audience: &third}, version(1), "moved")
 	check(t, err)
 	if c.Role != dp.Auditor || c.Audience != dp.ThirdParty || len(c.Purposes) != 1 || c.Version != 2 {
 		t.Fatalf("patched %+v", c)
 	}
 	patch := func(name string, p ConsumerPatch, ifMatch *uint64) func() error {
-		return func() error { _, err := o.PatchConsumer(ctx, "officer", name, p, ifMatch, ""); return err }
+		return func() error { _, err := o.PatchConsumer(ctx, "officer", name, p, ifMatch, "moved"); return err }
 	}
 	bad := dp.Role("root")
-	refused(t, m, dp.CodeInvalidInput, "role", patch("team", ConsumerPatch{Role: &bad}, nil))
+	refused(t, m, dp.CodeInvalidInput, "role", patch("team", ConsumerPatch{Role: &bad}, version(2)))
+	refused(t, m, dp.CodePreconditionRequired, "If-Match", patch("team", ConsumerPatch{}, nil))
+	refused(t, m, dp.CodeInvalidInput, "say why", func() error {
+		_, err := o.PatchConsumer(ctx, "officer", "team", ConsumerPatch{}, version(2), " ")
+		return err
+	})
 	refused(t, m, dp.CodePreconditionFailed, "read it again", patch("team", ConsumerPatch{}, version(1)))
 	refused(t, m, dp.CodeNotFound, "consumer", patch("nobody", ConsumerPatch{}, nil))
 }
@@ -392,16 +443,19 @@ func TestKeysAreShownOnceAndKeptHashed(t *testing.T) {
 	o, m := newOffice()
 	_, err := o.CreateConsumer(ctx, "officer", dp.Consumer{Name: "team", Role: dp.Product, Audience: dp.Internal}, "")
 	check(t, err)
-	secret, key, err := o.IssueKey(ctx, "officer", "team", now.Add(time.Hour), "a new service")
+	secret, key, err := o.IssueKey(ctx, "officer", NewKey{Consumer: "team", Expires: now.Add(time.Hour)}, "a new service")
 	check(t, err)
 	if !strings.HasPrefix(secret, "dk_") || len(secret) != 3+43 || key.Hash != HashKey(secret) || key.Consumer != "team" {
 		t.Fatalf("issued %d characters for %+v", len(secret), key)
 	}
-	if other, _, err := o.IssueKey(ctx, "officer", "team", time.Time{}, ""); err != nil || other == secret {
+	if other, _, err := o.IssueKey(ctx, "officer", NewKey{Consumer: "team"}, ""); err != nil || other == secret {
 		t.Fatal("two keys share a secret")
 	}
 	issue := func(consumer string, expires time.Time) func() error {
-		return func() error { _, _, err := o.IssueKey(ctx, "officer", consumer, expires, ""); return err }
+		return func() error {
+			_, _, err := o.IssueKey(ctx, "officer", NewKey{Consumer: consumer, Expires: expires}, "")
+			return err
+		}
 	}
 	refused(t, m, dp.CodeInvalidInput, "future", issue("team", now))
 	refused(t, m, dp.CodeNotFound, "consumer", issue("nobody", time.Time{}))
@@ -466,7 +520,7 @@ func TestRefusalNeverEchoesWhatWasTyped(t *testing.T) {
 	p.Purposes = []string{typed}
 	_, _, policy := o.ApplyPolicy(ctx, "officer", p, nil, "")
 	_, consumer := o.CreateConsumer(ctx, "officer", dp.Consumer{Name: typed}, "")
-	_, _, key := o.IssueKey(ctx, "officer", typed, time.Time{}, "")
+	_, _, key := o.IssueKey(ctx, "officer", NewKey{Consumer: typed}, "")
 	_, _, allotment := o.SetAllotment(ctx, "officer", dp.Allotment{Consumer: typed, Dataset: typed}, nil, typed+"\n")
 	for _, err := range []error{policy, consumer, key, allotment} {
 		if err == nil || strings.Contains(err.Error(), typed) {

@@ -10,10 +10,11 @@ import (
 
 // ApplyPolicy creates a dataset or changes its policy. To change one, ifMatch is the version that the caller
 // saw, and the reason is not empty; without ifMatch it only creates. A policy that already stands is returned
-// as it is. Budgets change without touching what was spent.
+// as it is. Budgets change without touching what was spent. Where the policy in force asks for two persons, a change
+// that does not narrow it is a *Waiting; to create a dataset takes one, for nothing is spent there yet.
 //
 // Errors: CodeInvalidPolicy, CodeInvalidInput, CodePreconditionRequired, CodePreconditionFailed, and
-// CodeConflict for a change of what loaded rows fix.
+// CodeConflict for a change of what loaded rows fix, or where there are not two officers to ask for.
 func (o *Office) ApplyPolicy(ctx context.Context, actor string, p dp.Policy, ifMatch *uint64, reason string) (applied dp.VersionedPolicy, created bool, err error) {
 	if err := checkPolicy(p); err != nil {
 		return applied, false, err
@@ -21,9 +22,17 @@ func (o *Office) ApplyPolicy(ctx context.Context, actor string, p dp.Policy, ifM
 	if err := checkReason(reason, false); err != nil {
 		return applied, false, err
 	}
-	err = o.change(ctx, actor, reason, func(tx Tx, _ time.Time) error {
-		applied, created, err = decidePolicy(tx, p, ifMatch, reason)
-		return err
+	err = o.changeOrWait(ctx, actor, reason, func(tx Tx, now time.Time) (*Waiting, error) {
+		var before *dp.VersionedPolicy
+		applied, before, err = decidePolicy(tx, p, ifMatch, reason, now)
+		created = before == nil
+		switch {
+		case err != nil || before != nil && before.Version == applied.Version:
+			return nil, err
+		case before != nil && before.TwoPerson && !policyNarrows(before.Policy, p):
+			return propose(tx, actor, reason, dp.ProposedChange{Policy: &dp.PolicyChange{After: applied}}, now)
+		}
+		return nil, tx.PutPolicy(applied)
 	})
 	if err != nil {
 		return dp.VersionedPolicy{}, false, err
@@ -31,40 +40,60 @@ func (o *Office) ApplyPolicy(ctx context.Context, actor string, p dp.Policy, ifM
 	return applied, created, nil
 }
 
-func decidePolicy(tx Tx, p dp.Policy, ifMatch *uint64, reason string) (dp.VersionedPolicy, bool, error) {
+// confirmPolicy puts a proposed version in force.
+func confirmPolicy(tx Tx, after dp.VersionedPolicy, end dp.ProposalEnd) error {
+	seen := after.Version - 1
+	next, _, err := decidePolicy(tx, after.Policy, &seen, end.Reason, end.At)
+	if err != nil {
+		return err
+	}
+	return tx.PutPolicy(next)
+}
+
+// decidePolicy gives the version that a policy would be, and the one in force, nil where there is no dataset. Where that is
+// so already, they are the same.
+func decidePolicy(tx Tx, p dp.Policy, ifMatch *uint64, reason string, at time.Time) (next dp.VersionedPolicy, before *dp.VersionedPolicy, err error) {
 	versions, err := tx.Policies(p.Name)
 	if err != nil {
-		return dp.VersionedPolicy{}, false, err
+		return next, nil, err
 	}
-	next := dp.VersionedPolicy{Policy: p, Version: uint64(len(versions)) + 1}
+	next = dp.VersionedPolicy{Policy: p, Version: uint64(len(versions)) + 1}
 	if len(versions) == 0 {
 		if err := checkMatch("dataset", false, 0, ifMatch); err != nil {
-			return dp.VersionedPolicy{}, false, err
+			return next, nil, err
 		}
-		return next, true, tx.PutPolicy(next)
+		if p.TwoPerson {
+			err = enoughOfficers(tx, at)
+		}
+		return next, nil, err
 	}
 	now := versions[len(versions)-1]
 	if reflect.DeepEqual(now.Policy, p) {
-		return now, false, nil
+		return now, &now, nil
 	}
 	if err := checkMatch("policy", true, now.Version, ifMatch); err != nil {
-		return dp.VersionedPolicy{}, false, err
+		return next, nil, err
 	}
 	if err := checkReason(reason, true); err != nil {
-		return dp.VersionedPolicy{}, false, err
+		return next, nil, err
+	}
+	if p.TwoPerson && !now.TwoPerson {
+		if err := enoughOfficers(tx, at); err != nil {
+			return next, nil, err
+		}
 	}
 	loadedUnder, err := tx.LoadedUnder(p.Name)
 	if err != nil {
-		return dp.VersionedPolicy{}, false, err
+		return next, nil, err
 	}
 	if loadedUnder > 0 {
 		for _, since := range versions[loadedUnder-1:] {
 			if err := CheckFixed(since.Policy, p); err != nil {
-				return dp.VersionedPolicy{}, false, err
+				return next, nil, err
 			}
 		}
 	}
-	return next, false, tx.PutPolicy(next)
+	return next, &now, nil
 }
 
 // CheckFixed refuses a policy under which rows that were loaded under an earlier one would mean something

@@ -113,7 +113,8 @@ type Decision struct {
 
 // DecideRequest grants or denies a request. IfMatch is the version of the allotment that the officer saw, nil (or 0)
 // where there was none. A grant sets the allotment, whatever it was, in the same change; whether it is paused stays as
-// it is. The allotment is returned as it stands then.
+// it is. The allotment is returned as it stands then. Where the dataset's policy asks for two persons, a grant that does not
+// narrow the allotment is a *Waiting.
 //
 // Errors: CodeInvalidInput, CodeNotFound, CodeForbidden for a request of the actor's own, CodePreconditionRequired,
 // CodePreconditionFailed, and CodeConflict where the request is open no more.
@@ -127,10 +128,17 @@ func (o *Office) DecideRequest(ctx context.Context, actor, id string, d Decision
 	if d.Terms != nil && !d.Grant {
 		return r, a, invalid("a denial gives nothing: leave the amounts out, or grant them")
 	}
-	err = o.change(ctx, actor, reason, func(tx Tx, now time.Time) error {
+	err = o.changeOrWait(ctx, actor, reason, func(tx Tx, now time.Time) (*Waiting, error) {
 		decision := dp.RequestDecision{State: dp.RequestDenied, By: actor, At: now, Reason: strings.TrimSpace(reason)}
-		r, a, err = decideRequest(tx, id, d, decision, ifMatch, now)
-		return err
+		j, err := decideRequest(tx, id, d, decision, ifMatch, now)
+		if err != nil {
+			return nil, err
+		}
+		if d.Grant && j.allotment.two && !j.allotment.narrows() {
+			return propose(tx, actor, reason, dp.ProposedChange{Allotment: &dp.AllotmentChange{Before: j.allotment.before, After: j.allotment.after, Request: id}}, now)
+		}
+		r, a = j.request, j.allotment.after
+		return nil, j.put(tx)
 	})
 	if err != nil {
 		return dp.BudgetRequest{}, dp.Allotment{}, err
@@ -138,32 +146,48 @@ func (o *Office) DecideRequest(ctx context.Context, actor, id string, d Decision
 	return r, a, nil
 }
 
-func decideRequest(tx Tx, id string, d Decision, decision dp.RequestDecision, ifMatch *uint64, now time.Time) (dp.BudgetRequest, dp.Allotment, error) {
-	failed := func(err error) (dp.BudgetRequest, dp.Allotment, error) {
-		return dp.BudgetRequest{}, dp.Allotment{}, err
+// judged is a request with a decision, and the allotment after it.
+type judged struct {
+	request   dp.BudgetRequest
+	allotment allotmentDecision
+}
+
+func (j judged) put(tx Tx) error {
+	if j.request.Decision.State == dp.RequestGranted {
+		if err := tx.PutAllotment(j.allotment.after); err != nil {
+			return err
+		}
 	}
+	return tx.EndRequest(j.request.ID, *j.request.Decision)
+}
+
+func decideRequest(tx Tx, id string, d Decision, decision dp.RequestDecision, ifMatch *uint64, now time.Time) (j judged, err error) {
 	r, ok, err := tx.Request(id)
 	if err != nil {
-		return failed(err)
+		return j, err
 	}
 	if !ok {
-		return failed(noRequest())
+		return j, noRequest()
 	}
 	if r.Consumer == decision.By {
-		return failed(refuse(dp.CodeForbidden, "nobody decides on a request of their own: have another officer decide on it"))
+		return j, refuse(dp.CodeForbidden, "nobody decides on a request of their own: have another officer decide on it")
 	}
 	if r.Decision != nil {
-		return failed(ended(r))
+		return j, ended(r)
 	}
 	a, exists, err := tx.Allotment(r.Consumer, r.Dataset)
 	if err != nil {
-		return failed(err)
+		return j, err
 	}
 	if !exists && ifMatch != nil && *ifMatch == 0 { // which is how a request shows that there is none
 		ifMatch = nil
 	}
 	if err := checkMatch("allotment", exists, a.Version, ifMatch); err != nil {
-		return failed(err)
+		return j, err
+	}
+	if exists {
+		before := a
+		j.allotment.before = &before
 	}
 	decision.Seen = a.Version
 	if d.Grant {
@@ -174,24 +198,35 @@ func decideRequest(tx Tx, id string, d Decision, decision dp.RequestDecision, if
 		}
 		policies, err := tx.Policies(r.Dataset)
 		if err != nil {
-			return failed(err)
+			return j, err
 		}
 		if len(policies) == 0 {
-			return failed(notFound("dataset"))
+			return j, notFound("dataset")
 		}
-		if err := checkTerms(terms, policies[len(policies)-1].Population, now); err != nil {
-			return failed(err)
+		policy := policies[len(policies)-1]
+		if err := checkTerms(terms, policy.Population, now); err != nil {
+			return j, err
 		}
 		// A grant is a version of its own even where the allotment is so already: whoever reads the log finds it there.
 		a.Consumer, a.Dataset, a.Version = r.Consumer, r.Dataset, a.Version+1
 		a.Budget, a.MaxEpsilonPerQuery, a.Expires = terms.Budget, terms.MaxEpsilonPerQuery, terms.Expires
-		if err := tx.PutAllotment(a); err != nil {
-			return failed(err)
-		}
 		decision.State, decision.Granted, decision.Allotment = dp.RequestGranted, &terms, a.Version
+		j.allotment.two = policy.TwoPerson
 	}
 	r.Decision = &decision
-	return r, a, tx.EndRequest(r.ID, decision)
+	j.request, j.allotment.after = r, a
+	return j, nil
+}
+
+// confirmGrant grants a request as it was proposed. The consumer reads the reason of who proposed it.
+func confirmGrant(tx Tx, c dp.AllotmentChange, p dp.Proposal, end dp.ProposalEnd) error {
+	seen := c.After.Version - 1
+	d := Decision{Grant: true, Terms: &dp.Terms{Budget: c.After.Budget, MaxEpsilonPerQuery: c.After.MaxEpsilonPerQuery, Expires: c.After.Expires}}
+	j, err := decideRequest(tx, c.Request, d, dp.RequestDecision{By: end.By, At: end.At, Reason: p.Reason}, &seen, end.At)
+	if err != nil {
+		return err
+	}
+	return j.put(tx)
 }
 
 // WithdrawRequest takes an open request of the consumer's own back. One that was withdrawn already stays as it is.
@@ -250,8 +285,13 @@ func requestID(consumer, key string) string {
 	if key == "" {
 		return "req_" + strings.ToLower(rand.Text())
 	}
-	sum := sha256.Sum256([]byte("request\x00" + consumer + "\x00" + key))
-	return "req_" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
+	return "req_" + idUnder("request", consumer, key)
+}
+
+// idUnder is the id of what somebody makes under an idempotency key.
+func idUnder(kind, who, key string) string {
+	sum := sha256.Sum256([]byte(kind + "\x00" + who + "\x00" + key))
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
 }
 
 func ended(r dp.BudgetRequest) error {

@@ -55,6 +55,19 @@ func (b *bookTx) Policies(dataset string) ([]dp.VersionedPolicy, error) {
 	return versions, nil
 }
 
+func (b *bookTx) PoliciesInForce() (list []dp.VersionedPolicy, err error) {
+	err = b.tx.each(makeKey(kindDataset), func(key, value []byte) error {
+		d, err := decode[datasetRecord](value)
+		if err != nil {
+			return err
+		}
+		p, err := mustLoad[dp.VersionedPolicy](b.tx, policyKey(partsOf(key)[0], d.PolicyVersion))
+		list = append(list, p)
+		return err
+	})
+	return list, err
+}
+
 func (b *bookTx) LoadedUnder(dataset string) (uint64, error) {
 	d, _, err := load[datasetRecord](b.tx, datasetKey(dataset))
 	return d.LoadedUnder, err
@@ -99,6 +112,17 @@ func (b *bookTx) Consumer(name string) (dp.Consumer, bool, error) {
 
 func (b *bookTx) AnyConsumer() (bool, error) { return b.tx.has([]byte{kindConsumer}), nil }
 
+func (b *bookTx) Officers() (list []dp.Consumer, err error) {
+	err = b.tx.each(makeKey(kindConsumer), func(_, value []byte) error {
+		c, err := decode[dp.Consumer](value)
+		if c.Role == dp.Officer {
+			list = append(list, c)
+		}
+		return err
+	})
+	return list, err
+}
+
 func (b *bookTx) PutConsumer(c dp.Consumer) error {
 	now, _, err := b.Consumer(c.Name)
 	if err != nil {
@@ -138,20 +162,13 @@ func (b *bookTx) ConsumerOfSubject(subject string) (string, bool, error) {
 
 func (b *bookTx) Key(id string) (dp.Key, bool, error) { return load[dp.Key](b.tx, keyKey(id)) }
 
-func (b *bookTx) Keys(consumer string) ([]dp.Key, error) {
-	listed, err := keysUnder(b.tx, makeKey(kindKeyOf, consumer)) // this decision has put none yet where it asks
-	if err != nil {
-		return nil, err
-	}
-	var list []dp.Key
-	for _, at := range listed {
-		k, err := mustLoad[dp.Key](b.tx, keyKey(partsOf(at)[1]))
-		if err != nil {
-			return nil, err
-		}
+func (b *bookTx) Keys(consumer string) (list []dp.Key, err error) {
+	err = b.tx.each(makeKey(kindKeyOf, consumer), func(_, id []byte) error {
+		k, err := mustLoad[dp.Key](b.tx, keyKey(string(id)))
 		list = append(list, k)
-	}
-	return list, nil
+		return err
+	})
+	return list, err
 }
 
 func (b *bookTx) PutKey(k dp.Key) error {
@@ -168,7 +185,7 @@ func (b *bookTx) PutKey(k dp.Key) error {
 			return err
 		}
 		if taken != nil {
-			return errors.New("a key of this secret exists")
+			return refuse(dp.CodeConflict, "a key of this secret exists: draw another with discreet key new")
 		}
 		b.tx.put(keyHashKey(k.Hash), []byte(k.ID))
 		b.tx.put(keyOfKey(k.Consumer, k.ID), []byte(k.ID))

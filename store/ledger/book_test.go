@@ -116,7 +116,7 @@ func TestOneOfManyConcurrentChangesWins(t *testing.T) {
 
 func TestKeyAuthenticatesWhileItIsInForce(t *testing.T) {
 	f := newFixture(t)
-	secret, key, err := f.office.IssueKey(ctx, "root", alice, firstDay.Add(time.Hour), "")
+	secret, key, err := f.office.IssueKey(ctx, "root", office.NewKey{Consumer: alice, Expires: firstDay.Add(time.Hour)}, "")
 	check(t, err)
 	c, k, err := f.Authenticate(ctx, office.HashKey(secret))
 	check(t, err)
@@ -139,14 +139,14 @@ func TestKeyAuthenticatesWhileItIsInForce(t *testing.T) {
 	if expired := refusal(office.HashKey(secret)); expired != unknown {
 		t.Fatalf("an expired key is told apart: %s", expired)
 	}
-	secret, key, err = f.office.IssueKey(ctx, "root", alice, time.Time{}, "")
+	secret, key, err = f.office.IssueKey(ctx, "root", office.NewKey{Consumer: alice}, "")
 	check(t, err)
 	for range 2 { // the second time it is remembered
 		_, _, err = f.Authenticate(ctx, office.HashKey(secret))
 		check(t, err)
 	}
 	audience := dp.ThirdParty
-	_, err = f.office.PatchConsumer(ctx, "root", alice, office.ConsumerPatch{Audience: &audience}, nil, "a test")
+	_, err = f.office.PatchConsumer(ctx, "root", alice, office.ConsumerPatch{Audience: &audience}, new(uint64(1)), "a test")
 	check(t, err)
 	if c, _, err = f.Authenticate(ctx, office.HashKey(secret)); err != nil || c.Audience != dp.ThirdParty {
 		t.Fatalf("a changed consumer is admitted as %+v, %v", c, err)
@@ -167,7 +167,7 @@ func TestKeyAuthenticatesWhileItIsInForce(t *testing.T) {
 
 func TestSuspendedConsumerIsOutAtOnceAndChargedNothing(t *testing.T) {
 	f := newFixture(t)
-	secret, _, err := f.office.IssueKey(ctx, "root", alice, time.Time{}, "")
+	secret, _, err := f.office.IssueKey(ctx, "root", office.NewKey{Consumer: alice}, "")
 	check(t, err)
 	if _, _, err = f.Authenticate(ctx, office.HashKey(secret)); err != nil {
 		t.Fatal(err)

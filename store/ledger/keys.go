@@ -60,6 +60,10 @@ const (
 	kindHashes       = 'm'
 	kindRestore      = 'x'
 	kindEvents       = 'z'
+	kindProposal     = 'J'
+	kindProposalEnd  = 'i'
+	kindProposals    = 'n'
+	kindProposalOpen = 'e'
 )
 
 const (
@@ -208,7 +212,11 @@ func requestOfKey(consumer string, number uint64) []byte {
 // requestOnKey is of the open request of a consumer on a dataset: there is one at a time.
 func requestOnKey(consumer, dataset string) []byte { return makeKey(kindRequestOn, consumer, dataset) }
 
-func restoreKey(number uint64) []byte { return numbered(makeKey(kindRestore), number) }
+func restoreKey(number uint64) []byte      { return numbered(makeKey(kindRestore), number) }
+func proposalKey(id string) []byte         { return makeKey(kindProposal, id) }
+func proposalEndKey(id string) []byte      { return makeKey(kindProposalEnd, id) }
+func proposalsKey(number uint64) []byte    { return numbered(makeKey(kindProposals), number) }
+func proposalOpenKey(number uint64) []byte { return numbered(makeKey(kindProposalOpen), number) }
 
 func writeOffKey(number uint64) []byte { return numbered(makeKey(kindWriteOff), number) }
 

@@ -10,7 +10,7 @@ import (
 
 func TestNoChargeFollowsTheEndOfTheKeyThatAskedForIt(t *testing.T) {
 	f := newFixture(t)
-	_, k, err := f.office.IssueKey(ctx, "root", alice, f.clock().Add(time.Hour), "")
+	_, k, err := f.office.IssueKey(ctx, "root", office.NewKey{Consumer: alice, Expires: f.clock().Add(time.Hour)}, "")
 	check(t, err)
 	under := func(plan, key string) error {
 		r := ask(alice, plan)
@@ -19,7 +19,7 @@ func TestNoChargeFollowsTheEndOfTheKeyThatAskedForIt(t *testing.T) {
 		return err
 	}
 	check(t, under("plan one", k.ID))
-	_, others, err := f.office.IssueKey(ctx, "root", bob, time.Time{}, "")
+	_, others, err := f.office.IssueKey(ctx, "root", office.NewKey{Consumer: bob}, "")
 	check(t, err)
 	f.unchanged(dp.CodeUnauthenticated, func() error { return under("plan two", others.ID) })
 	f.unchanged(dp.CodeUnauthenticated, func() error { return under("plan two", "key_none") })
@@ -27,7 +27,7 @@ func TestNoChargeFollowsTheEndOfTheKeyThatAskedForIt(t *testing.T) {
 	check(t, err)
 	f.unchanged(dp.CodeUnauthenticated, func() error { return under("plan two", k.ID) })
 
-	_, k, err = f.office.IssueKey(ctx, "root", alice, f.clock().Add(time.Hour), "")
+	_, k, err = f.office.IssueKey(ctx, "root", office.NewKey{Consumer: alice, Expires: f.clock().Add(time.Hour)}, "")
 	check(t, err)
 	f.advance(time.Hour - 1)
 	check(t, under("plan two", k.ID))
@@ -40,7 +40,9 @@ func TestTokensSignInTheConsumerOfTheirSubject(t *testing.T) {
 	f := newFixture(t)
 	set := func(name, subject string) {
 		t.Helper()
-		_, err := f.office.PatchConsumer(ctx, "root", name, office.ConsumerPatch{Subject: &subject}, nil, "a test")
+		now, err := f.Consumer(ctx, name)
+		check(t, err)
+		_, err = f.office.PatchConsumer(ctx, "root", name, office.ConsumerPatch{Subject: &subject}, &now.Version, "a test")
 		check(t, err)
 	}
 	signs := func(subject, name string) {
@@ -61,7 +63,9 @@ func TestTokensSignInTheConsumerOfTheirSubject(t *testing.T) {
 	set(bob, "one")
 	signs("one", bob)
 	suspended := true
-	_, err := f.office.PatchConsumer(ctx, "root", bob, office.ConsumerPatch{Suspended: &suspended}, nil, "left")
+	now, err := f.Consumer(ctx, bob)
+	check(t, err)
+	_, err = f.office.PatchConsumer(ctx, "root", bob, office.ConsumerPatch{Suspended: &suspended}, &now.Version, "left")
 	check(t, err)
 	signs("one", "")
 	set(alice, "")

@@ -121,9 +121,9 @@ type changeRecord struct {
 
 // changedObject is what a change wrote.
 type changedObject struct {
-	Kind    string // policy, consumer, key, allotment or request
+	Kind    string // policy, consumer, key, allotment, request or proposal
 	Name    string
-	Version uint64 // that it has now; 0 for keys; of a request, 1 once it is made and 2 once it has ended
+	Version uint64 // that it has now; 0 for keys; of a request or proposal, 1 once it is made and 2 once it has ended
 }
 
 // writeOffRecord says what was written off and why.

@@ -100,6 +100,20 @@ func TestRecordsKeepTheirBytes(t *testing.T) {
 		"denial": {func() ([]byte, error) {
 			return encode(dp.RequestDecision{State: dp.RequestDenied, By: "o", At: at, Reason: "r"})
 		}, `{"State":"denied","By":"o","At":"2026-01-02T03:04:05.000000006Z","Reason":"r","Seen":0,"Granted":null,"Allotment":0}`},
+		"suspended consumer": {func() ([]byte, error) { return encode(dp.Consumer{Name: "n", Suspended: true}) },
+			`{"Name":"n","Role":"","Organisation":"","Audience":"","Purposes":null,"Suspended":true,"Created":"0001-01-01T00:00:00Z","Version":0}`},
+		"proposal": {func() ([]byte, error) {
+			return encode(proposalRecord{Number: 1, By: "o", Reason: "r", Made: at, Expires: at, Change: dp.ProposedChange{Consumer: &dp.ConsumerChange{Before: &dp.Consumer{Name: "n"}, After: dp.Consumer{Name: "n", Version: 1}}}})
+		}, `{"Number":1,"By":"o","Reason":"r","Made":"2026-01-02T03:04:05.000000006Z","Expires":"2026-01-02T03:04:05.000000006Z","Change":{"Consumer":{` +
+			`"Before":{"Name":"n","Role":"","Organisation":"","Audience":"","Purposes":null,"Created":"0001-01-01T00:00:00Z","Version":0},` +
+			`"After":{"Name":"n","Role":"","Organisation":"","Audience":"","Purposes":null,"Created":"0001-01-01T00:00:00Z","Version":1}}}}`},
+		"proposal of a grant": {func() ([]byte, error) {
+			return encode(proposalRecord{Change: dp.ProposedChange{Allotment: &dp.AllotmentChange{After: dp.Allotment{Consumer: "c", Dataset: "d", Version: 1}, Request: "q"}}})
+		}, `{"Number":0,"By":"","Reason":"","Made":"0001-01-01T00:00:00Z","Expires":"0001-01-01T00:00:00Z","Change":{"Allotment":{` +
+			`"After":{"Consumer":"c","Dataset":"d","Budget":{"Epsilon":0,"Delta":0},"MaxEpsilonPerQuery":0,"Expires":"0001-01-01T00:00:00Z","Paused":false,"Version":1},"Request":"q"}}}`},
+		"end of a proposal": {func() ([]byte, error) {
+			return encode(dp.ProposalEnd{State: dp.ProposalConfirmed, By: "p", At: at, Reason: "r"})
+		}, `{"State":"confirmed","By":"p","At":"2026-01-02T03:04:05.000000006Z","Reason":"r"}`},
 		"change": {func() ([]byte, error) { return encode(changeRecord{at, "a", "r", []changedObject{{"policy", "d", 1}}}) },
 			`{"At":"2026-01-02T03:04:05.000000006Z","Actor":"a","Reason":"r","Changed":[{"Kind":"policy","Name":"d","Version":1}]}`},
 	} {

@@ -1,11 +1,9 @@
 package ledger
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -55,32 +53,12 @@ func mustRequest(r reader, id string) (dp.BudgetRequest, error) {
 func (b *bookTx) Request(id string) (dp.BudgetRequest, bool, error) { return requestOf(b.tx, id) }
 
 func (b *bookTx) OpenRequests(consumer string) (list []dp.BudgetRequest, err error) {
-	prefix := makeKey(kindRequestOn, consumer)
-	keys, err := keysUnder(b.tx, prefix)
-	if err != nil {
-		return nil, err
-	}
-	for key := range b.tx.staged {
-		if strings.HasPrefix(key, string(prefix)) && !slices.ContainsFunc(keys, func(k []byte) bool { return string(k) == key }) {
-			keys = append(keys, []byte(key))
-		}
-	}
-	slices.SortFunc(keys, bytes.Compare)
-	for _, key := range keys {
-		id, err := b.tx.get(key)
-		if err != nil {
-			return nil, err
-		}
-		if id == nil { // it ended in this transaction
-			continue
-		}
+	err = b.tx.each(makeKey(kindRequestOn, consumer), func(_, id []byte) error {
 		r, err := mustRequest(b.tx, string(id))
-		if err != nil {
-			return nil, err
-		}
 		list = append(list, r)
-	}
-	return list, nil
+		return err
+	})
+	return list, err
 }
 
 func (b *bookTx) AddRequest(r dp.BudgetRequest) (dp.BudgetRequest, error) {

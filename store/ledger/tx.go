@@ -1,9 +1,12 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -148,6 +151,33 @@ func (v view) walk(prefix, start []byte, o order, each func(key, value []byte) (
 			return err
 		})
 		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// each calls take with every key under prefix and its value, as the transaction sees them, in the order of the keys.
+func (t *tx) each(prefix []byte, take func(key, value []byte) error) error {
+	keys, err := keysUnder(t, prefix)
+	if err != nil {
+		return err
+	}
+	for key := range t.staged {
+		if strings.HasPrefix(key, string(prefix)) {
+			keys = append(keys, []byte(key))
+		}
+	}
+	slices.SortFunc(keys, bytes.Compare)
+	for _, key := range slices.CompactFunc(keys, bytes.Equal) {
+		value, err := t.get(key)
+		if err != nil {
+			return err
+		}
+		if value == nil { // deleted in this transaction
+			continue
+		}
+		if err := take(key, value); err != nil {
 			return err
 		}
 	}

@@ -35,6 +35,9 @@ func (s *step) policies() error {
 		if err != nil {
 			return err
 		}
+		if p.text, err = s.text(w); err != nil {
+			return err
+		}
 		name := names[0]
 		if p.Name != name || p.Version != number(suffix) {
 			return misfitf("a policy of dataset %s has another name or version than its key", name)
@@ -79,6 +82,9 @@ func (s *step) people() error {
 	for _, w := range s.of(kindConsumer) {
 		c, err := put[consumerRecord](s, w, parts)
 		if err != nil {
+			return err
+		}
+		if c.text, err = s.text(w); err != nil {
 			return err
 		}
 		before, exists := s.consumers[c.Name]
@@ -126,7 +132,7 @@ func (s *step) change() error {
 	case len(s.changed) == 0 && len(records) == 0:
 		return nil
 	case len(records) != 1:
-		return misfitf("it changes a policy, a consumer, an allotment, a key or a request without one record of who did it and why")
+		return misfitf("it changes a policy, a consumer, an allotment, a key, a request or a proposal without one record of who did it and why")
 	}
 	w := records[0]
 	x, err := putOnce[changeRecord](s, w, whole)

@@ -55,6 +55,10 @@ const (
 	kindHashes       = 'm'
 	kindRestore      = 'x'
 	kindEvents       = 'z'
+	kindProposal     = 'J'
+	kindProposalEnd  = 'i'
+	kindProposals    = 'n'
+	kindProposalOpen = 'e'
 )
 
 const numberBytes = 8
@@ -66,9 +70,10 @@ var suffixes = map[byte]int{
 	kindDraw: 32 + numberBytes, kindDrawOf: numberBytes, kindKeyHash: 32, kindChange: numberBytes, kindWriteOff: numberBytes,
 	kindReportOf: numberBytes, kindRun: numberBytes, kindScheduled: numberBytes,
 	kindRequests: numberBytes, kindRequestOf: numberBytes, kindRequestOpen: numberBytes,
-	kindHashes:  numberBytes,
-	kindRestore: numberBytes,
-	kindEvents:  numberBytes,
+	kindHashes:    numberBytes,
+	kindRestore:   numberBytes,
+	kindEvents:    numberBytes,
+	kindProposals: numberBytes, kindProposalOpen: numberBytes,
 }
 
 // partCounts are how many parts the keys of a kind have.
@@ -79,9 +84,10 @@ var partCounts = map[byte]int{
 	kindAllotment: 2, kindKey: 1, kindKeyOf: 2, kindKeyHash: 0, kindChange: 0, kindWriteOff: 0,
 	kindErasure: 2, kindErasureEnd: 2, kindReport: 1, kindReportOf: 1, kindReportEnd: 1, kindRun: 1, kindScheduled: 0,
 	kindRequest: 1, kindRequestEnd: 1, kindRequests: 0, kindRequestOf: 1, kindRequestOpen: 0, kindRequestOn: 2,
-	kindHashes:  0,
-	kindRestore: 0,
-	kindEvents:  0,
+	kindHashes:   0,
+	kindRestore:  0,
+	kindEvents:   0,
+	kindProposal: 1, kindProposalEnd: 1, kindProposals: 0, kindProposalOpen: 0,
 }
 
 // words name the kinds of key for people.
@@ -98,9 +104,10 @@ var words = map[byte]string{
 	kindReport: "a report", kindReportEnd: "the end of a report", kindReportOf: "the list of a consumer's reports", kindRun: "a run of a report", kindScheduled: "the list of scheduled reports",
 	kindRequest: "a budget request", kindRequestEnd: "the decision on a budget request", kindRequests: "the list of budget requests",
 	kindRequestOf: "the list of a consumer's budget requests", kindRequestOpen: "the list of open budget requests", kindRequestOn: "the open budget request of a consumer on a dataset",
-	kindHashes:  "the hashes kept with an entry",
-	kindRestore: "a restore",
-	kindEvents:  "events",
+	kindHashes:   "the hashes kept with an entry",
+	kindRestore:  "a restore",
+	kindEvents:   "events",
+	kindProposal: "a proposal", kindProposalEnd: "the end of a proposal", kindProposals: "the list of proposals", kindProposalOpen: "the list of open proposals",
 }
 
 // word names a key's kind.

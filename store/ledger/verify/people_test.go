@@ -17,14 +17,16 @@ func people(t *testing.T) *fixture {
 	f.hire("alice") // change 1
 	f.hire("bob")
 	subject := func(name, of string) {
-		_, err := f.office.PatchConsumer(ctx, "root", name, office.ConsumerPatch{Subject: &of}, nil, "a test")
+		now, err := f.Consumer(ctx, name)
+		f.must(err)
+		_, err = f.office.PatchConsumer(ctx, "root", name, office.ConsumerPatch{Subject: &of}, &now.Version, "a test")
 		f.must(err)
 	}
-	subject("alice", "one")                                                                         // change 3
-	subject("alice", "two")                                                                         // change 4
-	subject("bob", "one")                                                                           // change 5
-	subject("bob", "")                                                                              // change 6
-	_, first, err := f.office.IssueKey(ctx, "root", "alice", f.clock().Add(48*time.Hour), "a test") // change 7
+	subject("alice", "one")                                                                                                             // change 3
+	subject("alice", "two")                                                                                                             // change 4
+	subject("bob", "one")                                                                                                               // change 5
+	subject("bob", "")                                                                                                                  // change 6
+	_, first, err := f.office.IssueKey(ctx, "root", office.NewKey{Consumer: "alice", Expires: f.clock().Add(48 * time.Hour)}, "a test") // change 7
 	f.must(err)
 	hour := time.Hour
 	_, own, _, err := f.office.IssueOwnKey(ctx, "alice", first.ID, &hour, time.Time{}) // change 8

@@ -55,7 +55,10 @@ type policyRecord struct {
 	Cap       budget
 	Purposes  []string
 	Audiences []string
+	TwoPerson bool
 	Version   uint64
+
+	text []byte // all of it, as JSON
 }
 
 type pendingRecord struct {
@@ -269,6 +272,8 @@ type consumerRecord struct {
 	Created   time.Time
 	Version   uint64
 	Subject   string
+
+	text []byte // all of it, as JSON
 }
 
 type keyRecord struct {
@@ -289,6 +294,12 @@ type allotmentRecord struct {
 	Expires            time.Time
 	Paused             bool
 	Version            uint64
+}
+
+func (a allotmentRecord) equal(b allotmentRecord) bool {
+	until := a.Expires.Equal(b.Expires)
+	a.Expires = b.Expires
+	return until && a == b
 }
 
 // terms are what a request asks for, and what a grant gives.
@@ -322,6 +333,38 @@ type requestEndRecord struct {
 	Seen      uint64
 	Granted   *terms
 	Allotment uint64
+}
+
+// proposalRecord is a change that waits for a second officer. What would change is kept as it was written.
+type proposalRecord struct {
+	Number  uint64
+	By      string
+	Reason  string
+	Made    time.Time
+	Expires time.Time
+	Change  struct {
+		Policy    *struct{ After json.RawMessage } `json:",omitempty"`
+		Allotment *struct {
+			Before  json.RawMessage `json:",omitempty"`
+			After   json.RawMessage
+			Request string `json:",omitempty"`
+		} `json:",omitempty"`
+		Consumer *struct {
+			Before json.RawMessage `json:",omitempty"`
+			After  json.RawMessage
+		} `json:",omitempty"`
+		Key json.RawMessage `json:",omitempty"`
+	}
+
+	id string // where it is kept
+}
+
+// proposalEndRecord is how a proposal ended.
+type proposalEndRecord struct {
+	State  string
+	By     string
+	At     time.Time
+	Reason string
 }
 
 type changeRecord struct {

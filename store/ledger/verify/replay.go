@@ -41,6 +41,8 @@ type replay struct {
 	lost       []lostPart                // by each write-off
 	leases     []time.Duration           // for how long attempts were given
 
+	openProposals int
+
 	certificates *certificates
 	count        Counts
 }
@@ -121,7 +123,7 @@ func (r *replay) apply(e *entry) (answers *Mark, err error) {
 		}
 		s.writes[string(w.key)] = w
 	}
-	for _, rule := range []func() error{s.ownRecord, s.writeOff, s.requests, s.policies, s.people, s.loads, s.erasures, s.charges, s.reports, s.pieces, s.events, s.change, s.counter} {
+	for _, rule := range []func() error{s.ownRecord, s.writeOff, s.proposals, s.requests, s.policies, s.people, s.loads, s.erasures, s.charges, s.reports, s.pieces, s.events, s.change, s.counter} {
 		if err := rule(); err != nil {
 			return nil, err
 		}

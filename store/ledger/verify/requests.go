@@ -63,9 +63,8 @@ func (s *step) newRequest(w *write) error {
 			return err
 		}
 	}
-	s.actor = r.Consumer
 	s.changed = append(s.changed, changedObject{"request", id, requestMade})
-	return nil
+	return s.actedBy(r.Consumer)
 }
 
 func (s *step) endRequest(w *write) error {
@@ -97,9 +96,8 @@ func (s *step) endRequest(w *write) error {
 			return err
 		}
 	}
-	s.actor = end.By
 	s.changed = append(s.changed, changedObject{"request", id, requestEnded})
-	return nil
+	return s.actedBy(end.By)
 }
 
 // decision holds an end to who made it, to the allotment that it was decided on, and to what it gives.

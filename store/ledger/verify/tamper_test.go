@@ -14,6 +14,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/office"
 )
 
 // forger holds the entries of a ledger, to change them and to write a ledger in which every number, hash and
@@ -277,7 +278,7 @@ func scene(t *testing.T) *fixture {
 	f.must(f.RepeatLoad(ctx, again))
 	version := uint64(1)
 	f.policy("cards", dp.Budget{Epsilon: 2 * dp.EpsilonOne, Delta: 1e9}, &version)
-	_, k, err := f.office.IssueKey(ctx, "root", "bob", time.Time{}, "a test")
+	_, k, err := f.office.IssueKey(ctx, "root", office.NewKey{Consumer: "bob"}, "a test")
 	f.must(err)
 	_, err = f.office.RevokeKey(ctx, "root", "bob", k.ID, "a test")
 	f.must(err)

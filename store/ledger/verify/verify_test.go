@@ -141,7 +141,7 @@ func (h *history) decide(consumer, dataset string) {
 	case 1:
 		h.allot(consumer, dataset, func(a *dp.Allotment) { a.Budget.Epsilon += dp.EpsilonOne / 2 })
 	case 2:
-		_, k, err := h.office.IssueKey(ctx, "root", consumer, time.Time{}, "a test")
+		_, k, err := h.office.IssueKey(ctx, "root", office.NewKey{Consumer: consumer}, "a test")
 		h.must(err)
 		if h.random.IntN(2) == 0 {
 			_, err := h.office.RevokeKey(ctx, "root", consumer, k.ID, "a test")
@@ -149,7 +149,7 @@ func (h *history) decide(consumer, dataset string) {
 		}
 	case 3:
 		purposes := []string{"reporting"}
-		for range h.random.IntN(60) { // sometimes too long for the chain
+		for range h.random.IntN(60) { // sometimes longer than what else the chain holds
 			purposes = append(purposes, h.name("purpose-of-a-considerable-length"))
 		}
 		patch := office.ConsumerPatch{Purposes: &purposes}
@@ -159,7 +159,9 @@ func (h *history) decide(consumer, dataset string) {
 			}
 			patch.Subject = &subject
 		}
-		_, err := h.office.PatchConsumer(ctx, "root", consumer, patch, nil, "a test")
+		now, err := h.Consumer(ctx, consumer)
+		h.must(err)
+		_, err = h.office.PatchConsumer(ctx, "root", consumer, patch, &now.Version, "a test")
 		h.must(err)
 	case 4:
 		_, _, _, err := h.office.RotateKey(ctx, "root", consumer, time.Duration(h.random.IntN(4))*time.Hour, time.Time{}, "a test")
@@ -172,7 +174,7 @@ func (h *history) decide(consumer, dataset string) {
 // ownKeys has a consumer make a key itself, and something end.
 func (h *history) ownKeys(consumer string) {
 	ctx := h.t.Context()
-	_, held, err := h.office.IssueKey(ctx, "root", consumer, time.Time{}, "a test")
+	_, held, err := h.office.IssueKey(ctx, "root", office.NewKey{Consumer: consumer}, "a test")
 	h.must(err)
 	var grace *time.Duration
 	if h.random.IntN(2) == 0 {
