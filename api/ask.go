@@ -51,9 +51,13 @@ func (v *Server) registerAsk() {
 }
 
 func (v *Server) ask(ctx context.Context, in *askInput) (*askOutput, error) {
+	requestOf(ctx).dataset = in.Body.Dataset
 	a, err := v.services.Asker.Ask(ctx, callerOf(ctx).Consumer, QueryOf(in.Body), in.IdempotencyKey)
 	if err != nil {
 		return nil, err
+	}
+	if a.Reused {
+		v.noteReading(callerOf(ctx).Name, "ask", append([]string{a.Release.ID}, a.DerivedFrom...)...)
 	}
 	head := headOf(a.Release)
 	head.Reused, head.Stale, head.DerivedFrom = &a.Reused, &a.Stale, a.DerivedFrom
@@ -73,6 +77,7 @@ func (v *Server) ask(ctx context.Context, in *askInput) (*askOutput, error) {
 }
 
 func (v *Server) plan(ctx context.Context, in *planInput) (*planOutput, error) {
+	requestOf(ctx).dataset = in.Body.Dataset
 	q, err := v.services.Asker.Plan(ctx, callerOf(ctx).Consumer, QueryOf(in.Body))
 	if err != nil {
 		return nil, err

@@ -13,6 +13,12 @@ import (
 type rule struct {
 	open  bool      // anybody, without a key
 	roles []dp.Role // who may; empty: any role
+	views bool      // shows what is others': that somebody looked is in the audit log
+}
+
+func (r rule) viewing() rule {
+	r.views = true
+	return r
 }
 
 // rules is the table of which role may call what. An operation without a rule cannot be registered.
@@ -46,22 +52,22 @@ func rules() map[string]rule {
 		"erase":           custodian,
 		"list-erasures":   {roles: []dp.Role{dp.Custodian, dp.Officer, dp.Auditor}},
 		"run-erasures":    custodian,
-		"list-accounts":   oversees,
-		"worst-case":      oversees,
-		"what-if":         oversees,
+		"list-accounts":   oversees.viewing(),
+		"worst-case":      oversees.viewing(),
+		"what-if":         oversees.viewing(),
 		"get-budget":      anyRole, // its own
 		"get-ledger":      oversees,
 		"write-off":       officer,
 		"back-up":         keeps,
 		"list-backups":    keeps,
-		"list-consumers":  officer,
+		"list-consumers":  officer.viewing(),
 		"create-consumer": officer,
-		"get-consumer":    officer,
+		"get-consumer":    officer.viewing(),
 		"patch-consumer":  officer,
-		"list-keys":       officer,
+		"list-keys":       officer.viewing(),
 		"issue-key":       officer,
 		"revoke-key":      officer,
-		"list-allotments": officer,
+		"list-allotments": officer.viewing(),
 		"set-allotment":   officer,
 
 		"request-budget":          asks,
@@ -70,10 +76,14 @@ func rules() map[string]rule {
 		"withdraw-budget-request": anyRole, // its own
 		"decide-budget-request":   officer,
 
-		"list-proposals":    oversees,
-		"get-proposal":      oversees,
-		"decide-proposal":   officer,
-		"withdraw-proposal": officer, // its own
+		"list-proposals":        oversees,
+		"get-proposal":          oversees,
+		"decide-proposal":       officer,
+		"withdraw-proposal":     officer, // its own
+		"list-audit":            oversees.viewing(),
+		"get-audit-checkpoint":  oversees,
+		"get-audit-proof":       oversees,
+		"get-audit-consistency": oversees,
 
 		"livez":  open,
 		"readyz": open,
@@ -105,7 +115,7 @@ func (v *Server) admit(ctx context.Context, r rule, header string) (caller, erro
 	scheme, key, _ := strings.Cut(header, " ")
 	key = strings.TrimSpace(key)
 	if !strings.EqualFold(scheme, "Bearer") || !strings.HasPrefix(key, "dk_") {
-		return caller{}, &dp.Error{Code: dp.CodeUnauthenticated, Message: "Send your key, which begins with dk_, as the header Authorization: Bearer dk_…"}
+		return caller{}, &dp.Error{Code: dp.CodeUnauthenticated, Err: dp.KeyMalformed, Message: "Send your key, which begins with dk_, as the header Authorization: Bearer dk_…"}
 	}
 	// Looking up a digest keeps the comparison's timing from telling anything of a key.
 	consumer, id, err := v.services.Directory.Authenticate(ctx, sha256.Sum256([]byte(key)))

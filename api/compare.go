@@ -41,6 +41,10 @@ func (v *Server) compare(ctx context.Context, in *compareInput) (*compareOutput,
 	if err != nil {
 		return nil, err
 	}
+	v.noteReading(callerOf(ctx).Name, "compare", in.Body.From.Release)
+	if in.Body.To.Release != in.Body.From.Release {
+		v.noteReading(callerOf(ctx).Name, "compare", in.Body.To.Release)
+	}
 	out := &compareOutput{Body: wire.Compared{
 		As: asDifference, Confidence: wire.Decimal(compared.Confidence), Cells: []wire.ComparedCell{}, Missing: compared.Missing, Notes: compared.Notes,
 	}}

@@ -72,6 +72,7 @@ type fakes struct {
 	backups fakeBackups
 
 	proposals []dp.Proposal // newest first
+	audit     auditor
 
 	log bytes.Buffer
 }
@@ -187,7 +188,7 @@ func (f *fakes) keep(r dp.Release, holder string) {
 }
 
 func (f *fakes) services() Services {
-	return Services{Directory: f, Asker: f, Releases: f, Reports: reporter{f}, Catalog: f, Rows: f, Accounts: f, Exposure: f, Consumers: f, Office: f, Requests: f, Proposals: f, Ledger: f, Backups: &f.backups,
+	return Services{Directory: f, Asker: f, Releases: f, Reports: reporter{f}, Catalog: f, Rows: f, Accounts: f, Exposure: f, Consumers: f, Office: f, Requests: f, Proposals: f, Ledger: f, Backups: &f.backups, Audit: &f.audit,
 		Ready: func(context.Context) error { return f.ready }}
 }
 

@@ -35,7 +35,8 @@ func setHumaHooks() {
 		huma.NewErrorWithContext = func(ctx huma.Context, status int, _ string, errs ...error) huma.StatusError {
 			p := problemFromHuma(ctx, status, errs)
 			if ctx != nil {
-				p.Instance = instanceOf(requestOf(ctx.Context()))
+				r := requestOf(ctx.Context())
+				p.Instance, r.problem = instanceOf(r), p.name()
 			}
 			return p
 		}
@@ -72,6 +73,7 @@ func (v *Server) newHuma() huma.API {
 				{Name: "Budgets", Description: "What may be spent, and what was"},
 				{Name: "Proposals", Description: "Changes that take two officers"},
 				{Name: "Consumers", Description: "Who may call, with which keys and allotments"},
+				{Name: "Audit", Description: "What happened, as a log that cannot be rewritten unnoticed"},
 				{Name: "Health", Description: "For whoever runs the server"},
 			},
 		},
@@ -100,7 +102,7 @@ func (v *Server) enter(ctx huma.Context, next func(huma.Context)) {
 	op := ctx.Operation()
 	fast := humafiber.UnwrapV2(ctx).Context()
 	r, _ := fast.UserValue(requestKey{}).(*request)
-	r.route = op.Path
+	r.route, r.operation, r.dataset = op.Path, op.OperationID, ctx.Param("dataset")
 	if err := v.pass(ctx, r, next); err != nil {
 		v.write(fast, r, v.refuse(r, err))
 	}
@@ -123,6 +125,7 @@ func (v *Server) pass(ctx huma.Context, r *request, next func(huma.Context)) err
 
 	who, err := v.admit(work, v.rules[op.OperationID], ctx.Header("Authorization"))
 	r.consumer = who.Name
+	v.noteSignIn(who, err)
 	if err != nil {
 		return err
 	}
@@ -169,7 +172,7 @@ func (v *Server) refuse(r *request, err error) *problem {
 	if p.Status >= http.StatusInternalServerError {
 		r.err = err
 	}
-	p.Instance = instanceOf(r)
+	p.Instance, r.problem = instanceOf(r), p.name()
 	return p
 }
 
@@ -202,6 +205,9 @@ func register[I, O any](v *Server, op huma.Operation, handle func(context.Contex
 		}
 		if err != nil {
 			return nil, v.refuse(requestOf(ctx), err)
+		}
+		if rule.views {
+			v.noteView(requestOf(ctx))
 		}
 		return out, nil
 	})

@@ -87,6 +87,12 @@ type problem struct {
 	headers http.Header
 }
 
+// name is the last part of its type.
+func (p *problem) name() dp.Code {
+	_, name, _ := strings.Cut(p.Type, "#")
+	return dp.Code(name)
+}
+
 func (p *problem) Error() string           { return p.Type + ": " + p.Detail }
 func (p *problem) GetStatus() int          { return p.Status }
 func (p *problem) GetHeaders() http.Header { return p.headers }

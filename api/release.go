@@ -119,6 +119,7 @@ func (v *Server) getRelease(ctx context.Context, in *releaseInput) (*releaseOutp
 		out.Body = func(ctx huma.Context) { ctx.SetStatus(http.StatusNotModified) }
 		return out, nil
 	}
+	v.noteReading(callerOf(ctx).Name, "get-release", release.ID)
 	switch short {
 	case "csv":
 		out.Body = v.body(csvType+"; charset=utf-8", len(release.Groups), func(w io.Writer) error { return export.ReleaseCSV(w, release) })

@@ -119,6 +119,7 @@ func (v *Server) registerReports() {
 }
 
 func (v *Server) makeReport(ctx context.Context, in *reportSpecInput) (*reportOutput, error) {
+	requestOf(ctx).dataset = in.Body.Dataset
 	r, err := v.services.Reports.Submit(ctx, callerOf(ctx).Consumer, specOf(in.Body), in.IdempotencyKey)
 	if err != nil {
 		return nil, err
@@ -127,6 +128,7 @@ func (v *Server) makeReport(ctx context.Context, in *reportSpecInput) (*reportOu
 }
 
 func (v *Server) planReport(ctx context.Context, in *reportPlanInput) (*reportPlanOutput, error) {
+	requestOf(ctx).dataset = in.Body.Dataset
 	p, err := v.services.Reports.Plan(ctx, callerOf(ctx).Consumer, specOf(in.Body))
 	if err != nil {
 		return nil, err
@@ -190,7 +192,13 @@ func (v *Server) getReport(ctx context.Context, in *getReportInput) (*getReportO
 // figuresOf names the answers of a report, which are read while they are written.
 func (v *Server) figuresOf(caller string, r dp.Report) export.Report {
 	out := export.Report{Name: r.Name, ID: r.ID, State: string(report.StateOf(r)), Created: r.Created,
-		Read: func(id string) (dp.Release, error) { return v.services.Releases.Release(v.base, caller, id) }} // it outlives the handler
+		Read: func(id string) (dp.Release, error) { // it outlives the handler
+			r, err := v.services.Releases.Release(v.base, caller, id)
+			if err == nil {
+				v.noteReading(caller, "get-report", id)
+			}
+			return r, err
+		}}
 	for _, run := range r.Runs {
 		name := run.Block
 		if name == "" {

@@ -104,6 +104,8 @@ func (v *Server) reread(c *fiber.Ctx) error {
 	if kept == nil || v.services.Releases.MayRead(v.base, who.Name, kept.from) != nil || v.rates.admit(who.Name) != nil { // which is refused there, too
 		return c.Next()
 	}
+	v.noteSignIn(who, nil)
+	v.noteReading(who.Name, "get-release", c.Params("id"))
 	if r := requestIn(c.Context()); r != nil {
 		r.route, r.consumer = "/v1/releases/{id}", who.Name
 	}

@@ -103,6 +103,9 @@ func (v *Server) load(ctx context.Context, in *loadInput) (*loadOutput, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !in.DryRun {
+		v.services.Audit.Note(dp.AuditEvent{Kind: dp.AuditLoad, Consumer: spec.By, Operation: "load-rows", Dataset: policy.Name})
+	}
 	out := wire.LoadReport{Load: loadOf(report.Load), DryRun: in.DryRun, Repeat: report.Repeat, Accepted: report.Accepted, Rejected: report.Rejected, Rejects: []wire.Reject{}}
 	for _, r := range report.Rejects {
 		out.Rejects = append(out.Rejects, wire.Reject{Line: r.Line, Reason: r.Reason})

@@ -26,6 +26,7 @@ type Server struct {
 	// rereading holds the releases that were read lately.
 	rereading *rereading
 	rates     *rates
+	seen      seen
 
 	mu       sync.Mutex // of the next three
 	stopped  bool
@@ -40,7 +41,7 @@ type Server struct {
 // New wires a server. It fails where a service is missing.
 func New(s Services, o Options) (*Server, error) {
 	if s.Directory == nil || s.Asker == nil || s.Releases == nil || s.Reports == nil || s.Catalog == nil || s.Rows == nil ||
-		s.Accounts == nil || s.Exposure == nil || s.Consumers == nil || s.Office == nil || s.Requests == nil || s.Proposals == nil || s.Ledger == nil || s.Backups == nil || s.Ready == nil {
+		s.Accounts == nil || s.Exposure == nil || s.Consumers == nil || s.Office == nil || s.Requests == nil || s.Proposals == nil || s.Ledger == nil || s.Backups == nil || s.Audit == nil || s.Ready == nil {
 		return nil, errors.New("the API needs all of its services")
 	}
 	v := &Server{services: s, options: o.withDefaults(), rules: rules(), stopping: make(chan struct{})}
@@ -65,6 +66,7 @@ func New(s Services, o Options) (*Server, error) {
 	v.registerExposure()
 	v.registerLedger()
 	v.registerBackups()
+	v.registerAudit()
 	v.registerConsumers()
 	v.registerKeys()
 	v.registerAllotments()

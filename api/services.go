@@ -29,6 +29,7 @@ type Services struct {
 	Proposals Proposals
 	Ledger    Ledger
 	Backups   Backups // NoBackups where none are kept
+	Audit     Audit
 	// Ready returns nil when queries can be answered. It must not take long.
 	Ready func(ctx context.Context) error
 }
@@ -179,6 +180,22 @@ type Ledger interface {
 	// WriteOff counts as spent whatever may be missing from the ledger, at least so much on every account, and
 	// has it take charges again.
 	WriteOff(ctx context.Context, actor, reason string, amount dp.Budget) error
+}
+
+// Audit is the tamper-evident log of all that happened.
+type Audit interface {
+	// Note takes down what changes nothing and is to be in the log all the same. It neither waits nor fails.
+	Note(e dp.AuditEvent)
+	// Lines lists the entries that a filter admits, and how many the log has. A page looks at so many entries only: the
+	// cursor is empty once there are no more to look at.
+	Lines(ctx context.Context, f dp.AuditFilter, p Page) (lines []dp.AuditLine, next string, size uint64, err error)
+	// Checkpoint signs the log as it stands.
+	Checkpoint(ctx context.Context) (dp.AuditCheckpoint, error)
+	// Proof proves that an entry is in the log of a size, 0 for the whole, and gives the hash of its leaf; or returns a
+	// dp.Error with CodeNotFound.
+	Proof(ctx context.Context, index, size uint64) (p dp.AuditProof, leaf [32]byte, err error)
+	// Consistency proves that the log of one size continues in that of another, 0 for the whole, whose size it returns.
+	Consistency(ctx context.Context, from, to uint64) (hashes [][32]byte, of uint64, err error)
 }
 
 // Backups are made beside the server, and never sent.

@@ -19,9 +19,13 @@ type request struct {
 	id       string
 	route    string // as registered, never as called
 	consumer string
-	body     *body  // as far as it was read; nil: not at all
-	err      error  // why it failed inside, for the log only
-	panicked string // the type of the panic and where, for the log only
+	// operation, dataset and problem are what the audit log tells: what was called, on which dataset as the caller named
+	// it, and the name of the problem that was answered.
+	operation, dataset string
+	problem            dp.Code
+	body               *body  // as far as it was read; nil: not at all
+	err                error  // why it failed inside, for the log only
+	panicked           string // the type of the panic and where, for the log only
 }
 
 type requestKey struct{}
@@ -70,6 +74,7 @@ func (v *Server) surround(next fasthttp.RequestHandler) fasthttp.RequestHandler 
 		}()
 		secure(&c.Response.Header)
 		c.Response.Header.Set("X-Request-Id", r.id)
+		v.noteProblem(r)
 		if !finishBody(c, r) {
 			linger(c)
 		}
@@ -112,7 +117,7 @@ func (v *Server) log(c *fasthttp.RequestCtx, r *request, took time.Duration) {
 
 // write answers with a problem document.
 func (v *Server) write(c *fasthttp.RequestCtx, r *request, p *problem) {
-	p.Instance = instanceOf(r)
+	p.Instance, r.problem = instanceOf(r), p.name()
 	for name, values := range p.headers {
 		for _, value := range values {
 			c.Response.Header.Set(name, value)

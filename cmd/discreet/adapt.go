@@ -8,12 +8,15 @@ import (
 	"slices"
 	"strconv"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/discreet-analytics/discreet/api"
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/rows"
 	"github.com/discreet-analytics/discreet/store/columnar"
 	"github.com/discreet-analytics/discreet/store/ledger"
 	"github.com/discreet-analytics/discreet/store/load"
+	"github.com/discreet-analytics/discreet/store/secrets"
 )
 
 // The ledger knows nothing of the API's words for paging, nor the API of the ledger's: these types stand
@@ -51,6 +54,36 @@ func (k keeper) WriteOff(ctx context.Context, actor, reason string, amount dp.Bu
 		k.log.Warn("rows: erasures are recorded with their run", "error", err)
 	}
 	return nil
+}
+
+// auditLog is the ledger, and the key that signs for it, as api.Audit.
+type auditLog struct {
+	ledger *ledger.Ledger
+	signer *secrets.LogSigner
+}
+
+// Note takes down what happened.
+func (a auditLog) Note(e dp.AuditEvent) { a.ledger.Note(e) }
+
+// Lines lists entries.
+func (a auditLog) Lines(ctx context.Context, f dp.AuditFilter, p api.Page) ([]dp.AuditLine, string, uint64, error) {
+	return a.ledger.AuditLines(ctx, f, p.Cursor, p.Limit)
+}
+
+// Checkpoint signs the log as it stands.
+func (a auditLog) Checkpoint(ctx context.Context) (dp.AuditCheckpoint, error) {
+	return a.ledger.Checkpoint(ctx, a.signer)
+}
+
+// Proof proves that an entry is in the log.
+func (a auditLog) Proof(ctx context.Context, index, size uint64) (dp.AuditProof, [32]byte, error) {
+	p, err := a.ledger.AuditProof(ctx, index, size)
+	return p, tlog.RecordHash(p.Entry), err
+}
+
+// Consistency proves that the log continues an earlier one.
+func (a auditLog) Consistency(ctx context.Context, from, to uint64) ([][32]byte, uint64, error) {
+	return a.ledger.AuditConsistency(ctx, from, to)
 }
 
 // releases is the ledger as api.Releases.

@@ -122,6 +122,11 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 		return s, err
 	}
 
+	signer, err := keys.LogSigner(s.ledger.LogName())
+	if err != nil {
+		return s, err
+	}
+
 	sizes := columnar.DefaultOptions()
 	if in.backups.dir != "" { // before the rows: who is erased is listed there
 		if s.backups, err = in.backups.open(s.ledger, int64(in.disk.Keep), from.clock, log); err != nil {
@@ -169,6 +174,7 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 		Proposals: proposals{s.ledger},
 		Ledger:    keeper{s.ledger, s.rows, log},
 		Backups:   backupDesk(s.ledger, s.backups),
+		Audit:     auditLog{s.ledger, signer},
 		Ready:     s.ledger.Ready,
 	}, api.Options{Version: version(), Log: log, Rate: in.rate, Clock: from.clock})
 	if err != nil {
