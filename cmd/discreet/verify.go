@@ -10,13 +10,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/discreet-analytics/discreet/store/archive"
 	"github.com/discreet-analytics/discreet/store/ledger/verify"
 )
 
 // verifyCommand checks a ledger.
 type verifyCommand struct {
 	offline
-	AtLeast []string `help:"Length and head that the ledger is known to have had (GET /v1/ledger); may be given several times." sep:"none" placeholder:"LENGTH:HEAD"`
+	WorstCase bool     `help:"Work out from the log alone what is guaranteed about one customer, and what charges so far add up to; it agrees with 'budget worst-case' to the last digit."`
+	AtLeast   []string `help:"Length and head that the ledger is known to have had (GET /v1/ledger); may be given several times." sep:"none" placeholder:"LENGTH:HEAD"`
 
 	output
 }
@@ -30,7 +32,7 @@ func (c *verifyCommand) Run(ctx context.Context, t terminal, from surroundings) 
 	if err != nil {
 		return err
 	}
-	options := verify.Options{Witness: witness}
+	options := verify.Options{Witness: witness, WorstCase: c.WorstCase}
 	for _, text := range c.AtLeast {
 		mark, err := parseMark(text)
 		if err != nil {
@@ -45,7 +47,11 @@ func (c *verifyCommand) Run(ctx context.Context, t terminal, from surroundings) 
 	if err != nil {
 		return fmt.Errorf("verifying the ledger: %w", err)
 	}
-	if err := c.print(t.stdout, verifiedView(report, options.Witness)); err != nil {
+	shown, err := verifiedView(report, options.Witness)
+	if err != nil {
+		return err
+	}
+	if err := c.print(t.stdout, shown); err != nil {
 		return err
 	}
 	if report.Finding != nil {
@@ -82,6 +88,7 @@ type verified struct {
 	Unseen    int               `json:"states_known_by_digest_only"`
 	Witness   *verifiedWitness  `json:"witness"`
 	Datasets  []verifiedDataset `json:"datasets"`
+	WorstCase *verify.Guarantee `json:"worst_case,omitempty"`
 }
 
 type verifiedFinding struct {
@@ -111,7 +118,7 @@ type spent struct {
 	Share   *float64 `json:"share"` // of the budget in force; null where that is nothing
 }
 
-func verifiedView(r verify.Report, witness string) view {
+func verifiedView(r verify.Report, witness string) (view, error) {
 	body := verified{
 		Fits: r.Finding == nil, Ledger: hex.EncodeToString(r.ID[:]), Entries: r.Entries, Head: hex.EncodeToString(r.Head[:]),
 		Charges: r.Charges, Open: r.Open, Releases: r.Releases, Accounts: r.Accounts, Restores: r.Restores, Unseen: r.Unseen, Datasets: []verifiedDataset{},
@@ -166,8 +173,30 @@ func verifiedView(r verify.Report, witness string) view {
 	} else {
 		v.lines = append(v.lines, "What is counted ends before what does not fit.")
 	}
+	if r.Guarantee != nil {
+		text, err := guaranteeText(r.Guarantee)
+		if err != nil {
+			return v, err
+		}
+		body.WorstCase = r.Guarantee
+		v.lines = append(v.lines, "")
+		v.lines = append(v.lines, strings.Split(strings.TrimSuffix(text, "\n"), "\n")...)
+	}
 	v.body = body
-	return v
+	return v, nil
+}
+
+// guaranteeText writes a guarantee for people, as an archive does.
+func guaranteeText(g *verify.Guarantee) (string, error) {
+	text, err := g.JSON()
+	if err != nil {
+		return "", err
+	}
+	parsed, err := archive.ParseGuarantee(text)
+	if err != nil {
+		return "", err
+	}
+	return string(archive.Text(parsed)), nil
 }
 
 func spentOf(s *verify.Share) *spent {

@@ -14,13 +14,16 @@ import (
 // pricing works out what charges cost a customer of whom several blocks are left out together.
 type pricing struct {
 	plans map[string]*plan.Plan // of releases, by the identity of what was drawn; nil: not known
-	pairs map[string]pair       // of plans over blocks: a Gaussian's takes a search, and most questions are asked again
+	pairs map[string]pair       // of plans over blocks
+	wider map[wider]reached     // of Gaussian pairs, which take a search, and most are asked again
 }
 
 // mostRemembered is how many plans and pairs are remembered.
 const mostRemembered = 1 << 10
 
-func newPricing() pricing { return pricing{map[string]*plan.Plan{}, map[string]pair{}} }
+func newPricing() pricing {
+	return pricing{map[string]*plan.Plan{}, map[string]pair{}, map[wider]reached{}}
+}
 
 // over is what a charge cost in those of its blocks that are chosen (dp/PRIVACY.md, "Several blocks, as accounting"), and
 // which these are. Conservative says that how it was drawn is not known, and would have mattered.
@@ -68,6 +71,33 @@ func (p *pricing) over(c Charge, policies map[PolicyVersion]dp.VersionedPolicy, 
 	return loss, blocks, true
 }
 
+// wider is a Gaussian's pair, and by how much changes are larger.
+type wider struct {
+	epsilon dp.Epsilon
+	delta   dp.Delta
+	times   int64
+	root    bool
+}
+
+// reached is the epsilon that it comes to, if there is one.
+type reached struct {
+	epsilon dp.Epsilon
+	ok      bool
+}
+
+func (p *pricing) pairOver(e dp.Epsilon, delta dp.Delta, times int64, root bool) (dp.Epsilon, bool) {
+	asked := wider{e, delta, times, root}
+	found, ok := p.wider[asked]
+	if !ok {
+		if len(p.wider) >= mostRemembered {
+			clear(p.wider)
+		}
+		found.epsilon, found.ok = accounting.PairOver(e, delta, times, root)
+		p.wider[asked] = found
+	}
+	return found.epsilon, found.ok
+}
+
 // pair is what plan.Over says.
 type pair struct {
 	dp.Budget
@@ -84,7 +114,7 @@ func (p *pricing) pair(drawn *plan.Plan, touched []dp.Touched) pair {
 		if len(p.pairs) >= mostRemembered {
 			clear(p.pairs)
 		}
-		known.Budget, known.ok = drawn.Over(touched)
+		known.Budget, known.ok = drawn.Over(touched, p.pairOver)
 		p.pairs[key] = known
 	}
 	return known

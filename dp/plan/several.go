@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/discreet-analytics/discreet/dp"
-	"github.com/discreet-analytics/discreet/dp/accounting"
 	"github.com/discreet-analytics/discreet/dp/mechanism"
 )
 
@@ -13,10 +12,15 @@ import (
 // blocks of a customer add lies apart.
 func (p *Plan) KeepsApart() bool { return p.apart && !p.isSeveral() }
 
+// PairOver says what a Gaussian's pair comes to for larger changes.
+type PairOver func(e dp.Epsilon, delta dp.Delta, times int64, root bool) (dp.Epsilon, bool)
+
 // Over is what the draw costs in basic composition those who differ in all rows of one customer in all of these blocks, of
 // which the draw touches each; as accounting, dp/PRIVACY.md, "Several blocks, as accounting". It is false where nothing is
 // known but what group privacy says of the charge.
-func (p *Plan) Over(touched []dp.Touched) (dp.Budget, bool) {
+//
+// pairOver is accounting.PairOver, whose results the caller keeps: most questions ask it again.
+func (p *Plan) Over(touched []dp.Touched, pairOver PairOver) (dp.Budget, bool) {
 	most, reached := p.mostTimes(), int64(0)
 	for _, t := range touched {
 		for _, block := range t.Blocks {
@@ -37,7 +41,7 @@ func (p *Plan) Over(touched []dp.Touched) (dp.Budget, bool) {
 	add := func(kind mechanism.Kind, e dp.Epsilon, d dp.Delta) bool {
 		at, ok := e*dp.Epsilon(times), e <= math.MaxInt64/dp.Epsilon(times)
 		if kind == mechanism.Gaussian {
-			at, ok = accounting.PairOver(e, d, times, p.KeepsApart())
+			at, ok = pairOver(e, d, times, p.KeepsApart())
 			pairs += d
 		}
 		if !ok || at > math.MaxInt64-epsilon {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/accounting"
@@ -23,27 +24,33 @@ func (l *Ledger) Exposure(ctx context.Context, dataset string) (b exposure.Book,
 		return b, err
 	}
 	defer release()
-	b.At = l.clock().UTC()
-	err = l.read(ctx, func(v view) error {
-		r := exposureReader{view: v, ctx: ctx, book: &b, seen: &l.exposed}
-		if err := r.datasets(dataset); err != nil {
-			return err
-		}
-		if err := r.charges(); err != nil {
-			return fmt.Errorf("reading charges: %w", err)
-		}
-		if err := r.allotments(); err != nil {
-			return fmt.Errorf("reading allotments: %w", err)
-		}
-		if err := r.lost(); err != nil {
-			return fmt.Errorf("reading write-offs: %w", err)
-		}
-		if err := r.accounts(); err != nil {
-			return fmt.Errorf("reading accounts: %w", err)
-		}
-		return nil
+	err = l.read(ctx, func(v view) (err error) {
+		b, err = exposureOf(ctx, v, &l.exposed, l.clock().UTC(), dataset)
+		return err
 	})
 	return b, err
+}
+
+// exposureOf reads it at a moment that is no earlier than what was seen.
+func exposureOf(ctx context.Context, v view, seen *exposed, at time.Time, dataset string) (b exposure.Book, err error) {
+	b.At = at
+	r := exposureReader{view: v, ctx: ctx, book: &b, seen: seen}
+	if err := r.datasets(dataset); err != nil {
+		return b, err
+	}
+	if err := r.charges(); err != nil {
+		return b, fmt.Errorf("reading charges: %w", err)
+	}
+	if err := r.allotments(); err != nil {
+		return b, fmt.Errorf("reading allotments: %w", err)
+	}
+	if err := r.lost(); err != nil {
+		return b, fmt.Errorf("reading write-offs: %w", err)
+	}
+	if err := r.accounts(); err != nil {
+		return b, fmt.Errorf("reading accounts: %w", err)
+	}
+	return b, nil
 }
 
 type exposureReader struct {

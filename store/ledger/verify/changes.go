@@ -63,6 +63,7 @@ func (s *step) policies() error {
 			return err
 		}
 		d.policy = p
+		d.largest, d.linked = larger(d.largest, p.Cap), d.linked || p.Link != nil
 		s.changed = append(s.changed, changedObject{"policy", name, p.Version})
 	}
 	return nil
@@ -120,6 +121,7 @@ func (s *step) people() error {
 			return misfitf("an allotment names a dataset or a consumer that does not exist")
 		}
 		s.allotments[id] = a
+		s.largest[id] = larger(s.largest[id], a.Budget)
 		s.changed = append(s.changed, changedObject{"allotment", a.Consumer + "/" + a.Dataset, a.Version})
 	}
 	return s.putKeys()

@@ -43,6 +43,9 @@ func (s *step) charges() error {
 func (s *step) newCharge(w *write, id string) error {
 	s.done = append(s.done, "charge")
 	s.count.Charges++
+	if s.charged != nil {
+		*s.charged = append(*s.charged, id)
+	}
 	c, seen, err := s.begun(w)
 	if err != nil {
 		return err
@@ -444,7 +447,7 @@ func (s *step) continued(before, after *chargeRecord) string {
 		return s.unseen()
 	case after.Attempts != before.Attempts:
 		return "attempt"
-	case s.entry.name == "renew" && !after.Lease.Before(before.Lease):
+	case s.entry.name == "renew" && after.Lease.After(s.entry.at.Add(blink)): // earlier than before where the clock went back
 		return "renew"
 	}
 	return "abandon"

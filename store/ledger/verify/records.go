@@ -53,6 +53,7 @@ type policyRecord struct {
 	}
 	Time      *struct{ Timezone string }
 	Cap       budget
+	Link      *struct{ Consent string }
 	Purposes  []string
 	Audiences []string
 	TwoPerson bool

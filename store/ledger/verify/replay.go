@@ -40,6 +40,8 @@ type replay struct {
 	unfinished map[string]int            // blob -> pieces
 	lost       []lostPart                // by each write-off
 	leases     []time.Duration           // for how long attempts were given
+	largest    map[allotmentID]budget    // of both parts the largest that an allotment ever had
+	charged    *[]string                 // ids of all charges; nil where nobody asks what they add up to
 
 	openProposals int
 
@@ -69,6 +71,9 @@ type dataset struct {
 	record datasetRecord
 	policy policyRecord
 	blocks map[string]uint64 // current versions
+	// largest is of both parts the largest cap that a policy ever had, and linked says that one let rows be joined.
+	largest budget
+	linked  bool
 }
 
 // openCharge is a charge without an outcome.
@@ -84,7 +89,7 @@ func newReplay(from source) *replay {
 		from: from, held: map[digest]holding{},
 		datasets: map[string]*dataset{}, accounts: map[accountID]accountRecord{}, allotments: map[allotmentID]allotmentRecord{},
 		consumers: map[string]consumerRecord{}, subjects: map[string]string{}, keys: map[string]keyRecord{}, open: map[string]*openCharge{},
-		pending: map[loadID]*pendingRecord{}, unfinished: map[string]int{},
+		pending: map[loadID]*pendingRecord{}, unfinished: map[string]int{}, largest: map[allotmentID]budget{},
 		certificates: newCertificates(),
 	}
 	// Read never fails: it ends the process when the system has no randomness.

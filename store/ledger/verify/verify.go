@@ -28,6 +28,8 @@ type Report struct {
 	Witness  *Witness          // nil where none was named
 	// Finding is the first entry that does not fit, nil where all do. What the report counts then ends before it.
 	Finding *Finding
+	// Guarantee is what follows from the log for one customer; nil unless it was asked for, and all fits.
+	Guarantee *Guarantee
 }
 
 // Counts are how many there are of what a ledger keeps.
@@ -90,6 +92,8 @@ type Options struct {
 	AtLeast []Mark // heads that were seen: the ledger must have them at these lengths
 	Signed  []Tree // of checkpoints: the ledger must extend them
 	Witness string // path of the witness; empty: the witness is not looked at
+	// WorstCase asks for what is guaranteed about one customer, and what charges so far add up to.
+	WorstCase bool
 }
 
 // Ledger checks the ledger in dir, the directory of its database. It changes nothing there.
@@ -113,13 +117,19 @@ func Ledger(ctx context.Context, dir string, o Options) (report Report, err erro
 			return Report{}, err
 		}
 	}
+	if o.WorstCase {
+		c.charged = new([]string)
+	}
 	finding, err := c.run(ctx)
 	if err != nil {
 		return Report{}, err
 	}
 	report = c.report()
 	report.Finding = finding
-	return report, nil
+	if o.WorstCase && finding == nil {
+		report.Guarantee, err = c.guarantee(ctx)
+	}
+	return report, err
 }
 
 // chain walks the entries.
