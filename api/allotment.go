@@ -56,7 +56,11 @@ func (v *Server) listAllotments(ctx context.Context, in *allotmentsInput) (*allo
 	page, next := paged(all, func(a dp.Allotment) string { return a.Dataset }, in.page())
 	out := &allotmentsOutput{Body: wire.AllotmentList{Items: []wire.Allotment{}, Next: next}}
 	for _, a := range page {
-		out.Body.Items = append(out.Body.Items, allotmentOf(a))
+		shown, err := v.allotment(ctx, a)
+		if err != nil {
+			return nil, err
+		}
+		out.Body.Items = append(out.Body.Items, shown)
 	}
 	return out, nil
 }
@@ -81,5 +85,9 @@ func (v *Server) setAllotment(ctx context.Context, in *setAllotmentInput) (*allo
 	if created {
 		status = http.StatusCreated
 	}
-	return &allotmentOutput{Status: status, ETag: etag(set.Version), Body: allotmentOf(set)}, nil
+	shown, err := v.allotment(ctx, set)
+	if err != nil {
+		return nil, err
+	}
+	return &allotmentOutput{Status: status, ETag: etag(set.Version), Body: shown}, nil
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/discreet-analytics/discreet/api/wire"
@@ -69,11 +70,15 @@ func (v *Server) getBudget(ctx context.Context, in *budgetInput) (*budgetOutput,
 	out := &budgetOutput{Body: wire.Budget{Allotments: []wire.Allotment{}, Accounts: []wire.Account{}, Next: next, Charges: []wire.ChargeRecord{}, Requests: []wire.BudgetRequest{}}}
 	for _, a := range allotments {
 		if in.Dataset == "" || in.Dataset == a.Dataset {
-			out.Body.Allotments = append(out.Body.Allotments, allotmentOf(a))
+			shown, err := v.allotment(ctx, a)
+			if err != nil {
+				return nil, err
+			}
+			out.Body.Allotments = append(out.Body.Allotments, shown)
 		}
 	}
 	for _, a := range accounts {
-		out.Body.Accounts = append(out.Body.Accounts, accountOf(a))
+		out.Body.Accounts = append(out.Body.Accounts, accountOf(a, v.options.Clock()))
 	}
 	for _, e := range entries {
 		out.Body.Charges = append(out.Body.Charges, entryOf(e))
@@ -94,20 +99,56 @@ func (v *Server) listAccounts(ctx context.Context, in *accountsInput) (*accounts
 	}
 	out := &accountsOutput{Body: wire.AccountList{Items: []wire.Account{}, Next: next}}
 	for _, a := range list {
-		out.Body.Items = append(out.Body.Items, accountOf(a))
+		out.Body.Items = append(out.Body.Items, accountOf(a, v.options.Clock()))
 	}
 	return out, nil
 }
 
 // accountOf tells of an account and of the largest charge that it would still admit.
-func accountOf(a dp.Account) wire.Account {
+func accountOf(a dp.Account, now time.Time) wire.Account {
 	room := accounting.Room(a.Budget, a.Spent)
+	stopped := stoppedBy(a.Paused, a.Expires, now)
+	frozen := accounting.Frozen(a.Budget, a.Spent)
+	if stopped == "" && frozen {
+		stopped = "frozen"
+	}
 	left := wire.Left{Account: a.Name, Epsilon: wire.Decimal(room.String()), Share: room.ShareOf(a.Budget.Epsilon)}
 	return wire.Account{
 		Account: a.Name, Consumer: a.Consumer, Dataset: a.Dataset, Block: a.Block,
 		Budget: wire.Loss{Epsilon: wire.Decimal(a.Budget.Epsilon.String()), Delta: wire.Decimal(a.Budget.Delta.String())},
 		Spent:  *lossOf(a.Spent),
-		Left:   left,
+		Left:   left, Frozen: frozen, Stopped: stopped,
+	}
+}
+
+// stoppedBy says which of an officer's conditions stops every question.
+func stoppedBy(paused bool, expires, now time.Time) string {
+	switch {
+	case paused:
+		return "paused"
+	case !expires.IsZero() && !now.Before(expires):
+		return "expired"
+	}
+	return ""
+}
+
+// allotment tells of an allotment with the blocks on which it is frozen.
+func (v *Server) allotment(ctx context.Context, a dp.Allotment) (wire.Allotment, error) {
+	out := allotmentOf(a)
+	out.Stopped = stoppedBy(a.Paused, a.Expires, v.options.Clock())
+	for p := (Page{Limit: 500}); ; {
+		accounts, next, err := v.services.Accounts.OfConsumer(ctx, a.Consumer, a.Dataset, p)
+		if err != nil {
+			return out, err
+		}
+		for _, account := range accounts {
+			if accounting.Frozen(account.Budget, account.Spent) {
+				out.Frozen = append(out.Frozen, account.Block)
+			}
+		}
+		if p.Cursor = next; next == "" {
+			return out, nil
+		}
 	}
 }
 

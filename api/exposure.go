@@ -137,10 +137,10 @@ func worstCaseOf(s exposure.Statement) wire.WorstCase {
 		out.Owners = append(out.Owners, ownerOf(o))
 	}
 	for _, a := range s.Frozen {
-		out.Frozen = append(out.Frozen, accountOf(a))
+		out.Frozen = append(out.Frozen, accountOf(a, s.At))
 	}
 	for _, a := range s.Beyond {
-		out.Beyond = append(out.Beyond, accountOf(a))
+		out.Beyond = append(out.Beyond, accountOf(a, s.At))
 	}
 	for _, b := range s.Burns {
 		out.Burns = append(out.Burns, burnOf(s.Dataset, b))

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/discreet-analytics/discreet/api/policyfile"
 	"github.com/discreet-analytics/discreet/api/wire"
@@ -249,6 +250,52 @@ func TestBudgetTellsWhatIsLeftAndWhatSpentIt(t *testing.T) {
 		t.Errorf("got %+v", list)
 	}
 	refused(t, send(t, v, "auditor", "GET", "/v1/datasets/nothing/accounts", ""), 404, "not-found")
+}
+
+func TestFrozenPausedAndExpiredAreToldApart(t *testing.T) {
+	f := newFakes(t)
+	v := newTestServer(t, f, func(o *Options) { o.Clock = func() time.Time { return day(10) } })
+	budget, over := dp.Budget{Epsilon: dp.EpsilonOne}, dp.Loss{Epsilon: dp.EpsilonOne + 1, Rho: dp.RhoUnknown}
+	all := dp.Loss{Epsilon: dp.EpsilonOne, Rho: dp.RhoUnknown}
+	account := func(consumer, block string, spent dp.Loss, change func(*dp.Account)) {
+		a := dp.Account{Consumer: consumer, Dataset: "transactions", Block: block, Budget: budget, Spent: spent}
+		if change != nil {
+			change(&a)
+		}
+		f.accounts = append(f.accounts, a)
+	}
+	account("", "2026-01", over, nil)
+	account("product", "2026-01", over, nil)
+	account("product", "2026-02", all, nil)
+	account("analyst", "2026-01", over, func(a *dp.Account) { a.Paused = true })
+	account("analyst", "2026-02", all, func(a *dp.Account) { a.Expires = day(10) })
+	account("analyst", "2026-03", all, func(a *dp.Account) { a.Expires = day(11) })
+	list := read[wire.AccountList](t, send(t, v, "officer", "GET", "/v1/datasets/transactions/accounts", ""), 200)
+	var got []string
+	for _, a := range list.Items {
+		got = append(got, fmt.Sprint(a.Consumer, a.Block, a.Frozen, a.Stopped))
+	}
+	if want := "[2026-01truefrozen product2026-01truefrozen product2026-02false analyst2026-01truepaused analyst2026-02falseexpired analyst2026-03false]"; fmt.Sprint(got) != want {
+		t.Errorf("got %v", got)
+	}
+	for name, change := range map[string]func(*dp.Allotment){"": func(*dp.Allotment) {}, "paused": func(a *dp.Allotment) { a.Paused = true }, "expired": func(a *dp.Allotment) { a.Expires = day(10) }} {
+		a := dp.Allotment{Consumer: "product", Dataset: "transactions", Budget: budget, Version: 1}
+		change(&a)
+		f.allotments = []dp.Allotment{a}
+		shown := []wire.Allotment{
+			read[wire.AllotmentList](t, send(t, v, "officer", "GET", "/v1/consumers/product/allotments", ""), 200).Items[0],
+			read[wire.Budget](t, send(t, v, "product", "GET", "/v1/budget", ""), 200).Allotments[0],
+		}
+		for _, a := range shown {
+			if a.Stopped != name || strings.Join(a.Frozen, " ") != "2026-01" {
+				t.Errorf("%q: got %+v", name, a)
+			}
+		}
+	}
+	set := read[wire.Allotment](t, send(t, v, "officer", "PUT", "/v1/consumers/product/allotments/transactions", `{"epsilon":1}`, "If-Match", `"1"`, "Discreet-Reason", "lowered"), 201)
+	if strings.Join(set.Frozen, " ") != "2026-01" {
+		t.Errorf("set %+v", set)
+	}
 }
 
 func TestReadinessIsTold(t *testing.T) {

@@ -104,4 +104,6 @@ type Account struct {
 	Block    string
 	Budget   Budget
 	Spent    Loss
+	Paused   bool      // as its allotment is
+	Expires  time.Time // likewise; zero: never
 }

@@ -20,6 +20,8 @@ type Account struct {
 	Budget   Loss   `json:"budget" doc:"The ceiling"`
 	Spent    Loss   `json:"spent" doc:"The sum of all charges"`
 	Left     Left   `json:"left"`
+	Frozen   bool   `json:"frozen,omitempty" doc:"More is spent than the budget gives, which was lowered since: it takes no charge until the budget is raised"`
+	Stopped  string `json:"stopped,omitempty" enum:"paused,expired,frozen" doc:"What stops every question, whatever its price; absent: nothing but what is left"`
 }
 
 // Loss is an amount of privacy loss.

@@ -80,6 +80,8 @@ type Allotment struct {
 	MaxEpsilonPerQuery Decimal    `json:"max_epsilon_per_query,omitempty" doc:"Absent: no maximum of its own"`
 	Expires            *time.Time `json:"expires,omitempty" doc:"Absent: never"`
 	Paused             bool       `json:"paused" doc:"Nothing is charged while true"`
+	Stopped            string     `json:"stopped,omitempty" enum:"paused,expired" doc:"What stops every question on the dataset; absent: neither"`
+	Frozen             []string   `json:"frozen,omitzero" doc:"Blocks on which more is spent than it gives, as it was lowered since: nothing is charged there until it is raised" example:"[\"2026-01\"]"`
 	Version            uint64     `json:"version" doc:"What If-Match compares, as an ETag" example:"1"`
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/discreet-analytics/discreet/api/client"
 	"github.com/discreet-analytics/discreet/api/wire"
@@ -161,11 +162,17 @@ func allotmentsOf(ctx context.Context, server *client.Client, consumer string) (
 func allotmentsView(list []wire.Allotment, body any) view {
 	v := view{
 		body:    body,
-		columns: []string{"consumer", "dataset", "epsilon", "delta", "max_epsilon_per_query", "expires", "paused", "version"},
+		columns: []string{"consumer", "dataset", "epsilon", "delta", "max_epsilon_per_query", "expires", "paused", "frozen", "version"},
 		empty:   "It has no allotment.",
 	}
 	for _, a := range list {
-		v.rows = append(v.rows, []any{a.Consumer, a.Dataset, exactly{a.Epsilon}, exactly{a.Delta}, exactly{a.MaxEpsilonPerQuery}, optional(a.Expires), a.Paused, a.Version})
+		v.rows = append(v.rows, []any{a.Consumer, a.Dataset, exactly{a.Epsilon}, exactly{a.Delta}, exactly{a.MaxEpsilonPerQuery}, optional(a.Expires), a.Paused, a.Frozen, a.Version})
+		if len(a.Frozen) > 0 {
+			v.lines = append(v.lines, fmt.Sprintf("Frozen on %s: %s spent more there than it gives, and is charged nothing until it is raised.", strings.Join(a.Frozen, ", "), a.Consumer))
+		}
+		if a.Stopped == "expired" {
+			v.lines = append(v.lines, fmt.Sprintf("That on %s has expired: nothing is charged until it is renewed.", a.Dataset))
+		}
 	}
 	return v
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 
 	"github.com/discreet-analytics/discreet/api/client"
 	"github.com/discreet-analytics/discreet/api/wire"
@@ -76,7 +77,7 @@ func (c *budgetCommand) Run(ctx context.Context, t terminal) error {
 
 func accountsView(accounts []wire.Account) view {
 	v := view{
-		columns: []string{"dataset", "block", "consumer", "budget_epsilon", "spent_epsilon", "left_epsilon", "budget_delta", "spent_delta"},
+		columns: []string{"dataset", "block", "consumer", "budget_epsilon", "spent_epsilon", "left_epsilon", "budget_delta", "spent_delta", "stopped"},
 		empty:   "Nothing was spent yet.",
 	}
 	for _, a := range accounts {
@@ -85,7 +86,7 @@ func accountsView(accounts []wire.Account) view {
 			who = "(cap)"
 		}
 		v.rows = append(v.rows, []any{
-			a.Dataset, a.Block, who, exactly{a.Budget.Epsilon}, exactly{a.Spent.Epsilon}, exactly{a.Left.Epsilon}, exactly{a.Budget.Delta}, exactly{a.Spent.Delta},
+			a.Dataset, a.Block, who, exactly{a.Budget.Epsilon}, exactly{a.Spent.Epsilon}, exactly{a.Left.Epsilon}, exactly{a.Budget.Delta}, exactly{a.Spent.Delta}, a.Stopped,
 		})
 	}
 	return v
@@ -100,8 +101,11 @@ func allotmentLine(a wire.Allotment) string {
 	if a.Expires != nil {
 		line += ", until " + instant(*a.Expires)
 	}
-	if a.Paused {
-		line += ", paused"
+	if a.Stopped != "" {
+		line += ", " + a.Stopped
+	}
+	if len(a.Frozen) > 0 {
+		line += ", frozen on " + strings.Join(a.Frozen, ", ") + ", where more is spent"
 	}
 	return line
 }

@@ -198,6 +198,20 @@ func TestConsumersKeysAndAllotmentsAreChangedInPlace(t *testing.T) {
 		t.Errorf("a paused consumer asks: exit %d, %s%s", r.code, r.stdout, r.stderr)
 	}
 	h.must(h.officer, "allotment", "set", "team", "shop", "--no-paused", "--reason", "back")
+
+	// Lowered below what is spent it is frozen, and whoever looks sees where.
+	question := []string{"query", "shop", "customers", "--from", "2026-01-01", "--to", "2026-01-31", "--purpose", "product-analytics", "--epsilon", "0.2"}
+	h.must(team, question...)
+	if text := h.must(h.officer, "allotment", "set", "team", "shop", "--epsilon", "0.1", "--reason", "less"); !strings.Contains(text, "Frozen on 2026-01") {
+		t.Errorf("lowering says\n%s", text)
+	}
+	for _, shown := range []string{h.must(team, "budget"), h.must(h.officer, "consumer", "show", "team"), h.must(h.officer, "budget", "shop", "--all")} {
+		if !strings.Contains(shown, "frozen") {
+			t.Errorf("this does not say that it is frozen:\n%s", shown)
+		}
+	}
+	h.fails(team, exitRefused, "frozen on 2026-01", append(question, "--fresh")...)
+	h.must(h.officer, "allotment", "set", "team", "shop", "--epsilon", "3", "--reason", "back")
 	h.must(h.officer, "consumer", "set", "team", "--purposes", "product-analytics,reporting", "--reason", "asked")
 	var consumer wire.Consumer
 	h.mustJSON(&consumer, h.officer, "consumer", "show", "team")

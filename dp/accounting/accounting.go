@@ -33,6 +33,10 @@ func Admit(budget dp.Budget, spent, charge dp.Loss) bool {
 	return certified(budget, Add(spent, charge))
 }
 
+// Frozen reports whether an account has spent more than its budget certifies, as it has once that was lowered below what
+// was spent: it bears no charge, however small, until the budget is raised.
+func Frozen(budget dp.Budget, spent dp.Loss) bool { return !Admit(budget, spent, dp.Loss{}) }
+
 // certified reports whether one of the certificates holds for everything spent.
 func certified(budget dp.Budget, spent dp.Loss) bool {
 	// Integer division rounds D/4 and D/2 down, which is the safe side of each comparison.

@@ -33,10 +33,10 @@ func State(b Book, a Assumed, days int) Statement {
 		out.Owners = append(out.Owners, o)
 	}
 	for _, a := range first.Accounts {
-		if !accounting.Admit(a.Budget, a.Spent, dp.Loss{}) {
+		if accounting.Frozen(a.Budget, a.Spent) {
 			out.Frozen = append(out.Frozen, a)
 		}
-		if _, largest, byCap := certified(first, a.Consumer); !byCap && !accounting.Admit(largest, a.Spent, dp.Loss{}) {
+		if _, largest, byCap := certified(first, a.Consumer); !byCap && accounting.Frozen(largest, a.Spent) {
 			out.Beyond = append(out.Beyond, a)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/accounting"
 	"github.com/discreet-analytics/discreet/dp/answer"
 )
 
@@ -199,7 +200,7 @@ func on(dataset, asked string) string {
 func checkAllotment(a dp.Allotment, loss dp.Loss, on string, now time.Time) error {
 	switch {
 	case a.Paused:
-		return refuse(dp.CodeForbidden, "your allotment on %s is paused: ask an officer to resume it", on)
+		return refuse(dp.CodeForbidden, "your allotment on %s is paused, and nothing is charged to it: ask an officer to resume it", on)
 	case !a.Expires.IsZero() && !now.Before(a.Expires):
 		return refuse(dp.CodeForbidden, "your allotment on %s has expired: ask an officer to renew it", on)
 	case a.MaxEpsilonPerQuery > 0 && loss.Epsilon > a.MaxEpsilonPerQuery:
@@ -226,13 +227,35 @@ func (s *shortage) account() (a account, granted bool) {
 	return a, true
 }
 
+// title names the kind of an account to who asked.
+func (a account) title() string {
+	if a.owner == "" {
+		return "the dataset's cap on " + a.block
+	}
+	return "your allotment on " + a.block
+}
+
+// closed says why no price would be admitted; empty where a lower one would be. Of a cap, which others spend from too, it
+// does not say whether it was lowered.
+func (a account) closed(granted bool, on string) string {
+	switch {
+	case !granted:
+		return fmt.Sprintf("you have no allotment on %s: ask an officer for one", on)
+	case a.owner == "" && accounting.Room(a.budget, a.spent()) == 0:
+		return fmt.Sprintf("the cap of %s admits nothing more on %s, whoever asks: ask about another time", on, a.block)
+	case a.owner != "" && accounting.Frozen(a.budget, a.spent()):
+		return fmt.Sprintf("your allotment on %s is frozen on %s, where you spent more than an officer has lowered it to since: ask an officer for more, or ask about another time", on, a.block)
+	}
+	return ""
+}
+
 // refusal says what the charge would have cost the account that is named, and what that still admits.
 func (s *shortage) refusal(r answer.ChargeRequest) error {
 	a, granted := s.account()
 	required, rest := a.loss, left([]account{a})
-	message := fmt.Sprintf("this costs epsilon %s and the account with least room still admits %s: ask for less, or ask an officer for more", required.Epsilon, rest.Epsilon)
-	if !granted {
-		message = fmt.Sprintf("you have no allotment on %s: ask an officer for one", on(a.dataset, r.Dataset))
+	message := fmt.Sprintf("this costs epsilon %s and %s still admits %s: ask for less, or ask an officer for more", required.Epsilon, a.title(), rest.Epsilon)
+	if why := a.closed(granted, on(a.dataset, r.Dataset)); why != "" {
+		message = why
 	}
 	return &dp.Error{Code: dp.CodeBudgetExhausted, Message: message, Required: &required, Left: &rest}
 }

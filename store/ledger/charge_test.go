@@ -6,6 +6,7 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"strings"
 	"testing"
 	"time"
 
@@ -129,6 +130,19 @@ func TestRefusedChargeChangesNothing(t *testing.T) {
 	if e.Left.Account != "cap/transactions/2026-01" {
 		t.Errorf("refusal says %+v", e.Left)
 	}
+
+	// Lowered below what is spent it is frozen there, and says so; elsewhere it still gives what it has.
+	f.allot(alice, func(a *dp.Allotment) { a.Budget.Epsilon = pure(120).Epsilon })
+	frozen := ask(alice, "frozen")
+	frozen.Loss = pure(1)
+	e = f.unchanged(dp.CodeBudgetExhausted, func() error { _, err := f.Charge(ctx, frozen); return err })
+	if e.Left.Account != "allotment/transactions/2026-01" || !strings.Contains(e.Message, "your allotment on this dataset is frozen on 2026-01") {
+		t.Errorf("refusal says %+v: %s", e.Left, e.Message)
+	}
+	free := frozen
+	free.Plan, free.Blocks = "not frozen", []string{"2026-07"}
+	f.charge(free)
+	f.allot(alice, func(a *dp.Allotment) { a.Budget.Epsilon = 100 * dp.EpsilonOne })
 
 	f.allot(alice, func(a *dp.Allotment) { a.MaxEpsilonPerQuery = pure(50).Epsilon })
 	f.unchanged(dp.CodeForbidden, func() error { _, err := f.Charge(ctx, ask(alice, "above the maximum")); return err })

@@ -108,7 +108,7 @@ func accountOf(v view, dataset, block, consumer string) (dp.Account, error) {
 		return a, nil
 	}
 	allotment, err := allotmentOf(v, consumer, dataset)
-	a.Budget = allotment.Budget
+	a.Budget, a.Paused, a.Expires = allotment.Budget, allotment.Paused, allotment.Expires
 	return a, err
 }
 

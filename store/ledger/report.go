@@ -196,9 +196,9 @@ func (l *Ledger) shortOf(ctx context.Context, err error, run *report.NewRun) err
 	if leftErr != nil {
 		return leftErr
 	}
-	message := fmt.Sprintf("this report costs epsilon %s on %s and the account with least room still admits %s; nothing was charged: ask for less, or ask an officer for more", sum.Epsilon, a.block, left.Epsilon)
-	if !granted {
-		message = fmt.Sprintf("you have no allotment on %s: ask an officer for one", on(a.dataset, asked))
+	message := fmt.Sprintf("this report costs epsilon %s on %s and %s still admits %s; nothing was charged: ask for less, or ask an officer for more", sum.Epsilon, a.block, a.title(), left.Epsilon)
+	if why := a.closed(granted, on(a.dataset, asked)); why != "" {
+		message = why
 	}
 	return &dp.Error{Code: dp.CodeBudgetExhausted, Message: message, Required: &sum, Left: &left}
 }
