@@ -56,6 +56,9 @@ func (v *Server) ask(ctx context.Context, in *askInput) (*askOutput, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := stillIn(ctx); err != nil { // the answer is kept for whoever may read it
+		return nil, err
+	}
 	if a.Reused {
 		v.noteReading(callerOf(ctx).Name, "ask", append([]string{a.Release.ID}, a.DerivedFrom...)...)
 	}

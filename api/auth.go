@@ -1,9 +1,6 @@
 package api
 
 import (
-	"context"
-	"crypto/sha256"
-	"slices"
 	"strings"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -67,6 +64,9 @@ func rules() map[string]rule {
 		"list-keys":       officer.viewing(),
 		"issue-key":       officer,
 		"revoke-key":      officer,
+		"list-own-keys":   anyRole,
+		"issue-own-key":   anyRole,
+		"revoke-own-key":  anyRole,
 		"list-allotments": officer.viewing(),
 		"set-allotment":   officer,
 
@@ -88,45 +88,6 @@ func rules() map[string]rule {
 		"livez":  open,
 		"readyz": open,
 	}
-}
-
-// caller is who makes a request.
-type caller struct {
-	dp.Consumer
-	key string // id of the key
-}
-
-type callerKey struct{}
-
-// callerOf finds the caller of an operation that is not open.
-func callerOf(ctx context.Context) caller {
-	c, ok := ctx.Value(callerKey{}).(caller)
-	if !ok {
-		panic("an operation without a caller asks who calls")
-	}
-	return c
-}
-
-// admit finds who calls from the Authorization header and holds them to the operation's rule.
-func (v *Server) admit(ctx context.Context, r rule, header string) (caller, error) {
-	if r.open {
-		return caller{}, nil
-	}
-	scheme, key, _ := strings.Cut(header, " ")
-	key = strings.TrimSpace(key)
-	if !strings.EqualFold(scheme, "Bearer") || !strings.HasPrefix(key, "dk_") {
-		return caller{}, &dp.Error{Code: dp.CodeUnauthenticated, Err: dp.KeyMalformed, Message: "Send your key, which begins with dk_, as the header Authorization: Bearer dk_…"}
-	}
-	// Looking up a digest keeps the comparison's timing from telling anything of a key.
-	consumer, id, err := v.services.Directory.Authenticate(ctx, sha256.Sum256([]byte(key)))
-	if err != nil {
-		return caller{}, err
-	}
-	c := caller{Consumer: consumer, key: id}
-	if len(r.roles) > 0 && !slices.Contains(r.roles, consumer.Role) {
-		return c, &dp.Error{Code: dp.CodeForbidden, Message: "Your role, " + string(consumer.Role) + ", may not do this; it takes " + roleText(r.roles) + "."}
-	}
-	return c, nil
 }
 
 func roleText(roles []dp.Role) string {

@@ -81,7 +81,7 @@ func TestRolesAreThoseOfTheContract(t *testing.T) {
 	contract := map[string]string{
 		"ask": "product analyst", "plan": "product analyst", "compare": "", "put-dataset": "officer", "load-rows": "custodian", "list-loads": "custodian", "erase": "custodian", "run-erasures": "custodian", "list-erasures": "custodian officer auditor",
 		"list-accounts": "officer auditor", "worst-case": "officer auditor", "what-if": "officer auditor", "get-ledger": "officer auditor", "list-audit": "officer auditor", "get-audit-checkpoint": "officer auditor", "get-audit-proof": "officer auditor", "get-audit-consistency": "officer auditor", "write-off": "officer", "back-up": "officer custodian", "list-backups": "officer custodian", "list-consumers": "officer", "create-consumer": "officer", "get-consumer": "officer",
-		"patch-consumer": "officer", "list-keys": "officer", "issue-key": "officer", "revoke-key": "officer", "list-allotments": "officer",
+		"patch-consumer": "officer", "list-keys": "officer", "issue-key": "officer", "revoke-key": "officer", "list-own-keys": "", "issue-own-key": "", "revoke-own-key": "", "list-allotments": "officer",
 		"request-budget": "product analyst", "list-budget-requests": "", "get-budget-request": "", "withdraw-budget-request": "", "decide-budget-request": "officer",
 		"list-proposals": "officer auditor", "get-proposal": "officer auditor", "decide-proposal": "officer", "withdraw-proposal": "officer",
 		"set-allotment": "officer", "make-report": "analyst", "plan-report": "analyst", "list-reports": "analyst", "get-report": "analyst", "cancel-report": "analyst", "watch-report": "analyst", "get-me": "", "list-releases": "", "get-release": "", "list-datasets": "", "get-dataset": "", "get-budget": "",

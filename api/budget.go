@@ -166,5 +166,9 @@ type meOutput struct {
 
 func (v *Server) getMe(ctx context.Context, _ *struct{}) (*meOutput, error) {
 	who := callerOf(ctx)
-	return &meOutput{Body: wire.Me{Consumer: consumerOf(who.Consumer), Key: who.key}}, nil
+	me := wire.Me{Consumer: consumerOf(who.Consumer), Key: who.key, SignIn: "key"}
+	if who.key == "" {
+		me.SignIn = "token"
+	}
+	return &meOutput{Body: me}, nil
 }

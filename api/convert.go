@@ -82,11 +82,11 @@ func privacyOf(p dp.Privacy) wire.Privacy {
 
 func consumerOf(c dp.Consumer) wire.Consumer {
 	return wire.Consumer{Name: c.Name, Role: string(c.Role), Organisation: c.Organisation, Audience: string(c.Audience),
-		Purposes: listOf(c.Purposes), Suspended: c.Suspended, Created: c.Created.UTC(), Version: c.Version}
+		Purposes: listOf(c.Purposes), Suspended: c.Suspended, Subject: c.Subject, Created: c.Created.UTC(), Version: c.Version}
 }
 
 func keyOf(k dp.Key) wire.Key {
-	return wire.Key{ID: k.ID, Consumer: k.Consumer, Created: k.Created.UTC(), Expires: timeOf(k.Expires), Revoked: timeOf(k.Revoked)}
+	return wire.Key{ID: k.ID, Consumer: k.Consumer, Created: k.Created.UTC(), Expires: timeOf(k.Expires), Revoked: timeOf(k.Revoked), Under: k.Under}
 }
 
 func allotmentOf(a dp.Allotment) wire.Allotment {

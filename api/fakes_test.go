@@ -70,6 +70,7 @@ type fakes struct {
 	filters  []dp.RequestFilter
 
 	backups fakeBackups
+	tokens  error // of every token
 
 	proposals []dp.Proposal // newest first
 	audit     auditor
@@ -188,13 +189,13 @@ func (f *fakes) keep(r dp.Release, holder string) {
 }
 
 func (f *fakes) services() Services {
-	return Services{Directory: f, Asker: f, Releases: f, Reports: reporter{f}, Catalog: f, Rows: f, Accounts: f, Exposure: f, Consumers: f, Office: f, Requests: f, Proposals: f, Ledger: f, Backups: &f.backups, Audit: &f.audit,
+	return Services{Directory: f, Tokens: f, Asker: f, Releases: f, Reports: reporter{f}, Catalog: f, Rows: f, Accounts: f, Exposure: f, Consumers: f, Office: f, Requests: f, Proposals: f, Ledger: f, Backups: &f.backups, Audit: &f.audit,
 		Ready: func(context.Context) error { return f.ready }}
 }
 
 func newTestServer(t testing.TB, f *fakes, with ...func(*Options)) *Server {
 	t.Helper()
-	o := Options{Log: slog.New(slog.NewTextHandler(&lockedWriter{f: f}, &slog.HandlerOptions{ReplaceAttr: withoutNumbers}))}
+	o := Options{FailedSignIns: 1000, Log: slog.New(slog.NewTextHandler(&lockedWriter{f: f}, &slog.HandlerOptions{ReplaceAttr: withoutNumbers}))}
 	for _, w := range with {
 		w(&o)
 	}
@@ -335,9 +336,33 @@ func (r reporter) Plan(ctx context.Context, who dp.Consumer, spec report.Spec) (
 
 func notFound() error { return &dp.Error{Code: dp.CodeNotFound, Message: "There is none."} }
 
-func (f *fakes) Authenticate(_ context.Context, hash [32]byte) (dp.Consumer, string, error) {
+func (f *fakes) Subject(_ context.Context, subject string) (dp.Consumer, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, c := range f.consumers {
-		if sha256.Sum256([]byte("dk_"+c.Name)) == hash {
+		if c.Subject == subject && !c.Suspended {
+			return c, nil
+		}
+	}
+	return dp.Consumer{}, &dp.Error{Code: dp.CodeUnauthenticated, Message: "Nobody has it."}
+}
+
+// Check takes a token to be whom it is about, a dot and its role; the third part is not looked at.
+func (f *fakes) Check(_ context.Context, token string) (string, []dp.Role, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.tokens != nil {
+		return "", nil, f.tokens
+	}
+	subject, role, _ := strings.Cut(strings.TrimSuffix(token, ".signed"), ".")
+	return subject, []dp.Role{dp.Role(role)}, nil
+}
+
+func (f *fakes) Authenticate(_ context.Context, hash [32]byte) (dp.Consumer, string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.consumers {
+		if sha256.Sum256([]byte("dk_"+c.Name)) == hash && !c.Suspended {
 			return c, "key_" + c.Name, nil
 		}
 	}
@@ -572,6 +597,24 @@ func (f *fakes) IssueKey(_ context.Context, actor string, n office.NewKey, reaso
 		text = ""
 	}
 	return text, dp.Key{ID: "key_new", Consumer: n.Consumer, Created: day(3), Expires: n.Expires}, err
+}
+
+func (f *fakes) RotateKey(_ context.Context, actor, consumer string, grace time.Duration, expires time.Time, reason string) (string, dp.Key, []dp.Key, error) {
+	err := f.decide(change{what: "rotate " + grace.String(), actor: actor, on: consumer, reason: reason})
+	return "dk_new", dp.Key{ID: "key_new", Consumer: consumer, Created: day(3), Expires: expires}, []dp.Key{{ID: "key_old", Consumer: consumer, Created: day(1), Expires: day(4)}}, err
+}
+
+func (f *fakes) IssueOwnKey(_ context.Context, consumer, under string, grace *time.Duration, expires time.Time) (string, dp.Key, []dp.Key, error) {
+	what := "own key"
+	if grace != nil {
+		what += " " + grace.String()
+	}
+	err := f.decide(change{what: what, actor: consumer, on: under})
+	return "dk_own", dp.Key{ID: "key_own", Consumer: consumer, Created: day(3), Expires: expires, Under: under}, nil, err
+}
+
+func (f *fakes) RevokeOwnKey(_ context.Context, consumer, id string) (dp.Key, error) {
+	return dp.Key{ID: id}, f.decide(change{what: "revoke own", actor: consumer, on: id})
 }
 
 func (f *fakes) RevokeKey(_ context.Context, actor, consumer, id, reason string) (dp.Key, error) {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"reflect"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"github.com/discreet-analytics/discreet/api/policyfile"
 	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/answer"
 	"github.com/gofiber/fiber/v2"
 )
 
@@ -64,7 +67,7 @@ func (v *Server) newHuma() huma.API {
 			Components: &huma.Components{
 				Schemas: registry,
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					"key": {Type: "http", Scheme: "bearer", BearerFormat: "dk_…", Description: "A consumer's key"},
+					"key": {Type: "http", Scheme: "bearer", BearerFormat: "dk_…", Description: "A consumer's key; or, where the server trusts an issuer, a token that this signed and whose subject an officer gave to a consumer"},
 				},
 			},
 			Tags: []*huma.Tag{
@@ -127,7 +130,7 @@ func (v *Server) pass(ctx huma.Context, r *request, next func(huma.Context)) err
 	r.consumer = who.Name
 	v.noteSignIn(who, err)
 	if err != nil {
-		return err
+		return v.notSignedIn(r, fiberCtx.Context().RemoteAddr(), err)
 	}
 	if !v.rules[op.OperationID].open {
 		if err := v.rates.admit(who.Name); err != nil {
@@ -140,12 +143,29 @@ func (v *Server) pass(ctx huma.Context, r *request, next func(huma.Context)) err
 	if encoding := ctx.Header("Content-Encoding"); encoding != "" && !upload && !strings.EqualFold(encoding, "identity") {
 		return newProblem(codeUnsupportedMedia, "Only uploads of rows may be compressed: send this body without Content-Encoding.")
 	}
-	c := &call{humaContext: huma.WithContext(ctx, context.WithValue(work, callerKey{}, who)), request: r, fast: fiberCtx.Context(), url: *at}
+	c := &call{humaContext: huma.WithContext(ctx, context.WithValue(answer.WithCredential(work, who.key), callerKey{}, who)), request: r, fast: fiberCtx.Context(), url: *at}
 	if upload {
 		c.idle = v.options.UploadIdle
 	}
 	next(c)
 	return nil
+}
+
+// notSignedIn gives what a call is refused with that was not admitted.
+func (v *Server) notSignedIn(r *request, from net.Addr, err error) error {
+	if codeOf(err) != dp.CodeUnauthenticated {
+		return err
+	}
+	at, _ := netip.ParseAddrPort(from.String()) // what is no address of the network is one to count, too
+	limited := v.strangers.refuse(at.Addr())
+	if limited == nil {
+		return err
+	}
+	r.unlogged = true
+	if n := v.strangers.toSay(); n > 0 {
+		v.options.Log.Warn("calls that were not signed in have no lines of their own: too many come from the same addresses", "calls", n)
+	}
+	return limited
 }
 
 // mediaTypes are those of an operation's success, best first.

@@ -28,6 +28,9 @@ type Options struct {
 	MaxRequests int
 	// Rate is how many requests a second one consumer may make, ten seconds' worth at once; 0 allows any number.
 	Rate float64
+	// FailedSignIns is how many calls a second from one address may lack a key or token that is in force, a minute's
+	// worth at once, before further ones are refused as rate-limited and get no line of their own in the log; 1.
+	FailedSignIns float64
 	// MaxConnections are open at a time; further ones are closed with a bare status 503; 4096.
 	MaxConnections int
 
@@ -61,6 +64,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxUpload, 64<<30)
 	setDefault(&o.MaxHeader, 16<<10)
 	setDefault(&o.MaxRequests, 1024)
+	setDefault(&o.FailedSignIns, 1)
 	setDefault(&o.MaxConnections, 4096)
 	setDefault(&o.Rereading, 32<<20)
 	setDefault(&o.ReadTimeout, 15*time.Second)

@@ -37,7 +37,7 @@ func kinds() []kind {
 		{dp.CodeInvalidQuery, 400, "The query cannot be answered as it is written"},
 		{dp.CodeInvalidPolicy, 400, "The policy cannot be applied as it is written"},
 		{dp.CodeInvalidInput, 400, "The request cannot be understood"},
-		{dp.CodeUnauthenticated, 401, "A key is needed"},
+		{dp.CodeUnauthenticated, 401, "A key or token is needed"},
 		{dp.CodeForbidden, 403, "Not allowed"},
 		{dp.CodePurposeNotAllowed, 403, "The purpose is not allowed"},
 		{dp.CodeBudgetExhausted, 403, "The budget does not suffice"},
@@ -120,6 +120,15 @@ func (p *problem) retryAfter(d time.Duration) {
 // at adds a place in the input.
 func (p *problem) at(location, message string) {
 	p.Errors = append(p.Errors, wire.ProblemDetail{Location: location, Message: message})
+}
+
+// codeOf is the code of a refusal; empty of any other error.
+func codeOf(err error) dp.Code {
+	var e *dp.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
 }
 
 // problemOf tells a caller of an error: all of a dp.Error but its cause, and nothing of any other.

@@ -174,7 +174,7 @@ func (v *Server) getReport(ctx context.Context, in *getReportInput) (*getReportO
 		out.Body = v.body(jsonType, 0, func(w io.Writer) error { return json.NewEncoder(w).Encode(reportOf(r)) })
 		return out, nil
 	}
-	figures := v.figuresOf(caller, r)
+	figures := v.figuresOf(callerOf(ctx), r)
 	switch format {
 	case "csv":
 		out.Body = v.streamed(csvType+"; charset=utf-8", func(w io.Writer) error { return export.CSV(w, figures) })
@@ -190,12 +190,15 @@ func (v *Server) getReport(ctx context.Context, in *getReportInput) (*getReportO
 }
 
 // figuresOf names the answers of a report, which are read while they are written.
-func (v *Server) figuresOf(caller string, r dp.Report) export.Report {
+func (v *Server) figuresOf(who caller, r dp.Report) export.Report {
 	out := export.Report{Name: r.Name, ID: r.ID, State: string(report.StateOf(r)), Created: r.Created,
 		Read: func(id string) (dp.Release, error) { // it outlives the handler
-			r, err := v.services.Releases.Release(v.base, caller, id)
+			if err := who.again(v.base); err != nil {
+				return dp.Release{}, err
+			}
+			r, err := v.services.Releases.Release(v.base, who.Name, id)
 			if err == nil {
-				v.noteReading(caller, "get-report", id)
+				v.noteReading(who.Name, "get-report", id)
 			}
 			return r, err
 		}}
@@ -230,14 +233,15 @@ func (v *Server) cancelReport(ctx context.Context, in *ReportParam) (*reportOutp
 	return &reportOutput{Body: reportOf(r)}, nil
 }
 
-// heartbeat is how often a stream of events says that it is there, so that a caller who left is noticed.
-const heartbeat = 10 * time.Second
+// heartbeat is how often a stream of events says that it is there, so that a caller who left is noticed, and one who is not
+// let in any more.
+const heartbeat = 2 * time.Second
 
 // watchReport streams how a report stands. The stream outlives the handler: it may use neither its context nor what
 // Fiber gives back.
 func (v *Server) watchReport(ctx context.Context, in *ReportParam) (*eventsOutput, error) {
-	caller := callerOf(ctx).Name
-	if _, err := v.services.Reports.Report(ctx, caller, in.ID); err != nil {
+	who := callerOf(ctx)
+	if _, err := v.services.Reports.Report(ctx, who.Name, in.ID); err != nil {
 		return nil, err
 	}
 	id := requestOf(ctx).id
@@ -255,22 +259,26 @@ func (v *Server) watchReport(ctx context.Context, in *ReportParam) (*eventsOutpu
 					v.options.Log.Error("events cut off", "id", id, "panic", panicText(value))
 				}
 			}()
-			if err := v.writeEvents(w, caller, in.ID, until); err != nil {
+			if err := v.writeEvents(w, who, in.ID, until); err != nil {
 				v.options.Log.Debug("events ended", "id", id, "error", logText(err))
 			}
 		})
 	}}, nil
 }
 
-// writeEvents returns once the report has ended, the caller has left, the server stops, or the stream is old.
-func (v *Server) writeEvents(w *bufio.Writer, caller, id string, until time.Time) error {
+// writeEvents returns once the report has ended, the caller has left or is not let in any more, the server stops, or the
+// stream is old.
+func (v *Server) writeEvents(w *bufio.Writer, who caller, id string, until time.Time) error {
 	if _, err := w.WriteString("retry: 1000\n\n"); err != nil {
 		return err
 	}
 	last := ""
 	for {
 		changed := v.services.Reports.Changed() // before reading: what changes meanwhile is read again
-		r, err := v.services.Reports.Report(v.base, caller, id)
+		if err := who.again(v.base); err != nil {
+			return err
+		}
+		r, err := v.services.Reports.Report(v.base, who.Name, id)
 		if err != nil {
 			return err
 		}

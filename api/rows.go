@@ -4,6 +4,7 @@ import (
 	"context"
 	"mime"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/discreet-analytics/discreet/api/wire"
@@ -38,7 +39,8 @@ func (in *UploadParams) Resolve(ctx huma.Context) []error {
 	if !ok {
 		panic("an upload's context is not ours")
 	}
-	in.upload = &upload{body: b, request: &fiberOf(ctx).Context().Request.Header, nothing: "nothing was loaded"}
+	in.upload = &upload{body: b, request: &fiberOf(ctx).Context().Request.Header, nothing: "nothing was loaded",
+		still: func() error { return stillIn(ctx.Context()) }, looked: time.Now()}
 	return nil
 }
 

@@ -27,6 +27,8 @@ type Server struct {
 	rereading *rereading
 	rates     *rates
 	seen      seen
+	strangers *strangers
+	uses      uses
 
 	mu       sync.Mutex // of the next three
 	stopped  bool
@@ -47,6 +49,7 @@ func New(s Services, o Options) (*Server, error) {
 	v := &Server{services: s, options: o.withDefaults(), rules: rules(), stopping: make(chan struct{})}
 	v.rereading = newRereading(v.options.Rereading)
 	v.rates = newRates(v.options.Rate, time.Now)
+	v.strangers = newStrangers(v.options.FailedSignIns, time.Now)
 	v.base, v.stop = context.WithCancel(context.Background())
 	v.app = fiber.New(v.fiberConfig())
 	// Fiber's own recovery would run inside of what it must protect (routing, its error handler), and requests
@@ -69,6 +72,7 @@ func New(s Services, o Options) (*Server, error) {
 	v.registerAudit()
 	v.registerConsumers()
 	v.registerKeys()
+	v.registerOwnKeys()
 	v.registerAllotments()
 	v.registerRequests()
 	v.registerProposals()

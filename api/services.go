@@ -12,10 +12,11 @@ import (
 	"github.com/discreet-analytics/discreet/dp/report"
 )
 
-// Services are what the API needs of the rest of Discreet. All are required. Every method may return a
+// Services are what the API needs of the rest of Discreet. All but Tokens are required. Every method may return a
 // *dp.Error, which callers see; any other error becomes an internal one that only the log describes.
 type Services struct {
 	Directory Directory
+	Tokens    Tokens // nil: keys alone sign in
 	Asker     Asker
 	Releases  Releases
 	Reports   Reports
@@ -34,12 +35,15 @@ type Services struct {
 	Ready func(ctx context.Context) error
 }
 
-// Directory knows who holds a key.
+// Directory knows who holds a key, and whom tokens are about.
 type Directory interface {
 	// Authenticate returns the consumer of a key that is in force now, given the SHA-256 of its whole text
 	// ("dk_" included), and the key's id. Unknown, expired and revoked keys are a dp.Error with
 	// CodeUnauthenticated.
 	Authenticate(ctx context.Context, hash [32]byte) (c dp.Consumer, key string, err error)
+	// Subject returns the consumer that tokens about a subject sign in, or a dp.Error with CodeUnauthenticated, also of
+	// one that is suspended.
+	Subject(ctx context.Context, subject string) (dp.Consumer, error)
 }
 
 // Asker answers and prices queries, and compares what they led to (dp/answer.Service).
@@ -255,7 +259,13 @@ type Office interface {
 	PatchConsumer(ctx context.Context, actor, name string, patch office.ConsumerPatch, ifMatch *uint64, reason string) (dp.Consumer, error)
 	// IssueKey makes a key, whose text is returned here once and kept nowhere; it is empty where its hash was given.
 	IssueKey(ctx context.Context, actor string, n office.NewKey, reason string) (text string, k dp.Key, err error)
+	// RotateKey makes a key and has all others of the consumer end after a grace, and gives those as they are then.
+	RotateKey(ctx context.Context, actor, consumer string, grace time.Duration, expires time.Time, reason string) (text string, k dp.Key, ending []dp.Key, err error)
+	// RevokeKey ends a key, and those that were made under it.
 	RevokeKey(ctx context.Context, actor, consumer, id, reason string) (dp.Key, error)
+	// IssueOwnKey makes a key of a consumer under one that it holds, which ends after a grace where one is given.
+	IssueOwnKey(ctx context.Context, consumer, under string, grace *time.Duration, expires time.Time) (text string, k dp.Key, ending []dp.Key, err error)
+	RevokeOwnKey(ctx context.Context, consumer, id string) (dp.Key, error)
 	SetAllotment(ctx context.Context, actor string, a dp.Allotment, ifMatch *uint64, reason string) (set dp.Allotment, created bool, err error)
 	// RequestBudget makes a request of a consumer, or returns the one that is the same. The idempotency key is empty
 	// when the caller gave none.

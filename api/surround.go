@@ -25,6 +25,7 @@ type request struct {
 	problem            dp.Code
 	body               *body  // as far as it was read; nil: not at all
 	err                error  // why it failed inside, for the log only
+	unlogged           bool   // counted with others instead of a line
 	panicked           string // the type of the panic and where, for the log only
 }
 
@@ -100,6 +101,9 @@ func secure(h *fasthttp.ResponseHeader) {
 // log writes the line of a request: never a path, a query, a header or a body.
 func (v *Server) log(c *fasthttp.RequestCtx, r *request, took time.Duration) {
 	level := slog.LevelInfo
+	if r.unlogged {
+		level = slog.LevelDebug
+	}
 	attrs := []slog.Attr{
 		slog.String("id", r.id), slog.String("method", methodText(c)), slog.String("route", r.route),
 		slog.Int("status", c.Response.StatusCode()), slog.Duration("took", took), slog.String("consumer", r.consumer),

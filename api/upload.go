@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/valyala/fasthttp"
@@ -23,8 +24,10 @@ type upload struct {
 	body    *body
 	request *fasthttp.RequestHeader
 
-	announced string // Content-Digest of the headers; empty where a trailer will bring it
-	nothing   string // what became of a body that was refused
+	announced string       // Content-Digest of the headers; empty where a trailer will bring it
+	nothing   string       // what became of a body that was refused
+	still     func() error // refuses who may not send any more
+	looked    time.Time    // when it was last asked
 	hash      hash.Hash
 	max       int64
 }
@@ -57,6 +60,12 @@ func (u *upload) open(digest string, compressed bool, limit int64) (io.Reader, e
 
 // Read reads the body as it was sent.
 func (u *upload) Read(p []byte) (int, error) {
+	if now := time.Now(); now.Sub(u.looked) >= lookAgain {
+		if err := u.still(); err != nil {
+			return 0, err
+		}
+		u.looked = now
+	}
 	n, err := u.body.Read(p)
 	u.hash.Write(p[:n])
 	if u.body.got > u.max {
@@ -68,8 +77,14 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// verify tells whether all of the body came, once it was read to its end.
+// lookAgain is how often it is looked whether who was let in still is.
+const lookAgain = 2 * time.Second
+
+// verify tells whether all of the body came, once it was read to its end, and whether its sender may still send it.
 func (u *upload) verify() error {
+	if err := u.still(); err != nil {
+		return err
+	}
 	if !u.body.ended {
 		// A reader may stop at the end of its format; the end of the body must still be seen.
 		if n, err := io.Copy(io.Discard, u); err != nil {

@@ -20,28 +20,45 @@ import (
 // Client calls one server as one consumer. It is safe for concurrent use.
 type Client struct {
 	base *url.URL
-	key  string
+	key  func() (string, error)
 	http *http.Client
 }
 
-// New makes a client of the server at base (such as http://127.0.0.1:8080) with a key (dk_…), which may be
+// New makes a client of the server at base (such as http://127.0.0.1:8080) with a key (dk_…) or a token, which may be
 // empty for the calls that are open. A nil HTTP client means one without a timeout of its own: every method
 // takes a context.
 func New(base, key string, h *http.Client) (*Client, error) {
+	if err := checkKey(key); err != nil {
+		return nil, err
+	}
+	return NewWith(base, func() (string, error) { return key, nil }, h)
+}
+
+// NewWith is New with a key or token that is asked for anew for each call, because something else renews it.
+func NewWith(base string, key func() (string, error), h *http.Client) (*Client, error) {
 	u, err := url.Parse(base)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return nil, errors.New("the server's address must look like http://host:port")
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")
 	u.RawQuery, u.Fragment = "", ""
-	if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, errors.New("the key holds characters that no key has")
-	}
 	if h == nil {
-		// A key must not follow a redirect to another place.
-		h = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		h = HTTP(nil)
 	}
 	return &Client{base: u, key: key, http: h}, nil
+}
+
+// HTTP is the HTTP client that is used where none is given, over a transport; nil: the default one. A key must not follow
+// a redirect to another place.
+func HTTP(over http.RoundTripper) *http.Client {
+	return &http.Client{Transport: over, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+func checkKey(key string) error {
+	if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return errors.New("the key holds characters that no key has")
+	}
+	return nil
 }
 
 // Page asks for one page of a list; the zero value for the first, of the server's usual length.
@@ -121,8 +138,15 @@ func (c *Client) do(ctx context.Context, k call) (*http.Response, error) {
 	for name, values := range k.header {
 		req.Header[name] = values
 	}
-	if c.key != "" {
-		req.Header.Set("Authorization", "Bearer "+c.key)
+	key, err := c.key()
+	if err == nil {
+		err = checkKey(key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
 	}
 	if k.contentType != "" {
 		req.Header.Set("Content-Type", k.contentType)

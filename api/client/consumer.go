@@ -42,16 +42,35 @@ func (c *Client) Keys(ctx context.Context, consumer string, p Page) (wire.KeyLis
 	return out, err
 }
 
-// IssueKey makes a key, whose text is returned this once.
+// IssueKey makes a key, whose text is returned this once. With a grace the consumer's other keys end after it.
 func (c *Client) IssueKey(ctx context.Context, consumer string, n wire.NewKey, ch Change) (wire.IssuedKey, error) {
 	var out wire.IssuedKey
 	err := c.json(ctx, call{change: true, method: http.MethodPost, path: []string{"v1", "consumers", consumer, "keys"}, header: ch.header()}, n, &out)
 	return out, err
 }
 
-// RevokeKey ends a key at once.
+// RevokeKey ends a key at once, and those that were made under it.
 func (c *Client) RevokeKey(ctx context.Context, consumer, id string, ch Change) error {
 	return c.json(ctx, call{method: http.MethodDelete, path: []string{"v1", "consumers", consumer, "keys", id}, header: ch.header()}, nil, nil)
+}
+
+// OwnKeys lists the caller's keys, oldest first.
+func (c *Client) OwnKeys(ctx context.Context, p Page) (wire.KeyList, error) {
+	var out wire.KeyList
+	err := c.json(ctx, call{method: http.MethodGet, path: []string{"v1", "me", "keys"}, query: p.values()}, nil, &out)
+	return out, err
+}
+
+// IssueOwnKey makes a key of the caller's under the one that signs the call in.
+func (c *Client) IssueOwnKey(ctx context.Context, n wire.NewOwnKey) (wire.IssuedKey, error) {
+	var out wire.IssuedKey
+	err := c.json(ctx, call{method: http.MethodPost, path: []string{"v1", "me", "keys"}}, n, &out)
+	return out, err
+}
+
+// RevokeOwnKey ends a key of the caller's at once.
+func (c *Client) RevokeOwnKey(ctx context.Context, id string) error {
+	return c.json(ctx, call{method: http.MethodDelete, path: []string{"v1", "me", "keys", id}}, nil, nil)
 }
 
 // Allotments lists the allotments of a consumer by dataset.

@@ -10,6 +10,7 @@ type Consumer struct {
 	Audience     string    `json:"audience" enum:"internal,third-party" example:"internal"`
 	Purposes     []string  `json:"purposes" example:"[\"product-analytics\"]"`
 	Suspended    bool      `json:"suspended,omitempty" doc:"While true, no key of it is in force, and nothing is charged to it"`
+	Subject      string    `json:"subject,omitempty" doc:"Whom the issuer's tokens are about that sign this consumer in; absent: none do" example:"ada@example.org"`
 	Created      time.Time `json:"created"`
 	Version      uint64    `json:"version" doc:"What If-Match compares, as an ETag" example:"1"`
 }
@@ -17,7 +18,8 @@ type Consumer struct {
 // Me is the caller.
 type Me struct {
 	Consumer
-	Key string `json:"key" doc:"Id of the key that was used, never the key" example:"key_01k3x8"`
+	Key    string `json:"key,omitempty" doc:"Id of the key that was used, never the key; absent where a token was" example:"key_01k3x8"`
+	SignIn string `json:"sign_in" enum:"key,token" doc:"What signed the caller in" example:"key"`
 }
 
 // NewConsumer is a consumer to be created.
@@ -27,6 +29,7 @@ type NewConsumer struct {
 	Organisation string   `json:"organisation,omitempty" maxLength:"200" example:"messenger"`
 	Audience     string   `json:"audience,omitempty" doc:"internal when absent" enum:"internal,third-party" example:"internal"`
 	Purposes     []string `json:"purposes,omitzero" doc:"What it may ask for" example:"[\"product-analytics\"]"`
+	Subject      string   `json:"subject,omitempty" maxLength:"255" doc:"Whom the issuer's tokens are about that sign it in, as its claim has it; needs a reason, and is that of one consumer" example:"ada@example.org"`
 }
 
 // ConsumerPatch changes the fields that it holds.
@@ -34,6 +37,7 @@ type ConsumerPatch struct {
 	Role         *string   `json:"role,omitempty" enum:"product,analyst,officer,custodian,auditor" example:"analyst"`
 	Organisation *string   `json:"organisation,omitempty" maxLength:"200" example:"messenger"`
 	Audience     *string   `json:"audience,omitempty" enum:"internal,third-party" example:"internal"`
+	Subject      *string   `json:"subject,omitempty" maxLength:"255" doc:"As in NewConsumer; empty: tokens sign it in no more" example:"ada@example.org"`
 	Purposes     *[]string `json:"purposes,omitempty" doc:"Replaces all of them" example:"[\"product-analytics\",\"reporting\"]"`
 	Suspended    *bool     `json:"suspended,omitempty" doc:"true: its keys are refused at once, and nothing more is charged to it"`
 }
@@ -51,18 +55,28 @@ type Key struct {
 	Created  time.Time  `json:"created"`
 	Expires  *time.Time `json:"expires,omitempty" doc:"Absent: never"`
 	Revoked  *time.Time `json:"revoked,omitempty" doc:"Absent: in force"`
+	Under    string     `json:"under,omitempty" doc:"Id of the key under which its consumer made it; absent: an officer did" example:"key_01k3x7"`
+	LastUsed *time.Time `json:"last_used,omitempty" doc:"Absent: not since this server started"`
 }
 
 // NewKey is a key to be issued.
 type NewKey struct {
-	Expires *time.Time `json:"expires,omitempty" doc:"Absent: never"`
-	Hash    string     `json:"hash,omitempty" doc:"SHA-256, in hexadecimal digits, of a key that whoever will use it has drawn, as discreet key new does; absent: it is drawn here and shown once" pattern:"^[0-9a-f]{64}$" example:"9b74c9897bac770ffc029102a200c5de9b74c9897bac770ffc029102a200c5de"`
+	Expires      *time.Time `json:"expires,omitempty" doc:"Absent: never"`
+	Hash         string     `json:"hash,omitempty" doc:"SHA-256, in hexadecimal digits, of a key that whoever will use it has drawn, as discreet key new does; absent: it is drawn here and shown once" pattern:"^[0-9a-f]{64}$" example:"9b74c9897bac770ffc029102a200c5de9b74c9897bac770ffc029102a200c5de"`
+	GraceSeconds *int64     `json:"grace_seconds,omitempty" minimum:"0" maximum:"7776000" doc:"With it, and without hash, the consumer's other keys end after so many seconds, in the same change. Your own stay for a minute at least" example:"86400"`
+}
+
+// NewOwnKey is a key that a consumer makes itself.
+type NewOwnKey struct {
+	Expires      *time.Time `json:"expires,omitempty" doc:"Absent: when the key ends that signs this call in, which is also the latest"`
+	GraceSeconds *int64     `json:"grace_seconds,omitempty" minimum:"60" maximum:"7776000" doc:"With it, the key that signs this call in ends after so many seconds, in the same change" example:"3600"`
 }
 
 // IssuedKey is a new key with its text, which is shown this once.
 type IssuedKey struct {
 	Key
-	Text string `json:"text,omitempty" doc:"What to send as Authorization: Bearer; it is stored nowhere. Absent where its hash was given" example:"dk_…"`
+	Text   string `json:"text,omitempty" doc:"What to send as Authorization: Bearer; it is stored nowhere. Absent where its hash was given" example:"dk_…"`
+	Ending []Key  `json:"ending,omitempty" doc:"The keys whose place it takes, with when they end now"`
 }
 
 // KeyList is a page of a consumer's keys, oldest first.

@@ -22,6 +22,7 @@ type consumerAdd struct {
 	Organisation string   `help:"To whom it belongs." placeholder:"NAME"`
 	Audience     string   `help:"internal or third-party." enum:"internal,third-party" default:"internal"`
 	Purposes     []string `help:"What it may ask for." placeholder:"NAME"`
+	Subject      string   `help:"Whom the issuer's tokens are about that sign it in (serve --oidc-consumer-claim); needs a reason." placeholder:"TEXT"`
 
 	reason
 	remote
@@ -35,7 +36,7 @@ func (c *consumerAdd) Run(ctx context.Context, t terminal) error {
 		return err
 	}
 	added, err := server.CreateConsumer(ctx, wire.NewConsumer{
-		Name: c.Name, Role: c.Role, Organisation: c.Organisation, Audience: c.Audience, Purposes: c.Purposes,
+		Name: c.Name, Role: c.Role, Organisation: c.Organisation, Audience: c.Audience, Purposes: c.Purposes, Subject: c.Subject,
 	}, client.Change{Reason: c.Reason})
 	if err != nil {
 		return c.waits(t, err)
@@ -108,6 +109,9 @@ func (c *consumerShow) Run(ctx context.Context, t terminal) error {
 		Keys       []wire.Key       `json:"keys"`
 		Allotments []wire.Allotment `json:"allotments"`
 	}{consumer, keys, allotments})
+	if consumer.Subject != "" {
+		v.lines = append(v.lines, "tokens      of "+consumer.Subject+" sign it in, where their role is "+consumer.Role)
+	}
 	for _, k := range keys {
 		v.lines = append(v.lines, keyLine(k))
 	}
@@ -123,6 +127,7 @@ type consumerSet struct {
 	Organisation *string   `help:"To whom it belongs." placeholder:"NAME"`
 	Audience     *string   `help:"internal or third-party." placeholder:"AUDIENCE"`
 	Purposes     *[]string `help:"What it may ask for; replaces all of them." placeholder:"NAME"`
+	Subject      *string   `help:"Whom the issuer's tokens are about that sign it in, or nothing; needs a reason." placeholder:"TEXT"`
 	Suspended    *bool     `help:"Refuse its keys at once, and charge it nothing, until --no-suspended." negatable:""`
 	IfVersion    uint64    `help:"Refuse unless the consumer has this version." placeholder:"N"`
 
@@ -133,8 +138,8 @@ type consumerSet struct {
 
 // Run changes what is given.
 func (c *consumerSet) Run(ctx context.Context, t terminal) error {
-	if c.Role == nil && c.Organisation == nil && c.Audience == nil && c.Purposes == nil && c.Suspended == nil {
-		return usagef("say what to change: --role, --organisation, --audience, --purposes or --suspended")
+	if c.Role == nil && c.Organisation == nil && c.Audience == nil && c.Purposes == nil && c.Subject == nil && c.Suspended == nil {
+		return usagef("say what to change: --role, --organisation, --audience, --purposes, --subject or --suspended")
 	}
 	server, err := c.client()
 	if err != nil {
@@ -149,7 +154,7 @@ func (c *consumerSet) Run(ctx context.Context, t terminal) error {
 		change.IfMatch = now.Version
 	}
 	changed, err := server.PatchConsumer(ctx, c.Name, wire.ConsumerPatch{
-		Role: c.Role, Organisation: c.Organisation, Audience: c.Audience, Purposes: c.Purposes, Suspended: c.Suspended,
+		Role: c.Role, Organisation: c.Organisation, Audience: c.Audience, Purposes: c.Purposes, Subject: c.Subject, Suspended: c.Suspended,
 	}, change)
 	if err != nil {
 		return c.waits(t, err)
