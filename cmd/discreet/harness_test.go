@@ -34,8 +34,15 @@ func (exact) Add(x int64, _ mechanism.Draw) (int64, error) { return x, nil }
 // newHarness serves a new data directory with a noise until the test ends.
 func newHarness(t testing.TB, noise mechanism.Noise) *harness {
 	t.Helper()
+	return newHarnessWith(t, noise)
+}
+
+// newHarnessWith is newHarness with more flags of serve.
+func newHarnessWith(t testing.TB, noise mechanism.Noise, flags ...string) *harness {
+	t.Helper()
 	h := &harness{t: t, dir: filepath.Join(t.TempDir(), "data"), state: filepath.Join(t.TempDir(), "state")}
-	started := h.serve(noise)
+	started, stop := h.startAt(noise, time.Now, flags...)
+	t.Cleanup(stop)
 	h.officer = keyIn(started)
 	if h.officer == "" {
 		t.Fatalf("the first start printed no key:\n%s", started)
@@ -69,7 +76,7 @@ func (h *harness) startAt(noise mechanism.Noise, clock func() time.Time, flags .
 			terminal{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, lookup: noEnvironment},
 			surroundings{noise: noise, clock: clock, state: func() (string, error) { return h.state, nil }})
 	}()
-	address := regexp.MustCompile(`http://[0-9.:]+\n`)
+	address := regexp.MustCompile(`https?://[0-9.:]+\n`)
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if found := address.FindString(stdout.String()); found != "" {
 			h.url = strings.TrimSpace(found)

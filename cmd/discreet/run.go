@@ -174,6 +174,9 @@ func explain(err error) string {
 	if errors.As(err, &refused) && refused.Op == "dial" && refused.Addr != nil {
 		return fmt.Sprintf("no server answers at %s: start one (discreet demo, discreet serve) %s", refused.Addr, another)
 	}
+	if text := explainTLS(err); text != "" {
+		return text
+	}
 	if errors.Is(err, http.ErrSchemeMismatch) {
 		return "the server speaks http and not https: write http:// in --url if it is on this machine, " + another
 	}

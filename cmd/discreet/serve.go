@@ -2,14 +2,18 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"runtime/debug"
+	"strings"
+	"time"
 
+	"github.com/discreet-analytics/discreet/api"
+	"github.com/discreet-analytics/discreet/api/oidc"
+	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/store/disk"
 	"github.com/discreet-analytics/discreet/store/ledger"
 )
@@ -27,8 +31,10 @@ type serveCommand struct {
 	backupFlags
 	AlertWebhook string     `help:"Address that is told, in JSON by POST, once an account has used a part of its budget; no alerts when absent." placeholder:"URL"`
 	AlertAt      thresholds `help:"At which parts; ${default} when absent." default:"0.5,0.8,0.95" placeholder:"PART,…"`
-	TLSCert      string     `help:"Certificate chain (PEM)." placeholder:"FILE"`
+	TLSCert      string     `help:"Certificate chain (PEM); read anew when it changes, as the next two are, and on SIGHUP." placeholder:"FILE"`
 	TLSKey       string     `help:"Private key of the certificate (PEM)." placeholder:"FILE"`
+	TLSClientCA  string     `help:"Certificates (PEM) of who signs those of clients: every client must then have one, besides its key." placeholder:"FILE"`
+	OIDC         oidcFlags  `embed:"" prefix:"oidc-"`
 	Insecure     bool       `help:"Listen beyond this machine without TLS, because something in front of it speaks TLS."`
 	Config       string     `help:"YAML file with these settings, by the names of the flags; flags and the environment come first." placeholder:"FILE"`
 }
@@ -36,11 +42,17 @@ type serveCommand struct {
 // Run serves until the context ends.
 func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) error {
 	saveMemory(t.lookup)
-	certificate, err := c.certificate()
-	if err != nil {
+	files := tlsFiles{cert: c.TLSCert, key: c.TLSKey, clientCA: c.TLSClientCA}
+	if err := files.check(); err != nil {
 		return err
 	}
-	if err := c.checkExposure(certificate != nil); err != nil {
+	encrypted := files.cert != ""
+	if err := c.checkExposure(encrypted); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(t.stderr, nil))
+	issuer, err := c.OIDC.issuer(from.clock, log)
+	if err != nil {
 		return err
 	}
 	if !(c.Rate >= 0 && c.Rate <= 1e6) {
@@ -59,15 +71,20 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 		return explainListen(c.Listen, err)
 	}
 	defer listener.Close()
-	if certificate != nil {
-		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12})
+	if encrypted {
+		m, err := newMaterial(files, log)
+		if err != nil {
+			return err
+		}
+		listener = m.listener(listener)
+		go m.onHangup(ctx)
 	}
 
 	where, err := findWitness(c.Witness, c.Data, from)
 	if err != nil {
 		return err
 	}
-	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}, cache: int64(c.Cache), eraseAt: c.EraseAt, rate: c.Rate, alerts: alerts, backups: copies}, from, slog.New(slog.NewTextHandler(t.stderr, nil)))
+	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}, cache: int64(c.Cache), eraseAt: c.EraseAt, rate: c.Rate, alerts: alerts, backups: copies, tokens: issuer}, from, log)
 	if err != nil {
 		return err
 	}
@@ -76,7 +93,7 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 		return errors.Join(fmt.Errorf("making the first officer: %w", err), s.close())
 	}
 	scheme := "http"
-	if certificate != nil {
+	if encrypted {
 		scheme = "https"
 	}
 	if now := s.ledger.Status(); now.State != ledger.StateOK {
@@ -90,18 +107,56 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 	return errors.Join(s.serve(ctx, listener), s.close())
 }
 
-func (c *serveCommand) certificate() (*tls.Certificate, error) {
-	if c.TLSCert == "" && c.TLSKey == "" {
+// oidcFlags say whose tokens sign in, beside keys.
+type oidcFlags struct {
+	Issuer        string    `help:"Address of the OpenID Connect issuer whose tokens sign in, exactly as they name it; keys alone when absent." placeholder:"URL"`
+	Audience      string    `help:"For whom tokens must be." placeholder:"NAME"`
+	ConsumerClaim string    `help:"Claim whose text is a consumer's subject (consumer set --subject); ${default} when absent." default:"sub" placeholder:"NAME"`
+	RoleClaim     string    `help:"Claim that says the role, which must be the consumer's, too: a text or a list; steps.with.dots; ${default} when absent." default:"roles" placeholder:"NAME"`
+	Roles         roleNames `help:"What its texts mean; the names of roles when absent." placeholder:"TEXT=ROLE,…"`
+}
+
+// roleNames are what texts of an issuer mean, as a flag gives them: privacy-office=officer,bi=analyst.
+type roleNames map[string]dp.Role
+
+// UnmarshalText reads pairs.
+func (r *roleNames) UnmarshalText(text []byte) error {
+	*r = roleNames{}
+	for pair := range strings.SplitSeq(string(text), ",") {
+		i := strings.LastIndex(pair, "=") // texts may hold one, roles do not
+		if i <= 0 {
+			return errors.New("give pairs such as privacy-office=officer,bi=analyst")
+		}
+		name, role := strings.TrimSpace(pair[:i]), dp.Role(strings.TrimSpace(pair[i+1:]))
+		switch role {
+		case dp.Product, dp.Analyst, dp.Officer, dp.Custodian, dp.Auditor:
+		default:
+			return errors.New("each pair ends with a role: product, analyst, officer, custodian or auditor")
+		}
+		if _, twice := (*r)[name]; twice {
+			return errors.New("name each text once")
+		}
+		(*r)[name] = role
+	}
+	return nil
+}
+
+// issuer is nil where no issuer is trusted.
+func (f oidcFlags) issuer(clock func() time.Time, log *slog.Logger) (api.Tokens, error) {
+	if f.Issuer == "" {
+		if f.Audience != "" || f.Roles != nil {
+			return nil, usagef("--oidc-audience and --oidc-roles are about an issuer: name it with --oidc-issuer")
+		}
 		return nil, nil
 	}
-	if c.TLSCert == "" || c.TLSKey == "" {
-		return nil, usagef("give --tls-cert and --tls-key together")
+	if f.Audience == "" {
+		return nil, usagef("give --oidc-audience: tokens that the issuer made for other services would sign in here")
 	}
-	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	i, err := oidc.New(oidc.Config{URL: f.Issuer, Audience: f.Audience, SubjectClaim: f.ConsumerClaim, RoleClaim: f.RoleClaim, Roles: f.Roles, Clock: clock, Log: log})
 	if err != nil {
-		return nil, fmt.Errorf("reading the certificate and its key: %w", err)
+		return nil, usagef("--oidc-issuer: %v", err)
 	}
-	return &pair, nil
+	return i, nil
 }
 
 // checkExposure refuses to send keys and answers over a network in the clear.

@@ -49,6 +49,7 @@ type storage struct {
 	rate    float64 // requests a second of one consumer; 0: any number
 	alerts  alerting
 	backups backups
+	tokens  api.Tokens // nil: keys alone sign in
 }
 
 // witness is where the ledger's length is known, too: a file, or a directory in which it has the ledger's id as
@@ -161,6 +162,7 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 	s.office = office.New(s.ledger, from.clock)
 	s.server, err = api.New(api.Services{
 		Directory: directory{s.ledger},
+		Tokens:    in.tokens,
 		Asker:     asker,
 		Releases:  releases{s.ledger},
 		Reports:   reports,
