@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
-	"strings"
 	"testing"
 	"time"
 
@@ -134,9 +134,9 @@ func TestRefusedChargeChangesNothing(t *testing.T) {
 	// Lowered below what is spent it is frozen there, and says so; elsewhere it still gives what it has.
 	f.allot(alice, func(a *dp.Allotment) { a.Budget.Epsilon = pure(120).Epsilon })
 	frozen := ask(alice, "frozen")
-	frozen.Loss = pure(1)
+	frozen.Blocks, frozen.Loss = []string{"2026-02"}, pure(1)
 	e = f.unchanged(dp.CodeBudgetExhausted, func() error { _, err := f.Charge(ctx, frozen); return err })
-	if e.Left.Account != "allotment/transactions/2026-01" || !strings.Contains(e.Message, "your allotment on this dataset is frozen on 2026-01") {
+	if e.Left.Account != "allotment/transactions/2026-02" || !strings.Contains(e.Message, "your allotment on this dataset is frozen on 2026-02") {
 		t.Errorf("refusal says %+v: %s", e.Left, e.Message)
 	}
 	free := frozen
