@@ -177,7 +177,7 @@ func ownerOf(o exposure.Owner) wire.Owner {
 	}
 	if r := o.Room; r != nil {
 		out.Room = &wire.Room{
-			Block: r.Block, Epsilon: wire.Decimal(r.Epsilon.String()), Similar: r.Similar,
+			Closed: string(r.Closed), Block: r.Block, Epsilon: wire.Decimal(r.Epsilon.String()), Similar: r.Similar,
 			FreshEpsilon: wire.Decimal(r.FreshEpsilon.String()), FreshSimilar: r.FreshSimilar,
 		}
 	}

@@ -60,6 +60,7 @@ type ZeroLoss struct {
 
 // Room is what a consumer could still ask.
 type Room struct {
+	Closed       string  `json:"closed,omitempty" enum:"suspended,paused,expired" doc:"Why nothing can be asked now, whatever is left; absent where it can"`
 	Block        string  `json:"block,omitempty" doc:"The one with least room; absent where nothing was charged" example:"2026-01"`
 	Epsilon      Decimal `json:"epsilon" doc:"The largest charge without delta that the cap and the allotment would admit there"`
 	Similar      int64   `json:"similar_queries" doc:"How many questions at the policy's default epsilon"`

@@ -6,13 +6,14 @@ import (
 
 	"github.com/discreet-analytics/discreet/api/client"
 	"github.com/discreet-analytics/discreet/api/wire"
+	"github.com/discreet-analytics/discreet/dp"
 )
 
 // budgetGroup deals with what was spent.
 type budgetGroup struct {
 	Show      budgetCommand   `cmd:"" default:"withargs" help:"What you may spend, what is left, and what spent it; the verb can be left out."`
 	WorstCase budgetWorstCase `cmd:"" help:"For officers and auditors: what can be learned of one customer at worst, and how fast budgets are spent."`
-	WhatIf    budgetWhatIf    `cmd:"" help:"The same under other budgets; changes none."`
+	WhatIf    budgetWhatIf    `cmd:"" help:"What another cap or other allotments would guarantee, freeze and allow, beside what is now; changes none."`
 	WriteOff  budgetWriteOff  `cmd:"" help:"Count as spent what may be missing from the ledger: the way out where it refuses."`
 }
 
@@ -62,6 +63,9 @@ func (c *budgetCommand) Run(ctx context.Context, t terminal) error {
 	v.body = budget
 	if len(budget.Allotments) == 0 {
 		v.empty = "You have no allotment: discreet request add asks an officer for one."
+		if me, err := server.Me(ctx); err == nil && me.Role != string(dp.Product) && me.Role != string(dp.Analyst) {
+			v.empty = "You ask no questions and have no budget of your own: discreet budget DATASET --all shows that of others."
+		}
 	}
 	for _, a := range budget.Allotments {
 		v.lines = append(v.lines, allotmentLine(a))

@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, t terminal, from surroundings) (cod
 	parser, err := kong.New(&verbs,
 		kong.Name("discreet"), kong.Description(description),
 		kong.Writers(t.stdout, t.stderr), kong.Exit(func(code int) { panic(exit(code)) }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, Tree: true}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, Tree: true}), kong.Help(printHelp),
 		kong.Resolvers(&settings{lookup: t.lookup}),
 	)
 	if err != nil {
@@ -98,6 +98,16 @@ func run(ctx context.Context, args []string, t terminal, from surroundings) (cod
 		return fail(t, err)
 	}
 	return exitDone
+}
+
+// printHelp leaves what verbs take out of the list of all verbs, which is long enough.
+func printHelp(options kong.HelpOptions, about *kong.Context) error {
+	if about.Selected() == nil {
+		for _, leaf := range about.Model.Leaves(false) {
+			leaf.Positional = nil
+		}
+	}
+	return kong.DefaultHelpPrinter(options, about)
 }
 
 // verbOnly cuts the arguments that kong writes behind a command.
@@ -189,11 +199,11 @@ func explain(err error) string {
 // explainProblem adds to the server's words what the document holds besides.
 func explainProblem(p *client.Problem) string {
 	text := said(p)
-	if p.Left != nil {
+	if p.Left != nil && !strings.Contains(text, p.Left.Account) {
 		text += fmt.Sprintf("; %s has epsilon %s left", p.Left.Account, exactly{p.Left.Epsilon})
 	}
 	if dp.Code(p.Code) == dp.CodeBudgetExhausted && p.Left != nil && strings.HasPrefix(p.Left.Account, "allotment/") {
-		text += "; discreet request add asks an officer for more" // the cap is nobody's to ask for
+		text += " (discreet request add)" // the cap is nobody's to ask for
 	}
 	if dp.Code(p.Code) == dp.CodeInternal && p.Instance != "" {
 		text += " (" + p.Instance + ")"

@@ -99,7 +99,7 @@ func TestWorstCaseIsWhatChargesAddUpTo(t *testing.T) {
 		t.Errorf("promises are %s", got)
 	}
 	table := h.must(h.officer, "budget", "worst-case", "cards")
-	for _, line := range []string{"vacuous     (all), year", "burns       cap/cards/2026-01: epsilon", "linked      with app", "accounting"} {
+	for _, line := range []string{"vacuous     of so many blocks", "burns       cap/cards/2026-01: epsilon", "linked      with app", "accounting"} {
 		if !strings.Contains(table, line) {
 			t.Errorf("the table lacks %q:\n%s", line, table)
 		}
@@ -132,6 +132,27 @@ func TestWhatIfSaysWhoWouldFreezeAndChangesNothing(t *testing.T) {
 	if fresh, _ := ownerIn(t, w, "warehouse"); fresh.Room == nil || fresh.Room.Epsilon != "0.2" || fresh.Room.Similar != 2 {
 		t.Errorf("who would get an allotment: %+v", fresh.Room)
 	}
+	text := h.must(h.officer, "budget", "what-if", "cards", "--cap-epsilon", "0.5", "--allot", "team=4")
+	for _, part := range []string{
+		"budget      (all): epsilon 0.5, delta 1e-9, now epsilon 6, delta 1e-9; guaranteed is epsilon 6, delta 1e-9, the largest", // and what is not named stays
+		"freezes     cap/cards/2026-01: spent is epsilon 0.8", "now 2.2 more on 2026-01", "could ask   team: 0 more on 2026-01",
+		"allotment/cards/2026-01 of team: on ", "Nothing was changed.", "team  block                1            3",
+	} {
+		if !strings.Contains(text, part) {
+			t.Errorf("what-if lacks %q:\n%s", part, text)
+		}
+	}
+	if r := h.run(h.officer, "budget", "what-if", "cards"); r.code != exitUsage {
+		t.Errorf("what if nothing were otherwise is answered: %s", r.stdout)
+	}
+	h.must(h.officer, "allotment", "set", "team", "cards", "--paused", "--epsilon", "0.5", "--reason", "a test")
+	text = h.must(h.officer, "budget", "worst-case", "cards")
+	for _, part := range []string{"could ask   team: nothing while it is paused", "frozen      allotment/cards/2026-01 of team: spent is", "and is frozen now"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("the worst case lacks %q:\n%s", part, text)
+		}
+	}
+	h.must(h.officer, "allotment", "set", "team", "cards", "--no-paused", "--epsilon", "3", "--reason", "a test")
 	h.mustJSON(&after, h.officer, "budget", "cards", "--all")
 	if fmt.Sprint(before) != fmt.Sprint(after) {
 		t.Error("asking what if changed accounts")
@@ -147,6 +168,16 @@ func TestWhatIfSaysWhoWouldFreezeAndChangesNothing(t *testing.T) {
 	for _, args := range [][]string{{"--allot", "nobody=1"}, {"--allot", "team=1", "--remove", "team"}} {
 		if r := h.run(h.officer, append([]string{"budget", "what-if", "cards"}, args...)...); r.code == exitDone {
 			t.Errorf("%v was taken: %s", args, r.stdout)
+		}
+	}
+}
+
+func TestWhatIsShownOfAGuaranteeIsNeverLessThanItIs(t *testing.T) {
+	for exact, want := range map[wire.Decimal]string{
+		"0.00016321": "0.0001633", "0.00016320": "0.0001632", "12": "12", "3.718281828459": "3.719", "0.0000000099999": "1e-8", "0": "0", "": "", "144": "144", "0.99999999": "1",
+	} {
+		if got := (atMost{exact}).String(); got != want {
+			t.Errorf("%s is shown as %s, not %s", exact, got, want)
 		}
 	}
 }

@@ -45,7 +45,8 @@ type Dataset struct {
 // Allotment is one in force.
 type Allotment struct {
 	dp.Allotment
-	Largest dp.Budget // as of Dataset
+	Largest   dp.Budget // as of Dataset
+	Suspended bool      // its consumer is: nothing is charged to it
 }
 
 // Charge is what one charge cost, and by what.
@@ -130,6 +131,7 @@ type Spent struct {
 
 // Room is what a consumer could still ask.
 type Room struct {
+	Closed  Closed     // why nothing can be asked now; empty: it can
 	Block   string     // the one with least room
 	Epsilon dp.Epsilon // largest charge without delta that both accounts of it admit
 	Similar int64      // how many charges of the policy's default epsilon
@@ -137,6 +139,16 @@ type Room struct {
 	FreshEpsilon dp.Epsilon
 	FreshSimilar int64
 }
+
+// Closed says why a consumer can ask nothing, whatever is left.
+type Closed string
+
+// The reasons.
+const (
+	ClosedSuspended Closed = "suspended"
+	ClosedPaused    Closed = "paused"
+	ClosedExpired   Closed = "expired"
+)
 
 // Burn is how fast an account is spent.
 type Burn struct {

@@ -195,8 +195,13 @@ func room(d Dataset, consumer string, now time.Time) *Room {
 			allotment = a
 		}
 	}
-	if allotment.Paused || !allotment.Expires.IsZero() && !now.Before(allotment.Expires) {
-		return &Room{}
+	switch {
+	case allotment.Suspended:
+		return &Room{Closed: ClosedSuspended}
+	case allotment.Paused:
+		return &Room{Closed: ClosedPaused}
+	case !allotment.Expires.IsZero() && !now.Before(allotment.Expires):
+		return &Room{Closed: ClosedExpired}
 	}
 	typical := dp.Loss{Epsilon: d.Policy.Default.Epsilon, Rho: accounting.PureRho(d.Policy.Default.Epsilon)}
 	of := func(cap, own dp.Loss) (dp.Epsilon, int64) {

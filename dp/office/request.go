@@ -261,7 +261,7 @@ func (o *Office) WithdrawRequest(ctx context.Context, consumer, id, reason strin
 // checkTerms refuses what no allotment may be, and one that would be in force at no time or for nothing.
 func checkTerms(t dp.Terms, population int64, now time.Time) error {
 	if t.Budget.Epsilon <= 0 {
-		return invalid("a request is for an epsilon above 0, and so is a grant: give one, or deny the request")
+		return invalid("an allotment of epsilon 0 allows nothing: give an epsilon above 0")
 	}
 	if t.MaxEpsilonPerQuery < 0 {
 		return invalid("the maximum per query cannot be negative: give an epsilon above 0, or 0 for none")
@@ -295,7 +295,7 @@ func idUnder(kind, who, key string) string {
 }
 
 func ended(r dp.BudgetRequest) error {
-	return refuse(dp.CodeConflict, "the request was %s on %s and is decided once: make a new one", r.Decision.State, r.Decision.At.UTC().Format(time.DateOnly))
+	return refuse(dp.CodeConflict, "the request was %s on %s and is decided once: ask again with a new one, or as an officer change the allotment itself", r.Decision.State, r.Decision.At.UTC().Format(time.DateOnly))
 }
 
 func noRequest() error {

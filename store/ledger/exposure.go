@@ -146,8 +146,12 @@ func (r *exposureReader) allotments() error {
 			return false, err
 		}
 		if d := r.dataset(a.Dataset); d != nil {
+			consumer, _, err := load[dp.Consumer](r.view, consumerKey(a.Consumer))
+			if err != nil {
+				return false, err
+			}
 			largest := exposure.Larger(a.Budget, r.seen.largest[allotted{a.Consumer, a.Dataset}])
-			d.Allotments = append(d.Allotments, exposure.Allotment{Allotment: a, Largest: largest})
+			d.Allotments = append(d.Allotments, exposure.Allotment{Allotment: a, Largest: largest, Suspended: consumer.Suspended})
 			r.owners[a.Dataset][a.Consumer] = true
 		}
 		return true, nil
