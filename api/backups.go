@@ -44,7 +44,6 @@ func (v *Server) backUp(ctx context.Context, in *backUpInput) (*backupOutput, er
 	if err != nil {
 		return nil, err
 	}
-	v.services.Audit.Note(dp.AuditEvent{Kind: dp.AuditBackup, Consumer: callerOf(ctx).Name, Operation: "back-up", Object: b.ID})
 	return &backupOutput{Body: backupOf(b)}, nil
 }
 

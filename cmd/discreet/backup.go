@@ -94,6 +94,7 @@ type source struct {
 // Moment takes the ledger first, and then the rows: a load that the ledger has committed by then is whole there. Where
 // rows were merged in between that the ledger's moment does not know, both are taken anew.
 func (s source) Moment(ctx context.Context) (backup.Moment, error) {
+	s.ledger.WriteEvents()
 	for {
 		l, err := s.ledger.Snapshot(ctx)
 		if err != nil {
@@ -159,6 +160,7 @@ func (d desk) Begin(ctx context.Context, by, key string) (api.Backup, error) {
 	if err := d.ledger.Ready(ctx); err != nil {
 		return api.Backup{}, err
 	}
+	d.ledger.Note(dp.AuditEvent{Kind: dp.AuditBackup, Consumer: by, Operation: "back-up"}) // before it: so that it is in the backup
 	b, err := d.keeper.Begin(by, key)
 	return d.backup(b), err
 }

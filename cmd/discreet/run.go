@@ -36,6 +36,7 @@ type commands struct {
 	Backup  backupGroup    `cmd:"" help:"Backups, which the server makes while it runs (serve --backups)."`
 	Restore restoreCommand `cmd:"" help:"Make a data directory out of a backup."`
 	Propose proposalGroup  `cmd:"" name:"proposal" help:"Changes that take two officers: look at them, and agree or not."`
+	Audit   auditGroup     `cmd:"" help:"For officers and auditors: the log of all that happened, and proofs that nothing was taken back."`
 	Verify  verifyCommand  `cmd:"" help:"Check a ledger from outside: every entry, against accounts, releases and budgets. Stop the server first."`
 	Doctor  doctorCommand  `cmd:"" help:"Look at a data directory, served or not, and say what to do."`
 	Version versionCommand `cmd:"" help:"Print the version."`

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/discreet-analytics/discreet/store/archive"
 	"github.com/discreet-analytics/discreet/store/ledger/verify"
 )
@@ -17,8 +19,10 @@ import (
 // verifyCommand checks a ledger.
 type verifyCommand struct {
 	offline
-	WorstCase bool     `help:"Work out from the log alone what is guaranteed about one customer, and what charges so far add up to; it agrees with 'budget worst-case' to the last digit."`
-	AtLeast   []string `help:"Length and head that the ledger is known to have had (GET /v1/ledger); may be given several times." sep:"none" placeholder:"LENGTH:HEAD"`
+	WorstCase  bool     `help:"Work out from the log alone what is guaranteed about one customer, and what charges so far add up to; it agrees with 'budget worst-case' to the last digit."`
+	AtLeast    []string `help:"Length and head that the ledger is known to have had (GET /v1/ledger); may be given several times." sep:"none" placeholder:"LENGTH:HEAD"`
+	Checkpoint []string `help:"File with a checkpoint of the log (discreet audit check, discreet audit checkpoint) that the ledger must be or continue; may be given several times." sep:"none" placeholder:"FILE"`
+	logKey
 
 	output
 }
@@ -40,6 +44,13 @@ func (c *verifyCommand) Run(ctx context.Context, t terminal, from surroundings) 
 		}
 		options.AtLeast = append(options.AtLeast, mark)
 	}
+	for _, path := range c.Checkpoint {
+		signed, err := c.signed(path)
+		if err != nil {
+			return err
+		}
+		options.Signed = append(options.Signed, signed)
+	}
 	report, err := verify.Ledger(ctx, c.ledger(), options)
 	if errors.Is(err, verify.ErrServed) {
 		return fmt.Errorf("a server holds %s: stop it, or give a copy of the directory that was made while it was stopped", c.Data)
@@ -58,6 +69,28 @@ func (c *verifyCommand) Run(ctx context.Context, t terminal, from surroundings) 
 		return fmt.Errorf("the ledger of %s does not fit: %s", c.Data, report.Finding)
 	}
 	return nil
+}
+
+// signed reads a checkpoint, whose signature is verified under the key that is given, or that stands with it.
+func (c *verifyCommand) signed(path string) (verify.Tree, error) {
+	k, err := readKept(path)
+	if err != nil {
+		return verify.Tree{}, err
+	}
+	if k == nil {
+		return verify.Tree{}, usagef("--checkpoint: there is no file %s", path)
+	}
+	if c.LogKey != "" {
+		k.Key = c.LogKey
+	}
+	got, err := open(k.Note, k.Key)
+	if err != nil {
+		return verify.Tree{}, fmt.Errorf("reading %s: %w", path, err)
+	}
+	if id := c.id(); id != "" && got.log != "discreet/"+id {
+		return verify.Tree{}, fmt.Errorf("%s is of the log %s, and this is the ledger %s", path, got.log, id)
+	}
+	return verify.Tree{Size: uint64(got.size), Root: got.root}, nil
 }
 
 // parseMark reads LENGTH:HEAD.
@@ -79,6 +112,7 @@ type verified struct {
 	Ledger    string            `json:"ledger"`
 	Entries   uint64            `json:"entries"`
 	Head      string            `json:"head"`
+	Root      string            `json:"root"` // of the tree over the entries
 	LastEntry *time.Time        `json:"last_entry"`
 	Charges   int               `json:"charges"`
 	Open      int               `json:"open_charges"`
@@ -120,7 +154,7 @@ type spent struct {
 
 func verifiedView(r verify.Report, witness string) (view, error) {
 	body := verified{
-		Fits: r.Finding == nil, Ledger: hex.EncodeToString(r.ID[:]), Entries: r.Entries, Head: hex.EncodeToString(r.Head[:]),
+		Fits: r.Finding == nil, Ledger: hex.EncodeToString(r.ID[:]), Entries: r.Entries, Head: hex.EncodeToString(r.Head[:]), Root: tlog.Hash(r.Root).String(),
 		Charges: r.Charges, Open: r.Open, Releases: r.Releases, Accounts: r.Accounts, Restores: r.Restores, Unseen: r.Unseen, Datasets: []verifiedDataset{},
 	}
 	if r.Finding != nil {
@@ -143,6 +177,7 @@ func verifiedView(r verify.Report, witness string) (view, error) {
 	v.lines = []string{
 		fmt.Sprintf("entries     %d", r.Entries),
 		"head        " + body.Head,
+		"root        " + body.Root,
 		fmt.Sprintf("charges     %d, of them %d without an outcome", r.Charges, r.Open),
 		fmt.Sprintf("releases    %d", r.Releases),
 		fmt.Sprintf("accounts    %d", r.Accounts),

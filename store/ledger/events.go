@@ -86,6 +86,10 @@ func isPlain(text string) bool {
 	})
 }
 
+// WriteEvents writes down what was gathered so far, and returns once it is durable or counted: for whoever takes the
+// ledger as it stands, so that it lacks nothing that had happened.
+func (l *Ledger) WriteEvents() { l.flushEvents() }
+
 // flushEvents writes down what was gathered.
 func (l *Ledger) flushEvents() {
 	s := &l.events
