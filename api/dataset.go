@@ -185,7 +185,7 @@ func (v *Server) getDataset(ctx context.Context, in *getDatasetInput) (*policyOu
 		})
 		return out, nil
 	}
-	d, err := datasetOf(p)
+	d, err := v.datasetOf(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +217,7 @@ func (v *Server) putDataset(ctx context.Context, in *putDatasetInput) (*datasetO
 	if created {
 		status = http.StatusCreated
 	}
-	d, err := datasetOf(applied)
+	d, err := v.datasetOf(ctx, applied)
 	if err != nil {
 		return nil, err
 	}
@@ -229,12 +229,20 @@ func isPolicyType(header string) bool {
 	return err == nil && (t == jsonType || t == yamlType || t == "application/x-yaml" || t == "text/yaml")
 }
 
-func datasetOf(p dp.VersionedPolicy) (wire.Dataset, error) {
+func (v *Server) datasetOf(ctx context.Context, p dp.VersionedPolicy) (wire.Dataset, error) {
+	retired, next, err := v.services.Catalog.Retention(ctx, p.Name)
+	if err != nil {
+		return wire.Dataset{}, fmt.Errorf("reading what is retired: %w", err)
+	}
 	text, err := json.Marshal(policyfile.JSON(p.Policy))
 	if err != nil {
 		return wire.Dataset{}, fmt.Errorf("writing a policy: %w", err)
 	}
 	out := wire.Dataset{Name: p.Name, Kind: string(p.Kind), Version: p.Version, Policy: text, Metrics: []wire.Metric{}, Keys: []string{}}
+	out.Retention = retentionOf(retired, next)
+	if who := callerOf(ctx).Role; out.Retention != nil && (who == dp.Product || who == dp.Analyst) {
+		out.Retention.Gone = false // when the run ends depends on how many rows there were
+	}
 	for _, m := range metrics.Of(&p.Policy) {
 		out.Metrics = append(out.Metrics, metricOf(p.Policy, m))
 	}
@@ -248,6 +256,20 @@ func datasetOf(p dp.VersionedPolicy) (wire.Dataset, error) {
 		out.Keys = append(out.Keys, "time.hour", "time.day", "time.week", "time.month", "time.quarter", "time.year")
 	}
 	return out, nil
+}
+
+// retentionOf gives months as the days that they begin with.
+func retentionOf(r dp.Retirement, next string) *wire.Retention {
+	if r.Before == "" && next == "" {
+		return nil
+	}
+	day := func(month string) string {
+		if month == "" {
+			return ""
+		}
+		return month + "-01"
+	}
+	return &wire.Retention{KeptFrom: day(r.Before), RetiredAt: timeOf(r.At), Gone: r.Before != "" && r.Gone == r.Before, NextKeptFrom: day(next)}
 }
 
 // metricOf tells a metric with the clamp that will apply, its own or its measure's.

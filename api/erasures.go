@@ -63,7 +63,7 @@ func (v *Server) registerErasures() {
 	}, v.listErasures)
 	register(v, huma.Operation{
 		OperationID: "run-erasures", Method: http.MethodPost, Path: "/v1/erasure-runs", Tags: []string{"Datasets"}, DefaultStatus: http.StatusAccepted,
-		Summary: "Run erasures now", Description: "Begins to take out of the files whatever waits to be erased, of all datasets. The list of erasures tells when they have ended.",
+		Summary: "Run erasures now", Description: "Begins to take out of the files whatever waits to be erased, of all datasets, and retires the blocks whose time is over. The list of erasures tells when they have ended, a dataset's retention when no row of retired blocks is left.",
 	}, v.runErasures)
 }
 

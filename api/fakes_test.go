@@ -38,6 +38,8 @@ type fakes struct {
 	releases   map[string]dp.Release // by id; held by everybody named in holders
 	holders    map[string]string
 	hidden     []string // datasets of which nobody may read any more
+	retired    dp.Retirement
+	retiring   string // month
 	allotments []dp.Allotment
 	accounts   []dp.Account
 	entries    []dp.Entry
@@ -432,6 +434,10 @@ func (f *fakes) Held(_ context.Context, consumer, dataset string, p Page) ([]dp.
 		}
 	}
 	return list, "cursor-after-" + p.Cursor, nil
+}
+
+func (f *fakes) Retention(_ context.Context, dataset string) (dp.Retirement, string, error) {
+	return f.retired, f.retiring, nil
 }
 
 func (f *fakes) Policy(_ context.Context, dataset string) (dp.VersionedPolicy, error) {

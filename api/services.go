@@ -98,6 +98,9 @@ type Catalog interface {
 	PolicyAt(ctx context.Context, dataset string, version uint64) (dp.VersionedPolicy, error)
 	// Policies returns all policies in force, sorted by name.
 	Policies(ctx context.Context) ([]dp.VersionedPolicy, error)
+	// Retention says which blocks of a dataset are retired, and before which month (empty: no more) blocks end that the next
+	// run retires.
+	Retention(ctx context.Context, dataset string) (retired dp.Retirement, next string, err error)
 }
 
 // Rows takes in what custodians deliver.
@@ -113,7 +116,8 @@ type Rows interface {
 	Erase(ctx context.Context, p dp.VersionedPolicy, s EraseSpec, body io.Reader, verify func() error) (dp.Erasure, error)
 	// Erasures lists the erasures of a dataset, newest first.
 	Erasures(ctx context.Context, dataset string, p Page) (list []dp.Erasure, next string, err error)
-	// RunErasures has what waits to be erased, of all datasets, leave the files now; it does not wait for that.
+	// RunErasures has what waits to be erased, and what is retired, of all datasets, leave the files now; it does not wait
+	// for that.
 	RunErasures()
 }
 

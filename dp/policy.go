@@ -20,6 +20,9 @@ type Policy struct {
 	Link       *Link
 	// TwoPerson has every change that could let more be learned of the dataset wait for a second officer (dp/office).
 	TwoPerson bool `json:",omitempty"`
+	// RetainMonths is how long rows are kept after their block has ended, in calendar months: then the block is retired.
+	// 0: for ever.
+	RetainMonths int64 `json:",omitempty"`
 }
 
 // VersionedPolicy is a policy as it stands in the ledger's catalog. Versions count from 1.

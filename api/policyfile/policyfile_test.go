@@ -363,6 +363,11 @@ func TestEveryRefusalSaysWhereAndWhatToWrite(t *testing.T) {
 		{"audiences:", "audiences: [third_party]", "19:13", "audiences[0]", "did you mean third-party?"},
 		{"audiences:", "audiences: []", "19:12", "audiences", "empty"},
 		{"audiences:", "audiences: [internal, internal]", "19:23", "audiences[1]", "listed twice"},
+		{"link:", "retain: 24", "20:9", "retain", "24 months"},
+		{"link:", "retain: 0 months", "20:9", "retain", "not a length"},
+		{"link:", "retain: 101 years", "20:9", "retain", "1200 months"},
+		{"unit:", "retain: 2 quarters\nunit: {column: customer_id, block: year}", "4:9", "retain", "at least 1 year"},
+		{"unit:", "retain: 24 months\nunit: {column: customer_id, block: all}", "4:9", "retain", "never ends"},
 		{"link:", "link: {}", "20:7", "link.consent", "missing"},
 		{"link:", "link: {consent: customer_id}", "20:17", "link.consent", "customer's column"},
 		{"link:", "link: {consent: booked_at}", "20:17", "link.consent", "time's column"},
@@ -478,5 +483,27 @@ func TestEveryExampleIsAPolicyAndComesBackFromItsFormats(t *testing.T) {
 			}
 			comesBack(t, p)
 		})
+	}
+}
+
+// A retention is kept in months, and written in the periods of the blocks.
+func TestRetentionIsReadAndWritten(t *testing.T) {
+	for _, c := range []struct {
+		block, retain string
+		months        int64
+		written       string
+	}{
+		{"month", "24 months", 24, "24 months"}, {"month", "2 years", 24, "24 months"}, {"month", "1 month", 1, "1 month"},
+		{"quarter", "24 months", 24, "8 quarters"}, {"quarter", "4 months", 4, "4 months"}, {"year", "36 months", 36, "3 years"},
+		{"year", "1 year", 12, "1 year"}, {"year", "5 quarters", 15, "15 months"},
+	} {
+		p := mustParse(t, strings.Replace(base, "unit: {column: customer_id, block: month}", "unit: {column: customer_id, block: "+c.block+"}", 1)+"retain: "+c.retain+"\n")
+		text, err := policyfile.Format(p)
+		if p.RetainMonths != c.months || err != nil || !strings.Contains(string(text), `retain: "`+c.written+`"`) {
+			t.Errorf("%+v is %d months, written as %s, %v", c, p.RetainMonths, text, err)
+		}
+		if again := mustParse(t, string(text)); !reflect.DeepEqual(again, p) {
+			t.Errorf("%+v is read back as %+v", c, again)
+		}
 	}
 }

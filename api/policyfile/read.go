@@ -26,7 +26,7 @@ const (
 func (r *reader) policy(root *node) dp.Policy {
 	var p dp.Policy
 	o, ok := r.object(root, "", "name", "kind", "population", "unit", "time", "dimensions", "measures", "metrics",
-		"bounds", "cap", "default", "purposes", "audiences", "link", "two_person")
+		"bounds", "cap", "default", "purposes", "audiences", "link", "two_person", "retain")
 	if !ok {
 		return p
 	}
@@ -47,6 +47,7 @@ func (r *reader) policy(root *node) dp.Policy {
 	p.Audiences = r.audiences(o)
 	p.Link = r.link(o, p.Unit, p.Time)
 	p.TwoPerson = r.twoPerson(o)
+	p.RetainMonths = r.retain(o, p.Unit)
 	r.checkBlanks()
 	if r.count == 0 {
 		r.checkScales(o, &p) // computes with everything above

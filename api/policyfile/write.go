@@ -30,6 +30,7 @@ type Document struct {
 	Audiences  []string            `json:"audiences"`
 	Link       *LinkDocument       `json:"link,omitempty"`
 	TwoPerson  bool                `json:"two_person,omitempty"`
+	Retain     string              `json:"retain,omitempty"` // such as 24 months, after a block has ended
 }
 
 // UnitDocument says whose rows are protected together: Column or Row.
@@ -173,6 +174,7 @@ func JSON(p dp.Policy) Document {
 		Default:    budgetDocument(p.Default),
 		Purposes:   p.Purposes,
 		TwoPerson:  p.TwoPerson,
+		Retain:     retainText(p),
 	}
 	if p.Time != nil {
 		d.Time = (*TimeDocument)(p.Time)

@@ -13,6 +13,16 @@ type Dataset struct {
 	Policy  json.RawMessage `json:"policy" doc:"The policy as JSON, in the shape of a policy file"`
 	Metrics []Metric        `json:"metrics" doc:"Every metric that can be asked by name, built-in ones included"`
 	Keys    []string        `json:"keys" doc:"What by and where may name: dimensions and time keys" example:"[\"merchant_category\",\"time.month\"]"`
+	// Retention is absent where rows are kept for ever and always were.
+	Retention *Retention `json:"retention,omitempty" doc:"Absent where rows are kept for ever"`
+}
+
+// Retention says which rows of a dataset are kept.
+type Retention struct {
+	KeptFrom     string     `json:"kept_from,omitempty" doc:"Blocks that end before this day are retired: their rows are gone, and questions about them refused. Absent: none is" example:"2024-01-01"`
+	RetiredAt    *time.Time `json:"retired_at,omitempty" doc:"Since when"`
+	Gone         bool       `json:"gone,omitempty" doc:"Their rows have left the files; nobody who asks questions is told"`
+	NextKeptFrom string     `json:"next_kept_from,omitempty" doc:"Blocks that end before this day are retired by the next run. Absent: no more are" example:"2024-02-01"`
 }
 
 // Metric is a question that can be asked by name.

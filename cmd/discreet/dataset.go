@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/discreet-analytics/discreet/api/client"
 	"github.com/discreet-analytics/discreet/api/policyfile"
@@ -67,7 +68,11 @@ func (c *datasetApply) Run(ctx context.Context, t terminal) error {
 	if err != nil {
 		return c.waits(t, err)
 	}
-	return c.print(t.stdout, datasetView(applied))
+	v := datasetView(applied)
+	if r := applied.Retention; r != nil && r.NextKeptFrom != "" {
+		v.lines = append(v.lines, "retires next      every "+string(policy.Unit.Block)+" that ends before "+r.NextKeptFrom+", for good: with the day's run, or with discreet erase --now; until then a longer retain keeps them")
+	}
+	return c.print(t.stdout, v)
 }
 
 // maxPolicy bounds a policy file.
@@ -167,6 +172,16 @@ func datasetView(d wire.Dataset) view {
 		"default           "+budgetText(p.Default)+" for a question that names no price")
 	if p.TwoPerson {
 		v.lines = append(v.lines, "officers          a change that could let more be learned takes two")
+	}
+	if p.RetainMonths > 0 {
+		v.lines = append(v.lines, fmt.Sprintf("retains           rows for %d months after the end of their %s", p.RetainMonths, p.Unit.Block))
+	}
+	if r := d.Retention; r != nil && r.KeptFrom != "" {
+		gone := ""
+		if r.Gone {
+			gone = "; no file holds a row of it"
+		}
+		v.lines = append(v.lines, fmt.Sprintf("retired           what ends before %s, since %s%s", r.KeptFrom, r.RetiredAt.Format(time.DateOnly), gone))
 	}
 	return v
 }

@@ -18,7 +18,8 @@ import (
 type Aggregator interface {
 	// Aggregate calls each with every partition that at least one kept customer has, once and in no particular
 	// order, after it has read all rows: if it fails by itself, each was not called. Together they equal
-	// bounding.Reference on the rows of the snapshot. It ends with each's first error.
+	// bounding.Reference on the rows of the snapshot. It ends with each's first error. Where rows are not kept any more
+	// it is a dp.Error with CodeInvalidQuery.
 	Aggregate(ctx context.Context, p *plan.Plan, at dp.Snapshot, each func(bounding.Partition) error) error
 }
 
@@ -43,6 +44,8 @@ type Ledger interface {
 	// known is false where nothing was. It changes nothing. A key that was used with another body is
 	// CodeConflict.
 	Recall(ctx context.Context, consumer, key string, body [32]byte) (c Charged, known bool, err error)
+	// CheckRetired refuses, with CodeInvalidQuery, blocks whose rows are not kept any more. Charge refuses them, too.
+	CheckRetired(ctx context.Context, dataset string, blocks []string, also ...dp.Touched) error
 	// Left returns the touched account with least room and how many such charges all touched accounts still admit.
 	Left(ctx context.Context, consumer, dataset string, blocks []string, loss dp.Loss, also ...dp.Touched) (dp.Left, error)
 }

@@ -34,7 +34,8 @@ type memory struct {
 	changes  int   // how many charges still meet a changed policy
 	unkept   error // of publishing a release
 	renewals int
-	lost     bool // another attempt has begun
+	lost     bool   // another attempt has begun
+	retired  string // blocks before this one
 }
 
 type record struct {
@@ -89,6 +90,9 @@ func (m *memory) Charge(_ context.Context, r answer.ChargeRequest) (answer.Charg
 		}
 		earlier.charged.Attempt++
 		return earlier.charged, nil
+	}
+	if m.retiredIn(r.Blocks) {
+		return answer.Charged{}, errRetired()
 	}
 	for _, account := range []string{"cap", r.Consumer} {
 		if account == "cap" && r.Source != "" {
@@ -149,6 +153,23 @@ func (m *memory) Abandon(_ context.Context, charge string, attempt int) error {
 	defer m.mu.Unlock()
 	m.note("abandon")
 	return nil
+}
+
+func (m *memory) CheckRetired(_ context.Context, _ string, blocks []string, _ ...dp.Touched) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.retiredIn(blocks) {
+		return errRetired()
+	}
+	return nil
+}
+
+func (m *memory) retiredIn(blocks []string) bool {
+	return slices.ContainsFunc(blocks, func(b string) bool { return b < m.retired })
+}
+
+func errRetired() error {
+	return &dp.Error{Code: dp.CodeInvalidQuery, Message: "retired", Locations: []dp.Location{{Path: "from", Message: "reaches into what is retired"}}}
 }
 
 func (m *memory) Left(_ context.Context, consumer, _ string, _ []string, loss dp.Loss, _ ...dp.Touched) (dp.Left, error) {

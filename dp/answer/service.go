@@ -259,6 +259,8 @@ func (s *Service) attempt(ctx context.Context, p *plan.Plan, c Charged) (*Outcom
 			s.options.Log.Warn("the next attempt has to wait for a lease", "charge", c.Charge.ID, "error", err)
 		}
 		return nil, &dp.Error{Code: dp.CodeUnavailable, Message: "the rows cannot be read at the moment; the charge stands: ask again with the same Idempotency-Key, which costs nothing more", RetryAfter: time.Second, Err: err}
+	case retired(err):
+		outcome.Failure = &dp.Error{Code: dp.CodeInvalidQuery, Message: "the rows were retired before the question was answered, and the charge stands: ask about later ones"}
 	case errors.Is(err, errTooMany):
 		outcome.Failure = notKept(&dp.Error{Code: dp.CodeTooLarge})
 	default:
@@ -358,6 +360,11 @@ func (s *Service) Plan(ctx context.Context, asker dp.Consumer, q dp.Query) (Quot
 	if quote.Left, err = s.ledger.Left(ctx, asker.Name, p.Policy.Name, p.Blocks, p.Loss, p.Also...); err != nil {
 		return Quote{}, fmt.Errorf("reading what is left: %w", err)
 	}
+	// What is held answers questions about retired blocks, too; nothing else does.
+	kept := s.ledger.CheckRetired(ctx, p.Policy.Name, p.Blocks, p.Also...)
+	if kept != nil && (q.Fresh || !retired(kept)) {
+		return Quote{}, kept
+	}
 	if q.Fresh {
 		return quote, nil
 	}
@@ -385,6 +392,8 @@ func (s *Service) Plan(ctx context.Context, asker dp.Consumer, q dp.Query) (Quot
 	quote.Other = found.Other
 	if quote.FreeFrom = found.Stale; quote.FreeFrom != "" {
 		quote.Stale = true
+	} else if kept != nil {
+		return Quote{}, kept
 	} else {
 		if quote.Left.SimilarQueries == 0 {
 			quote.Alternatives = append(quote.Alternatives, cheapest(q, p, quote.Left)...)
@@ -500,4 +509,10 @@ func Digest(q dp.Query) ([32]byte, error) {
 func unavailable(err error) bool {
 	var refused *dp.Error
 	return errors.As(err, &refused) && refused.Code == dp.CodeUnavailable
+}
+
+// retired says that rows are not kept any more.
+func retired(err error) bool {
+	var refused *dp.Error
+	return errors.As(err, &refused) && refused.Code == dp.CodeInvalidQuery
 }

@@ -85,6 +85,8 @@ func TestPolicyNarrowsByWhatIsKnownToNarrow(t *testing.T) {
 			[]func(*p){func(p *p) { p.Audiences = []dp.Audience{dp.Internal, "press"} }},
 		},
 		"Link": widens(func(p *p) { p.Link = nil }, func(p *p) { p.Link = &dp.Link{Consent: "other"} }),
+		// Nobody learns more by a shorter one, but what it takes out is gone for good.
+		"RetainMonths": widens(func(p *p) { p.RetainMonths = 24 }),
 		"TwoPerson": {
 			[]func(*p){func(p *p) { p.TwoPerson = true }},
 			[]func(*p){func(p *p) { p.TwoPerson = true; p.Cap.Epsilon++ }},

@@ -376,8 +376,12 @@ func TestPolicyThatCannotBeGuaranteedIsRefused(t *testing.T) {
 		"link of rows": {func(p *dp.Policy) {
 			p.Unit.Row, p.Unit.Column, p.Bounds, p.Link = true, "", dp.Bounds{MaxPartitions: 1, MaxRows: 1}, &dp.Link{Consent: "linked_at"}
 		}, "joined"},
-		"no audience":      {func(p *dp.Policy) { p.Audiences = nil }, "audiences"},
-		"unknown audience": {func(p *dp.Policy) { p.Audiences = []dp.Audience{"everyone"} }, "audience"},
+		"retained for less than a block": {func(p *dp.Policy) { p.Unit.Block, p.RetainMonths = dp.Quarter, 2 }, "3 to"},
+		"retained for ages":              {func(p *dp.Policy) { p.RetainMonths = dp.MaxRetainMonths + 1 }, "1200"},
+		"retained for less than nothing": {func(p *dp.Policy) { p.RetainMonths = -1 }, "retain"},
+		"retained without an end":        {func(p *dp.Policy) { p.Unit.Block, p.RetainMonths = dp.All, 24 }, "never ends"},
+		"no audience":                    {func(p *dp.Policy) { p.Audiences = nil }, "audiences"},
+		"unknown audience":               {func(p *dp.Policy) { p.Audiences = []dp.Audience{"everyone"} }, "audience"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, m := newOffice()

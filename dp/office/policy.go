@@ -188,6 +188,9 @@ func checkPolicy(p dp.Policy) error {
 	if err := checkLink(p); err != nil {
 		return err
 	}
+	if err := checkRetain(p); err != nil {
+		return err
+	}
 	if len(p.Purposes) == 0 {
 		return badPolicy("list at least one purpose: a query states which one it serves")
 	}
@@ -216,6 +219,20 @@ func checkLink(p dp.Policy) error {
 		return badPolicy("name the column that holds a row's consent, or leave link out")
 	case p.Link.Consent == p.Unit.Column, p.Time != nil && p.Link.Consent == p.Time.Column:
 		return badPolicy("link names the column of customers or times, which every row has, as its consent: name the column that holds the consent")
+	}
+	return nil
+}
+
+// checkRetain refuses a retention under which nothing would ever leave, or a block before it has ended.
+func checkRetain(p dp.Policy) error {
+	least := map[dp.Block]int64{dp.Month: 1, dp.Quarter: 3, dp.Year: 12}[p.Unit.Block]
+	switch {
+	case p.RetainMonths == 0:
+		return nil
+	case least == 0:
+		return badPolicy("leave retain out: the block all never ends, so that nothing of it would ever leave")
+	case p.RetainMonths < least || p.RetainMonths > dp.MaxRetainMonths:
+		return badPolicy("retain rows for %d to %d months after their block has ended, or leave retain out", least, dp.MaxRetainMonths)
 	}
 	return nil
 }

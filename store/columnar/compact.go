@@ -12,6 +12,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/rows"
 	"github.com/discreet-analytics/discreet/store/durable"
 )
 
@@ -39,7 +40,7 @@ func (s *Store) compact(ctx context.Context, a appetite, p *pace) error {
 }
 
 func (s *Store) compactAll(ctx context.Context, a appetite, p *pace) error {
-	blocks, err := s.blocksWithRows()
+	blocks, err := s.blocksWithRows(ctx)
 	if err != nil {
 		return fmt.Errorf("compacting: %w", err)
 	}
@@ -270,8 +271,31 @@ func (s *Store) tend(ctx context.Context) (done func(), err error) {
 	}
 }
 
-// blocksWithRows gives each block of each dataset that a load wrote to, as its shard 0.
-func (s *Store) blocksWithRows() (list []shardOf, err error) {
+// blocksWithRows gives each block of each dataset that a load wrote to and that is not retired, as its shard 0. Of retired
+// ones some may be dropped already.
+func (s *Store) blocksWithRows(ctx context.Context) (list []shardOf, err error) {
+	all, err := s.blocksWithParts()
+	if err != nil {
+		return nil, err
+	}
+	retired := make(map[string]string)
+	for _, at := range all {
+		before, known := retired[at.dataset]
+		if !known {
+			if before, err = s.catalog.RetiredBefore(ctx, at.dataset); err != nil {
+				return nil, fmt.Errorf("asking for the retired blocks of dataset %s: %w", at.dataset, err)
+			}
+			retired[at.dataset] = before
+		}
+		if !rows.IsRetired(at.block, before) {
+			list = append(list, at)
+		}
+	}
+	return list, nil
+}
+
+// blocksWithParts gives each block of each dataset that has a part of a load.
+func (s *Store) blocksWithParts() (list []shardOf, err error) {
 	err = s.db.View(func(txn *badger.Txn) error {
 		prefix := []byte("part/")
 		for key := after(txn, prefix, prefix); key != nil; {

@@ -98,7 +98,7 @@ func TestCompactionChangesNoAnswer(t *testing.T) {
 // that nobody reads.
 func checkCompact(t *testing.T, s *Store, c *catalog) {
 	t.Helper()
-	blocks, err := s.blocksWithRows()
+	blocks, err := s.blocksWithRows(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -374,7 +374,7 @@ func TestCompactionThatDiesAnywhere(t *testing.T) {
 // checkNothingLeftOver finds segments that nobody can see.
 func checkNothingLeftOver(t *testing.T, s *Store) {
 	t.Helper()
-	blocks, err := s.blocksWithRows()
+	blocks, err := s.blocksWithRows(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -250,24 +250,40 @@ func (s *Store) readErasures() (list []dp.Erasure, customers [][]uint64, err err
 }
 
 // RunErasures takes the rows of all customers out of the files that were to be erased when it began, without pausing,
-// and what only they used of the dictionaries. It returns once no file of the data directory holds their bytes.
+// and what only they used of the dictionaries; and before that the rows of all blocks that are retired. It returns once no file of the data directory holds their bytes.
 //
 // Errors: that of Options.Room, and the catalog's. What could not be done is done by the next run.
 func (s *Store) RunErasures(ctx context.Context) error {
-	return s.runErasures(ctx, s.erasures.all(), nil)
+	return s.runErasures(ctx, s.erasures.all(), true, nil)
 }
 
 func (e *erasures) all() []string { return e.datasets(time.Unix(1<<40, 0)) }
 
-// runErasures ends the erasures of some datasets. One that cannot be ended keeps no other from it.
-func (s *Store) runErasures(ctx context.Context, datasets []string, p *pace) error {
+// runErasures ends the erasures of some datasets, and retires what is due. One that cannot be ended keeps no other from
+// it, but waits itself where retired rows are left: customers are erased from the blocks that are not retired alone.
+func (s *Store) runErasures(ctx context.Context, datasets []string, retire bool, p *pace) error {
 	done, err := s.tend(ctx)
 	if err != nil {
 		return fmt.Errorf("waiting to erase: %w", err)
 	}
 	defer done()
 	var errs []error
+	var undone map[string]bool
+	if retire || len(datasets) > 0 {
+		began := s.options.Clock()
+		if undone, err = s.retire(ctx); err != nil {
+			errs = append(errs, err)
+		} else {
+			s.retired.Store(began.UnixNano())
+		}
+		if undone == nil { // it is not known of which
+			datasets = nil
+		}
+	}
 	for _, dataset := range datasets {
+		if undone[dataset] {
+			continue
+		}
 		if err := guarded(func() error { return s.eraseDataset(ctx, dataset, p) }); err != nil {
 			errs = append(errs, fmt.Errorf("erasing customers from dataset %s: %w", dataset, err))
 		}
@@ -395,7 +411,7 @@ func (s *Store) RecordErasures(ctx context.Context) error {
 // eraseRows writes every block's rows anew in the shards that the customers are in, without them; again: where a load
 // was committed since that was done.
 func (s *Store) eraseRows(ctx context.Context, dataset string, shards []bool, without map[uint64]struct{}, again bool, p *pace) error {
-	blocks, err := s.blocksWithRows()
+	blocks, err := s.blocksWithRows(ctx)
 	if err != nil {
 		return err
 	}
@@ -505,13 +521,13 @@ func (s *Store) eraseInBackground(ctx context.Context) {
 	now := false
 	unrecorded := true // a process may have died, or the catalog refused, between the end of a run and the record of it
 	for {
-		datasets, slowly := s.erasures.all(), (*pace)(nil)
+		datasets, retire, slowly := s.erasures.all(), true, (*pace)(nil)
 		if !now {
-			datasets, slowly = s.dueErasures(), p
+			datasets, retire, slowly = s.dueErasures(), s.dueRetirement(), p
 		}
 		pause := time.Minute
-		if now || unrecorded || len(datasets) > 0 {
-			err := s.runErasures(ctx, datasets, slowly)
+		if now || unrecorded || retire || len(datasets) > 0 {
+			err := s.runErasures(ctx, datasets, retire, slowly)
 			var refused *dp.Error
 			if err != nil && ctx.Err() == nil && !errors.As(err, &refused) { // a refusal is told by who refuses
 				s.options.Log.Warn("rows: erasing failed, and is tried again later", "error", err)
@@ -539,6 +555,16 @@ func (s *Store) dueErasures() []string {
 		return nil
 	}
 	return s.erasures.datasets(lastDue(s.options.Clock(), s.options.EraseAt))
+}
+
+// dueRetirement tells whether blocks were last retired before a run was due, or never by this process: another one may have
+// died while their rows left.
+func (s *Store) dueRetirement() bool {
+	if s.options.EraseAt < 0 {
+		return false
+	}
+	last := s.retired.Load()
+	return last == 0 || last < lastDue(s.options.Clock(), s.options.EraseAt).UnixNano()
 }
 
 // lastDue is the last moment at or before now that was so long after midnight, by the clock on the wall.

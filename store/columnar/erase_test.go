@@ -297,6 +297,7 @@ func (c *catalog) clone() *catalog {
 	for key, e := range c.erasures {
 		own.erasures[key] = e
 	}
+	own.retired = c.retired
 	return own
 }
 

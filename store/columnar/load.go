@@ -66,7 +66,14 @@ func (s *Store) Load(ctx context.Context, policy dp.VersionedPolicy, spec LoadSp
 		return Report{}, fmt.Errorf("waiting for other loads of dataset %s: %w", policy.Name, err)
 	}
 	defer release()
-	d := &delivery{store: s, policy: policy, spec: spec, declared: blocks, reasons: make(map[string]int64)}
+	retired, err := s.catalog.RetiredBefore(ctx, policy.Name)
+	if err == nil && spec.DryRun { // of others the catalog decides
+		err = checkRetired(blocks, retired, policy.Unit.Block)
+	}
+	if err != nil {
+		return Report{}, err
+	}
+	d := &delivery{store: s, policy: policy, spec: spec, declared: blocks, retired: retired, reasons: make(map[string]int64)}
 	return d.load(ctx, in, verify)
 }
 
@@ -76,6 +83,7 @@ type delivery struct {
 	policy   dp.VersionedPolicy
 	spec     LoadSpec
 	declared []string // nil: those of its rows, which is for dry runs alone
+	retired  string   // month before which blocks end that are retired
 
 	begun   dp.Load
 	earlier *dp.Load // the committed load of the name that was given
@@ -175,7 +183,7 @@ func (d *delivery) abandon(ctx context.Context, cause error) error {
 func (d *delivery) readAll(ctx context.Context, in io.Reader) (dp.Load, error) {
 	digest := d.store.secrets.ContentDigest()
 	source := load.Source{
-		Format: d.spec.Format, Gzip: d.spec.Gzip, Blocks: d.declared,
+		Format: d.spec.Format, Gzip: d.spec.Gzip, Blocks: d.declared, RetiredBefore: d.retired,
 		Load: d.begun.ID, Limits: d.store.options.Limits, Content: digest,
 		Spool: load.Spool{Dir: d.store.spillDir(), Room: func() error {
 			if ctx.Err() != nil {

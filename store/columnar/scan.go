@@ -13,6 +13,7 @@ import (
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/bounding"
 	"github.com/discreet-analytics/discreet/dp/plan"
+	"github.com/discreet-analytics/discreet/dp/rows"
 )
 
 // Aggregate implements answer.Aggregator: it calls each with what bounding.Reference gives on the rows of the
@@ -88,7 +89,14 @@ func (a *aggregation) find(ctx context.Context, at dp.Snapshot) error {
 
 // visible asks the catalog which loads a snapshot has in some blocks of a dataset. Blocks that no load covered are left out.
 func (s *Store) visible(ctx context.Context, at dp.Snapshot, dataset string, blocks []string) (visible []scannedBlock, err error) {
+	before, err := s.catalog.RetiredBefore(ctx, dataset)
+	if err != nil {
+		return nil, fmt.Errorf("asking for the retired blocks of dataset %s: %w", dataset, err)
+	}
 	for _, block := range blocks {
+		if rows.IsRetired(block, before) {
+			return nil, errRetired()
+		}
 		version, charged := versionOf(at, dataset, block)
 		if !charged {
 			return nil, fmt.Errorf("block %s was not charged for", block)

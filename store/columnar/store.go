@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -51,6 +52,7 @@ type Store struct {
 
 	erasures erasures
 	eraseNow chan struct{} // somebody asked for a run
+	retired  atomic.Int64  // when blocks were retired last and their rows left, in Unix nanoseconds; 0: never by this process
 	stop     context.CancelFunc
 	ongoing  sync.WaitGroup // in the background
 
@@ -81,6 +83,12 @@ type Catalog interface {
 	EndErasure(ctx context.Context, dataset, id string) error
 	// PendingErasures returns the recorded erasures that have not ended, of all datasets.
 	PendingErasures(ctx context.Context) ([]dp.Erasure, error)
+	// Retire retires the blocks whose time is over, and returns what is retired of all datasets.
+	Retire(ctx context.Context) ([]dp.Retirement, error)
+	// EndRetirement records that no rows are left of what was retired before a month.
+	EndRetirement(ctx context.Context, dataset, before string) error
+	// RetiredBefore is the month before which the retired blocks of a dataset end; empty: none is retired.
+	RetiredBefore(ctx context.Context, dataset string) (month string, err error)
 	// CommittedLoads returns the numbers of the loads whose rows of a block are visible at a version of it.
 	CommittedLoads(ctx context.Context, dataset, block string, version uint64) ([]uint64, error)
 }
@@ -115,7 +123,7 @@ type Options struct {
 
 	EraseUnits   int // customers that may be named in one erasure
 	PendingUnits int // customers of a dataset that may wait to be erased; of each, some 30 bytes are in memory
-	// EraseAt is how long after midnight the day's erasures run, in minutes, by the wall clock that Clock shows. Negative:
+	// EraseAt is how long after midnight the day's erasures and retirements run, in minutes, by the wall clock that Clock shows. Negative:
 	// they run when somebody asks.
 	EraseAt time.Duration
 	// EraseRetry is after how long a run that failed is tried again. It begins anew: it is no shorter than a run takes.

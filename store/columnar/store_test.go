@@ -39,6 +39,8 @@ type catalog struct {
 	lost     bool                  // a failing commit took effect all the same
 	erasures map[string]dp.Erasure // by dataset/id
 	refused  error                 // that recording erasures gives; nil: it succeeds
+	retired  dp.Retirement         // of clicks
+	ending   func()                // is called before rows are recorded as gone; nil: nothing is
 }
 
 func newCatalog() *catalog {

@@ -82,6 +82,9 @@ func (l *Ledger) BeginLoad(ctx context.Context, dataset string, policyVersion ui
 		if policyVersion == 0 || policyVersion > d.PolicyVersion {
 			return errors.New("a load begins under a policy that was never in force")
 		}
+		if err := checkRetiredLoad(t, dataset, blocks); err != nil {
+			return err
+		}
 		if earlier, err = loadNamed(t, dataset, name); err != nil {
 			return err
 		}
@@ -301,6 +304,9 @@ func endLoad(t *tx, ended dp.Load) (datasetRecord, pendingRecord, error) {
 	}
 	if !found {
 		return d, pendingRecord{}, errNoDataset()
+	}
+	if err := checkRetiredLoad(t, ended.Dataset, ended.Blocks); err != nil { // since it began
+		return d, pendingRecord{}, err
 	}
 	key := pendingKey(ended.Dataset, ended.ID)
 	began, found, err := load[pendingRecord](t, key)

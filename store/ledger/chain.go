@@ -47,6 +47,8 @@ const (
 	entryWriteOff   entryKind = "write-off"
 	entryErasure    entryKind = "erasure"
 	entryErasureEnd entryKind = "erasure-end"
+	entryRetire     entryKind = "retire"
+	entryRetireEnd  entryKind = "retire-end"
 	entryReport     entryKind = "report"
 	entryRun        entryKind = "run"
 	entryReportEnd  entryKind = "report-end"

@@ -92,6 +92,9 @@ func (l *Ledger) decideCharge(t *tx, r answer.ChargeRequest, report string) (dec
 	if err := checkMayAsk(t, who, r.Purpose, parts); err != nil {
 		return decision{}, err
 	}
+	if err := checkRetired(t, parts); err != nil {
+		return decision{}, err
+	}
 	for i, p := range parts {
 		if err := checkAllotment(ceilings[i].allotment, p.Loss, on(p.Dataset, r.Dataset), t.now); err != nil {
 			return decision{}, err

@@ -31,7 +31,7 @@ func newHot() *hot {
 // isHot names the kinds of key that are remembered. Keys that are read once or twice are not worth it.
 func isHot(key []byte) bool {
 	switch key[0] {
-	case kindNumber, kindDataset, kindAllotment, kindConsumer, kindKey, kindAccount, kindBlock:
+	case kindNumber, kindDataset, kindAllotment, kindConsumer, kindKey, kindAccount, kindBlock, kindRetired:
 		return true
 	}
 	return false

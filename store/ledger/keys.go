@@ -46,6 +46,7 @@ const (
 	kindWriteOff     = 'O'
 	kindErasure      = 'G'
 	kindErasureEnd   = 'g'
+	kindRetired      = 'v'
 	kindReport       = 'T'
 	kindReportOf     = 't'
 	kindReportEnd    = 'j'
@@ -190,6 +191,7 @@ func allotmentKey(consumer, dataset string) []byte {
 }
 func changeKey(number uint64) []byte          { return numbered(makeKey(kindChange), number) }
 func erasureKey(dataset, id string) []byte    { return makeKey(kindErasure, dataset, id) }
+func retirementKey(dataset string) []byte     { return makeKey(kindRetired, dataset) }
 func erasureEndKey(dataset, id string) []byte { return makeKey(kindErasureEnd, dataset, id) }
 func reportKey(id string) []byte              { return makeKey(kindReport, id) }
 func reportEndKey(id string) []byte           { return makeKey(kindReportEnd, id) }

@@ -168,7 +168,7 @@ func load[T any](r reader, key []byte) (record T, found bool, err error) {
 		return record, false, err
 	}
 	t, writes := r.(*tx)
-	writes = writes && (key[0] == kindDataset || key[0] == kindAllotment || key[0] == kindConsumer || key[0] == kindKey)
+	writes = writes && (key[0] == kindDataset || key[0] == kindAllotment || key[0] == kindConsumer || key[0] == kindRetired || key[0] == kindKey)
 	if writes {
 		if known, ok := t.hot.recordOf(key, value).(T); ok {
 			return known, true, nil

@@ -14,6 +14,7 @@ type blocks struct {
 	unit    dp.Block
 	zone    *time.Location
 	covered map[string]bool // nil: all
+	retired string          // month before which the blocks end that are retired; empty: none is
 	known   []blockSpan     // by start
 	last    int             // in known
 }
@@ -21,11 +22,11 @@ type blocks struct {
 type blockSpan struct {
 	start, end int64 // milliseconds since 1970 UTC, end excluded
 	name       string
-	covered    bool
+	reason     string // why no row is taken; empty: rows are
 }
 
-func newBlocks(p *dp.Policy, zone *time.Location, covered []string) *blocks {
-	b := &blocks{unit: p.Unit.Block, zone: zone}
+func newBlocks(p *dp.Policy, zone *time.Location, covered []string, retired string) *blocks {
+	b := &blocks{unit: p.Unit.Block, zone: zone, retired: retired}
 	if p.Time == nil {
 		b.unit = dp.All
 	}
@@ -38,15 +39,26 @@ func newBlocks(p *dp.Policy, zone *time.Location, covered []string) *blocks {
 	return b
 }
 
-func (b *blocks) find(ms int64) (name string, covered bool) {
+// find gives the block of an instant, or why no row of it is taken.
+func (b *blocks) find(ms int64) (name, reason string) {
 	if b.unit == dp.All {
-		return rows.AllBlock, b.covered == nil || b.covered[rows.AllBlock]
+		return rows.AllBlock, b.reasonOf(rows.AllBlock)
 	}
 	if b.last >= len(b.known) || ms < b.known[b.last].start || ms >= b.known[b.last].end {
 		b.last = b.search(ms)
 	}
 	span := b.known[b.last]
-	return span.name, span.covered
+	return span.name, span.reason
+}
+
+func (b *blocks) reasonOf(block string) string {
+	switch {
+	case rows.IsRetired(block, b.retired):
+		return reasonRetired
+	case b.covered != nil && !b.covered[block]:
+		return reasonBlock
+	}
+	return ""
 }
 
 // search gives the position of an instant's block, adding it where it is new.
@@ -61,7 +73,7 @@ func (b *blocks) search(ms int64) int {
 		return at
 	}
 	name := rows.BlockOf(ms, b.unit, b.zone)
-	span := blockSpan{start: ms, end: ms + 1, name: name, covered: b.covered == nil || b.covered[name]}
+	span := blockSpan{start: ms, end: ms + 1, name: name, reason: b.reasonOf(name)}
 	if first, last, err := rows.BlockDates(name, b.unit); err == nil {
 		span.start, span.end = rows.Span(first, last, b.zone)
 	}

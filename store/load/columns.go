@@ -72,6 +72,7 @@ const (
 	reasonColumns = "another number of columns than the header"
 	reasonQuote   = "a quote in the wrong place: write a value with quotes in quotes, and each quote in it twice"
 	reasonBlock   = "outside of the blocks that the load covers"
+	reasonRetired = "in a block that is retired, of which no row is kept"
 	reasonAbsent  = "missing"
 )
 

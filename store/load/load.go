@@ -44,6 +44,9 @@ type Source struct {
 	Gzip   bool // the input is compressed, as its Content-Encoding or its file name says
 	// Blocks are those that the input covers; a row in another one is rejected. Nil: any block.
 	Blocks []string
+	// RetiredBefore is the month, as 2026-01, before which those blocks end that are retired; a row in one is rejected. Empty:
+	// none is.
+	RetiredBefore string
 	// Load is the number of the load, which no other load of the dataset has. Where every row is its own
 	// customer, the row's pseudonym is made of it.
 	Load   uint64

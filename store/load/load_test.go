@@ -282,7 +282,7 @@ func TestBlockOfEveryInstantIsTheCalendars(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b := newBlocks(p, loc, nil)
+			b := newBlocks(p, loc, nil, "")
 			random := rand.New(rand.NewPCG(1, 2))
 			for range 2000 {
 				// A few years around, and often within a minute of where a month of UTC begins.

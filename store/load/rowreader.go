@@ -72,7 +72,7 @@ type rowReader struct {
 func newRowReader(p *dp.Policy, parts *parts, s Source, ids Pseudonyms, split records) *rowReader {
 	r := &rowReader{
 		parts: parts, records: split, ids: ids, most: s.Limits.Value,
-		blocks: newBlocks(p, parts.zone, s.Blocks),
+		blocks: newBlocks(p, parts.zone, s.Blocks, s.RetiredBefore),
 		met:    make([]met, len(parts.columns.dimensions)),
 		cells:  make([]cell, len(parts.columns.names)),
 	}
@@ -186,9 +186,9 @@ func (r *rowReader) readTime(record *Record) (reason string) {
 		}
 		record.Row.Time = ms
 	}
-	block, covered := r.blocks.find(record.Row.Time)
-	if !covered {
-		return reasonBlock
+	block, reason := r.blocks.find(record.Row.Time)
+	if reason != "" {
+		return reason
 	}
 	record.Block = block
 	return ""

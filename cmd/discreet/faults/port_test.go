@@ -206,6 +206,14 @@ func (p *port) Left(ctx context.Context, consumer, dataset string, blocks []stri
 	return p.world.ledger.Left(ctx, consumer, dataset, blocks, loss, also...)
 }
 
+// CheckRetired implements answer.Ledger.
+func (p *port) CheckRetired(ctx context.Context, dataset string, blocks []string, also ...dp.Touched) error {
+	if err := p.pause(ctx); err != nil {
+		return err
+	}
+	return p.world.ledger.CheckRetired(ctx, dataset, blocks, also...)
+}
+
 // Find implements answer.Releases.
 func (p *port) Find(ctx context.Context, consumer, plan, dataset string, blocks []string, also ...dp.Touched) (answer.Found, error) {
 	if err := p.pause(ctx); err != nil {

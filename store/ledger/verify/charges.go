@@ -200,6 +200,8 @@ func (s *step) allowed(c *chargeRecord, p part) error {
 		return misfitf("charge %s is for a purpose that its consumer does not hold", id)
 	case !slices.Contains(d.policy.Audiences, who.Audience):
 		return misfitf("charge %s is for an audience that the policy of dataset %s does not list", id, p.Dataset)
+	case slices.ContainsFunc(p.Blocks, d.isRetired):
+		return misfitf("charge %s touches a block of dataset %s that is retired", id, p.Dataset)
 	case a.Paused:
 		return misfitf("charge %s was admitted while the allotment was paused", id)
 	case !a.Expires.IsZero() && !c.Charge.At.Before(a.Expires):

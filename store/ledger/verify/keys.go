@@ -41,6 +41,7 @@ const (
 	kindWriteOff     = 'O'
 	kindErasure      = 'G'
 	kindErasureEnd   = 'g'
+	kindRetired      = 'v'
 	kindReport       = 'T'
 	kindReportOf     = 't'
 	kindReportEnd    = 'j'
@@ -82,7 +83,7 @@ var partCounts = map[byte]int{
 	kindBlockVersion: 2, kindAccount: 3, kindAccountOf: 3, kindCharge: 1, kindChargeOf: 1, kindOpen: 0, kindIdempotency: 1,
 	kindRelease: 1, kindBlob: 1, kindUnfinished: 1, kindHolder: 2, kindHeld: 1, kindDraw: 1, kindDrawOf: 2, kindConsumer: 1, kindSubject: 1,
 	kindAllotment: 2, kindKey: 1, kindKeyOf: 2, kindKeyHash: 0, kindChange: 0, kindWriteOff: 0,
-	kindErasure: 2, kindErasureEnd: 2, kindReport: 1, kindReportOf: 1, kindReportEnd: 1, kindRun: 1, kindScheduled: 0,
+	kindErasure: 2, kindErasureEnd: 2, kindRetired: 1, kindReport: 1, kindReportOf: 1, kindReportEnd: 1, kindRun: 1, kindScheduled: 0,
 	kindRequest: 1, kindRequestEnd: 1, kindRequests: 0, kindRequestOf: 1, kindRequestOpen: 0, kindRequestOn: 2,
 	kindHashes:   0,
 	kindRestore:  0,
@@ -100,7 +101,7 @@ var words = map[byte]string{
 	kindHolder: "who holds a release", kindHeld: "the list of a consumer's releases", kindDraw: "the draws of a plan",
 	kindDrawOf: "a consumer's draws of a plan", kindConsumer: "a consumer", kindSubject: "the subject of a consumer's tokens", kindAllotment: "an allotment", kindKey: "a key",
 	kindKeyOf: "the list of a consumer's keys", kindKeyHash: "the secret of a key", kindChange: "a change", kindWriteOff: "a write-off",
-	kindErasure: "an erasure", kindErasureEnd: "the end of an erasure",
+	kindErasure: "an erasure", kindErasureEnd: "the end of an erasure", kindRetired: "what is retired",
 	kindReport: "a report", kindReportEnd: "the end of a report", kindReportOf: "the list of a consumer's reports", kindRun: "a run of a report", kindScheduled: "the list of scheduled reports",
 	kindRequest: "a budget request", kindRequestEnd: "the decision on a budget request", kindRequests: "the list of budget requests",
 	kindRequestOf: "the list of a consumer's budget requests", kindRequestOpen: "the list of open budget requests", kindRequestOn: "the open budget request of a consumer on a dataset",

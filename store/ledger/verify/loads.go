@@ -56,6 +56,11 @@ func (s *step) beginLoad(w *write, id loadID) error {
 	if p.PolicyVersion < 1 || p.PolicyVersion > d.record.PolicyVersion {
 		return misfitf("load %d of dataset %s is read by a policy that was never in force", id.number, id.dataset)
 	}
+	for _, b := range p.Blocks {
+		if d.isRetired(b) {
+			return misfitf("load %d of dataset %s begins for block %s, which is retired", id.number, id.dataset, b)
+		}
+	}
 	s.pending[id] = &p
 	return nil
 }
@@ -187,6 +192,9 @@ func (s *step) bump(name string, blocks []string, why blockVersionRecord) error 
 	for i, block := range blocks {
 		if block == "" || i > 0 && blocks[i-1] >= block {
 			return misfitf("a load of dataset %s does not name each of its blocks once, in order", name)
+		}
+		if d.isRetired(block) {
+			return misfitf("a load of dataset %s covers block %s, which is retired", name, block)
 		}
 		next := d.blocks[block] + 1
 		if err := s.wantAgain(key(kindBlock, name, block), encodeNumber(next)); err != nil {

@@ -57,7 +57,9 @@ type policyRecord struct {
 	Purposes  []string
 	Audiences []string
 	TwoPerson bool
-	Version   uint64
+	// RetainMonths is how long rows are kept after their block has ended; 0: for ever.
+	RetainMonths int
+	Version      uint64
 
 	text []byte // all of it, as JSON
 }

@@ -74,6 +74,8 @@ type dataset struct {
 	// largest is of both parts the largest cap that a policy ever had, and linked says that one let rows be joined.
 	largest budget
 	linked  bool
+
+	retired retirementRecord
 }
 
 // openCharge is a charge without an outcome.
@@ -128,7 +130,7 @@ func (r *replay) apply(e *entry) (answers *Mark, err error) {
 		}
 		s.writes[string(w.key)] = w
 	}
-	for _, rule := range []func() error{s.ownRecord, s.writeOff, s.proposals, s.requests, s.policies, s.people, s.loads, s.erasures, s.charges, s.reports, s.pieces, s.events, s.change, s.counter} {
+	for _, rule := range []func() error{s.ownRecord, s.writeOff, s.proposals, s.requests, s.policies, s.people, s.loads, s.erasures, s.retirements, s.charges, s.reports, s.pieces, s.events, s.change, s.counter} {
 		if err := rule(); err != nil {
 			return nil, err
 		}
@@ -183,7 +185,7 @@ var meanings = map[string][]string{
 	"charge": {"charge"}, "key": {"charge"}, "attempt": {"attempt", "charge"}, "renew": {"renew"}, "abandon": {"abandon"},
 	"failure": {"outcome", "settle", "charge", "attempt"}, "outcome": {"outcome"},
 	"piece": {"piece"}, "clear": {"clear", "outcome"},
-	"change": {"change"}, "write-off": {"write-off"}, "erasure": {"erasure"}, "erasure-end": {"erasure-end"},
+	"change": {"change"}, "write-off": {"write-off"}, "erasure": {"erasure"}, "erasure-end": {"erasure-end"}, "retire": {"retire"}, "retire-end": {"retire-end"},
 	"load-begin": {"load-begin"}, "load-commit": {"load-commit"}, "load-repeat": {"load-repeat"}, "load-end": {"load-end"},
 	"report": {"report"}, "run": {"run"}, "report-end": {"report-end"}, "restore": {"restore"}, "events": {"events"},
 }
