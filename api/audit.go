@@ -59,7 +59,7 @@ func (v *Server) registerAudit() {
 		OperationID: "list-audit", Method: http.MethodGet, Path: "/v1/audit", Tags: []string{"Audit"},
 		Summary: "Read the audit log",
 		Description: "Every write of the ledger is an entry of the log: charges, releases, changes with their reasons, loads, erasures. What changes nothing (refusals, readings of releases, sign-ins) is " +
-			"in entries of kind events, a second's worth in each. No entry holds a figure, a row, or what was asked.",
+			"in entries of kind events, a second's worth in each. No entry holds a row or a figure of an answer; the questions that were answered are in the entries themselves (proof), and not in these lines.",
 	}, v.listAudit)
 	register(v, huma.Operation{
 		OperationID: "get-audit-checkpoint", Method: http.MethodGet, Path: "/v1/audit/checkpoint", Tags: []string{"Audit"},

@@ -146,6 +146,19 @@ func (v view) tell(line *dp.AuditLine, kind entryKind, w entryWrite) error {
 			}
 		}
 		return err
+	case kindKey:
+		r, err := written[dp.Key](v, line, w)
+		about("consumer", r.Consumer, 0) // whose it is
+		return err
+	case kindRequest, kindRequestEnd:
+		r, err := mustLoad[requestRecord](v, requestKey(parts[0]))
+		line.Datasets = append(line.Datasets, r.Dataset)
+		about("consumer", r.Consumer, 0)
+		return err
+	case kindRestore:
+		r, err := written[Restored](v, line, w)
+		about("backup", r.Backup, r.Length)
+		return err
 	case kindEvents:
 		r, err := written[eventsRecord](v, line, w)
 		line.Events, line.Lost = r.Events, r.Lost

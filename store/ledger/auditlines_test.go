@@ -100,6 +100,16 @@ func TestLinesSayWhoDidWhatToWhat(t *testing.T) {
 	if change.Actor != "root" || change.Reason == "" {
 		t.Errorf("changed: %+v", change)
 	}
+	_, key, err := f.office.IssueKey(ctx, "root", bob, time.Time{}, "a test")
+	check(t, err)
+	has(last(dp.AuditFilter{Kind: "change", Consumer: bob}), "key", key.ID)
+	asked := f.request(alice, 2000)
+	check(t, f.decide(asked.ID, false, 1))
+	decided := last(dp.AuditFilter{Kind: "change", Consumer: alice, Dataset: dataset})
+	has(decided, "request", asked.ID)
+	if decided.Actor != "officer" || decided.Reason != "decided" {
+		t.Errorf("decided: %+v", decided)
+	}
 	if got := f.lines(dp.AuditFilter{Dataset: "nothing"}); len(got) != 0 {
 		t.Errorf("a dataset that is not there has the lines %+v", got)
 	}
