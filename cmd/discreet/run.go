@@ -200,11 +200,11 @@ func explain(err error) string {
 // explainProblem adds to the server's words what the document holds besides.
 func explainProblem(p *client.Problem) string {
 	text := said(p)
-	if p.Left != nil && !strings.Contains(text, p.Left.Account) {
-		text += fmt.Sprintf("; %s has epsilon %s left", p.Left.Account, exactly{p.Left.Epsilon})
-	}
 	if dp.Code(p.Code) == dp.CodeBudgetExhausted && p.Left != nil && strings.HasPrefix(p.Left.Account, "allotment/") {
 		text += " (discreet request add)" // the cap is nobody's to ask for
+	}
+	if p.Left != nil && p.Left.Epsilon.Float() > 0 {
+		text += fmt.Sprintf("; %s has epsilon %s left", p.Left.Account, exactly{p.Left.Epsilon})
 	}
 	if dp.Code(p.Code) == dp.CodeInternal && p.Instance != "" {
 		text += " (" + p.Instance + ")"
