@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
@@ -208,13 +207,10 @@ func TestAuditBelievesNoServerButTheOneWhoseKeyIsPinned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy := httputil.NewSingleHostReverseProxy(to)
-	direct := proxy.Director
-	proxy.Director = func(r *http.Request) {
-		direct(r)
-		r.URL.Path = strings.Replace(r.URL.Path, "/proof/1", "/proof/2", 1)
-	}
-	between := httptest.NewServer(proxy)
+	between := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(to)
+		r.Out.URL.Path = strings.Replace(r.In.URL.Path, "/proof/1", "/proof/2", 1)
+	}})
 	defer between.Close()
 	h.url = between.URL
 	h.must(h.officer, "audit", "proof", "0", "--log-key", key)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/answer"
+	"github.com/discreet-analytics/discreet/dp/office"
 )
 
 func (f *fixture) lines(filter dp.AuditFilter) (all []dp.AuditLine) {
@@ -100,7 +101,7 @@ func TestLinesSayWhoDidWhatToWhat(t *testing.T) {
 	if change.Actor != "root" || change.Reason == "" {
 		t.Errorf("changed: %+v", change)
 	}
-	_, key, err := f.office.IssueKey(ctx, "root", bob, time.Time{}, "a test")
+	_, key, err := f.office.IssueKey(ctx, "root", office.NewKey{Consumer: bob}, "a test")
 	check(t, err)
 	has(last(dp.AuditFilter{Kind: "change", Consumer: bob}), "key", key.ID)
 	asked := f.request(alice, 2000)
