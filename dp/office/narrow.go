@@ -11,12 +11,12 @@ import (
 // A change narrows if nobody may learn more after it than before. These functions are conservative: what is not known to
 // narrow does not, so that a field that is added to a type widens until it is told here how it narrows.
 
-// policyNarrows tells whether all that a change of a policy does is to lower the cap, to take away purposes or
-// audiences, or to ask for two persons.
+// policyNarrows tells whether all that a change of a policy does is to lower the cap, or the default price with it, to take
+// away purposes or audiences, or to ask for two persons.
 func policyNarrows(before, after dp.Policy) bool {
 	rest := after
-	rest.Cap, rest.Purposes, rest.Audiences, rest.TwoPerson = before.Cap, before.Purposes, before.Audiences, before.TwoPerson
-	return reflect.DeepEqual(rest, before) && budgetNarrows(before.Cap, after.Cap) && subset(after.Purposes, before.Purposes) &&
+	rest.Cap, rest.Default, rest.Purposes, rest.Audiences, rest.TwoPerson = before.Cap, before.Default, before.Purposes, before.Audiences, before.TwoPerson
+	return reflect.DeepEqual(rest, before) && budgetNarrows(before.Cap, after.Cap) && budgetNarrows(before.Default, after.Default) && subset(after.Purposes, before.Purposes) &&
 		subset(after.Audiences, before.Audiences) && (after.TwoPerson || !before.TwoPerson)
 }
 

@@ -75,7 +75,10 @@ func TestPolicyNarrowsByWhatIsKnownToNarrow(t *testing.T) {
 			[]func(*p){func(p *p) { p.Cap.Epsilon-- }, func(p *p) { p.Cap.Delta-- }, func(p *p) { p.Cap = dp.Budget{Epsilon: 1} }},
 			[]func(*p){func(p *p) { p.Cap.Epsilon++ }, func(p *p) { p.Cap.Delta++ }, func(p *p) { p.Cap.Epsilon--; p.Cap.Delta++ }},
 		},
-		"Default": widens(func(p *p) { p.Default.Epsilon-- }, func(p *p) { p.Default.Epsilon++ }),
+		"Default": {
+			[]func(*p){func(p *p) { p.Default.Epsilon-- }, func(p *p) { p.Default.Delta = 0; p.Cap.Epsilon-- }},
+			[]func(*p){func(p *p) { p.Default.Epsilon++ }, func(p *p) { p.Default.Delta++ }},
+		},
 		"Purposes": {
 			[]func(*p){func(p *p) { p.Purposes = []string{"research"} }, func(p *p) { p.Purposes = []string{"research", "reporting"} }},
 			[]func(*p){func(p *p) { p.Purposes = []string{"reporting", "ads"} }, func(p *p) { p.Purposes = append(p.Purposes, "ads") }},

@@ -194,10 +194,11 @@ func shop() dp.Policy {
 	return dp.Policy{
 		Name: "shop", Kind: dp.Transactions, Population: 1000,
 		Unit: dp.Unit{Column: "customer", Block: dp.Month}, Time: &dp.TimeColumn{Column: "at", Timezone: "UTC", Format: "rfc3339"},
-		Dimensions: []dp.Dimension{{Name: "age", Type: dp.IntDimension}},
+		Dimensions: []dp.Dimension{{Name: "age", Type: dp.IntDimension, Private: true}},
 		Measures:   []dp.Measure{{Name: "amount", Scale: 2, Upper: 100}},
 		Bounds:     dp.Bounds{MaxPartitions: 4, MaxRows: 4},
 		Cap:        dp.Budget{Epsilon: dp.EpsilonOne, Delta: dp.DeltaOne / 10_000},
+		Default:    dp.Budget{Epsilon: 1},
 		Purposes:   []string{"reporting"}, Audiences: []dp.Audience{dp.Internal},
 	}
 }
@@ -269,13 +270,15 @@ func TestLoadedRowsFixWhatExplainsThem(t *testing.T) {
 			p.Time = &dp.TimeColumn{Column: "at", Timezone: "Europe/Berlin", Format: "rfc3339"}
 		},
 		"the scale": func(p *dp.Policy) { p.Measures = []dp.Measure{{Name: "amount", Scale: 3, Upper: 100}} },
-		"the type":  func(p *dp.Policy) { p.Dimensions = []dp.Dimension{{Name: "age", Type: dp.StringDimension}} },
+		"the type": func(p *dp.Policy) {
+			p.Dimensions = []dp.Dimension{{Name: "age", Type: dp.StringDimension, Private: true}}
+		},
 	}
 	free := map[string]func(*dp.Policy){
 		"cap":               func(p *dp.Policy) { p.Cap.Epsilon = 7 },
 		"bounds":            func(p *dp.Policy) { p.Bounds.MaxRows = 9 },
 		"clamp":             func(p *dp.Policy) { p.Measures = []dp.Measure{{Name: "amount", Scale: 2, Upper: 50}} },
-		"further measure":   func(p *dp.Policy) { p.Measures = append(p.Measures, dp.Measure{Name: "fee", Scale: 1}) },
+		"further measure":   func(p *dp.Policy) { p.Measures = append(p.Measures, dp.Measure{Name: "fee", Scale: 1, Upper: 10}) },
 		"dropped measure":   func(p *dp.Policy) { p.Measures = nil },
 		"dropped dimension": func(p *dp.Policy) { p.Dimensions = nil },
 		"further link":      func(p *dp.Policy) { p.Link = &dp.Link{Consent: "linked_at"} },

@@ -191,6 +191,9 @@ func checkPolicy(p dp.Policy) error {
 	if err := checkRetain(p); err != nil {
 		return err
 	}
+	if err := checkDeclared(&p); err != nil {
+		return err
+	}
 	if len(p.Purposes) == 0 {
 		return badPolicy("list at least one purpose: a query states which one it serves")
 	}

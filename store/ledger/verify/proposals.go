@@ -441,11 +441,11 @@ func inJSON[T any](text json.RawMessage, r reading) (T, error) {
 // A change narrows if it takes away and does nothing else. What is not known here to narrow does not.
 
 func policyNarrows(before, after []byte) (bool, error) {
-	if same, err := sameBut(before, after, "Cap", "Purposes", "Audiences", "TwoPerson", "Version"); err != nil || !same {
+	if same, err := sameBut(before, after, "Cap", "Default", "Purposes", "Audiences", "TwoPerson", "Version"); err != nil || !same {
 		return false, err
 	}
 	type part struct {
-		Cap                 budget
+		Cap, Default        budget
 		Purposes, Audiences []string
 		TwoPerson           bool
 	}
@@ -454,7 +454,7 @@ func policyNarrows(before, after []byte) (bool, error) {
 		return false, err
 	}
 	a, err := inJSON[part](after, parts)
-	return a.Cap.within(b.Cap) && among(a.Purposes, b.Purposes) && among(a.Audiences, b.Audiences) && (a.TwoPerson || !b.TwoPerson), err
+	return a.Cap.within(b.Cap) && a.Default.within(b.Default) && among(a.Purposes, b.Purposes) && among(a.Audiences, b.Audiences) && (a.TwoPerson || !b.TwoPerson), err
 }
 
 func allotmentNarrows(before, after allotmentRecord) bool {
