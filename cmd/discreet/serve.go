@@ -20,14 +20,15 @@ import (
 
 // serveCommand serves a data directory.
 type serveCommand struct {
-	Data     string  `help:"Directory of everything that is kept; made where there is none." required:"" placeholder:"DIR"`
-	Witness  string  `help:"File outside of --data, best on another disk and in no backup, that knows how long the ledger is; or a directory for it. Without it, the system's state directory." placeholder:"PATH"`
-	Listen   string  `help:"Address to listen on; ${default} when absent." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
-	KeepFree size    `help:"Room that loads leave free on the disk of --data; questions go on down to an eighth of it." default:"1GiB" placeholder:"SIZE"`
-	Cache    size    `help:"Memory for columns that were asked for, so that the next question need not read them." default:"512MiB" placeholder:"SIZE"`
-	Reserve  size    `help:"Room kept in --data for closing and starting again while the disk is full." default:"256MiB" placeholder:"SIZE"`
-	Rate     float64 `help:"Requests a second that one consumer may make, ten seconds' worth at once; any number when absent." placeholder:"N"`
-	EraseAt  hour    `help:"When, in UTC, customers leave the files each day who were erased since (discreet erase); ${default} when absent." default:"03:00" placeholder:"HH:MM"`
+	Data          string  `help:"Directory of everything that is kept; made where there is none." required:"" placeholder:"DIR"`
+	Witness       string  `help:"File outside of --data, best on another disk and in no backup, that knows how long the ledger is; or a directory for it. Without it, the system's state directory." placeholder:"PATH"`
+	Listen        string  `help:"Address to listen on; ${default} when absent." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	KeepFree      size    `help:"Room that loads leave free on the disk of --data; questions go on down to an eighth of it." default:"1GiB" placeholder:"SIZE"`
+	Cache         size    `help:"Memory for columns that were asked for, so that the next question need not read them." default:"512MiB" placeholder:"SIZE"`
+	Reserve       size    `help:"Room kept in --data for closing and starting again while the disk is full." default:"256MiB" placeholder:"SIZE"`
+	Rate          float64 `help:"Requests a second that one consumer may make, ten seconds' worth at once; any number when absent." placeholder:"N"`
+	FailedSignIns float64 `help:"Calls a second from one address that may lack a key or token in force, a minute's worth at once; ${default} when absent." default:"1" placeholder:"N"`
+	EraseAt       hour    `help:"When, in UTC, customers leave the files each day who were erased since (discreet erase); ${default} when absent." default:"03:00" placeholder:"HH:MM"`
 	backupFlags
 	AlertWebhook string     `help:"Address that is told, in JSON by POST, once an account has used a part of its budget; no alerts when absent." placeholder:"URL"`
 	AlertAt      thresholds `help:"At which parts; ${default} when absent." default:"0.5,0.8,0.95" placeholder:"PART,…"`
@@ -62,6 +63,9 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 	if err != nil {
 		return err
 	}
+	if !(c.FailedSignIns > 0 && c.FailedSignIns <= 1e6) {
+		return usagef("--failed-sign-ins must be above 0 and up to 1000000 calls a second")
+	}
 	alerts := alerting{webhook: c.AlertWebhook, at: c.AlertAt}
 	if err := alerts.check(); err != nil {
 		return err
@@ -84,7 +88,7 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 	if err != nil {
 		return err
 	}
-	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}, cache: int64(c.Cache), eraseAt: c.EraseAt, rate: c.Rate, alerts: alerts, backups: copies, tokens: issuer}, from, log)
+	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}, cache: int64(c.Cache), eraseAt: c.EraseAt, rate: c.Rate, failedSignIns: c.FailedSignIns, alerts: alerts, backups: copies, tokens: issuer}, from, log)
 	if err != nil {
 		return err
 	}

@@ -47,9 +47,11 @@ type storage struct {
 	cache   int64   // bytes for columns; 0: as many as suit a small server
 	eraseAt hour    // when the day's erasures run
 	rate    float64 // requests a second of one consumer; 0: any number
-	alerts  alerting
-	backups backups
-	tokens  api.Tokens // nil: keys alone sign in
+	// failedSignIns are calls a second from one address that may lack a key or token in force; 0: the API's default.
+	failedSignIns float64
+	alerts        alerting
+	backups       backups
+	tokens        api.Tokens // nil: keys alone sign in
 }
 
 // witness is where the ledger's length is known, too: a file, or a directory in which it has the ledger's id as
@@ -178,7 +180,7 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 		Backups:   backupDesk(s.ledger, s.backups),
 		Audit:     auditLog{s.ledger, signer},
 		Ready:     s.ledger.Ready,
-	}, api.Options{Version: version(), Log: log, Rate: in.rate, Clock: from.clock})
+	}, api.Options{Version: version(), Log: log, Rate: in.rate, FailedSignIns: in.failedSignIns, Clock: from.clock})
 	if err != nil {
 		return s, fmt.Errorf("wiring the API: %w", err)
 	}
