@@ -24,6 +24,7 @@ type day struct {
 	stop              func()
 
 	ada, grace                        string // officers
+	seen                              string // file of what the auditor saw of the log
 	team, partner, custodian, auditor string
 }
 
@@ -31,6 +32,7 @@ type day struct {
 // to what each of them sees.
 func TestADayInTheOffice(t *testing.T) {
 	d := newDay(t)
+	d.keepsWatch()
 	request := d.asksAndRequests()
 	d.weighsAndGrants(request)
 	first := d.queries()
@@ -65,6 +67,15 @@ func newDay(t *testing.T) *day {
 	d.partner = issued.Text
 	d.must(d.custodian, "load", "shop", d.file("january.csv", crowd("ann", "bob", "cid", "dee", "eve")), "--from", "2026-01-01", "--to", "2026-01-31")
 	return d
+}
+
+// keepsWatch: the auditor notes what the log is, and that each later one continues it.
+func (d *day) keepsWatch() {
+	d.t.Helper()
+	if d.seen == "" {
+		d.seen = filepath.Join(d.t.TempDir(), "seen")
+	}
+	d.must(d.auditor, "audit", "check", "--state", d.seen)
 }
 
 func (d *day) clock() time.Time { return time.Now().Add(time.Duration(d.ahead.Load())) }
@@ -304,6 +315,11 @@ func (d *day) readsTheLog(request string, held wire.Release) {
 			d.t.Fatalf("the log lacks\n%s\nand has\n%s", strings.Join(missing, "\n"), strings.Join(seen, "\n"))
 		}
 	}
+	if text := d.must(d.auditor, "audit", "list", "--kind", "change", "--limit", "0"); !strings.Contains(text, "one narrows") || strings.Contains(text, "budget-exhausted") {
+		d.t.Errorf("of changes the auditor lists\n%s", text)
+	}
+	d.must(d.auditor, "audit", "proof", fmt.Sprint(all[len(all)/2].Index))
+	d.keepsWatch()
 	text, err := json.Marshal(all)
 	if err != nil {
 		d.t.Fatal(err)
@@ -408,6 +424,9 @@ func (d *day) restores(made wire.Backup, held wire.Release) {
 	d.mustJSON(&again, d.team, "release", "show", held.ID)
 	if again.ID != held.ID {
 		d.t.Errorf("%s is now %s", held.ID, again.ID)
+	}
+	if r := d.run(d.auditor, "audit", "check", "--state", d.seen); r.code != exitFailed {
+		d.t.Errorf("of a log that lost its end the auditor is told, with exit %d, %s%s", r.code, r.stdout, r.stderr)
 	}
 	d.must(d.ada, "budget", "write-off", "--reason", "restored from the backup of noon")
 	d.fails(d.team, exitRefused, "budget-exhausted", question("0.1", "--fresh")...)

@@ -203,7 +203,7 @@ func explainProblem(p *client.Problem) string {
 	if dp.Code(p.Code) == dp.CodeBudgetExhausted && p.Left != nil && strings.HasPrefix(p.Left.Account, "allotment/") {
 		text += " (discreet request add)" // the cap is nobody's to ask for
 	}
-	if p.Left != nil && p.Left.Epsilon.Float() > 0 {
+	if p.Left != nil && p.Left.Epsilon.Float() > 0 && !strings.Contains(text, " still admits ") {
 		text += fmt.Sprintf("; %s has epsilon %s left", p.Left.Account, exactly{p.Left.Epsilon})
 	}
 	if dp.Code(p.Code) == dp.CodeInternal && p.Instance != "" {
