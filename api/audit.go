@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -79,6 +80,68 @@ func (v *Server) registerAudit() {
 		OperationID: "get-audit-consistency", Method: http.MethodGet, Path: "/v1/audit/consistency", Tags: []string{"Audit"},
 		Summary: "Prove that the log continues an earlier one", Description: "The hashes by which the root that an earlier checkpoint states leads to that of a later one (RFC 6962; golang.org/x/mod/sumdb/tlog.CheckTree).",
 	}, v.getConsistency)
+}
+
+// tarType is the media type of an export.
+const tarType = "application/x-tar"
+
+type exportOutput struct {
+	CacheControl string `header:"Cache-Control"`
+	Disposition  string `header:"Content-Disposition"`
+	Body         func(huma.Context)
+}
+
+func (v *Server) registerAuditExport() {
+	register(v, huma.Operation{
+		OperationID: "export-audit", Method: http.MethodGet, Path: "/v1/audit/export", Tags: []string{"Audit"},
+		Summary: "Export the log for a regulator",
+		Description: "One archive, as the log stands: every entry, what entries hold by digest, every version of every policy, what is guaranteed and what was spent, what that means, and the program's version, all of it signed. " +
+			"It holds no figure of an answer. discreet verify --export checks it without a server. What was cut off on its way lacks its end.",
+		Metadata: map[string]any{produces: []string{tarType}},
+		Responses: map[string]*huma.Response{"200": {Description: "The archive", Content: map[string]*huma.MediaType{
+			tarType: {Schema: v.textSchema("AuditExport", "A tar archive in the ustar format, uncompressed")},
+		}}},
+		Errors: []int{409},
+	}, v.exportAudit)
+}
+
+// mostExports is how many exports are written at a time: each reads the whole ledger.
+const mostExports = 2
+
+func (v *Server) exportAudit(ctx context.Context, _ *struct{}) (*exportOutput, error) {
+	who := callerOf(ctx).Name
+	return &exportOutput{CacheControl: "no-store", Disposition: `attachment; filename="discreet-export.tar"`, Body: func(ctx huma.Context) {
+		if fiberOf(ctx).Context().IsHead() {
+			v.streamed(tarType, nil)(ctx)
+			return
+		}
+		write, err := v.beginExport(ctx.Context(), who)
+		if err != nil {
+			r := requestOf(ctx.Context())
+			v.write(fiberOf(ctx).Context(), r, v.refuse(r, err))
+			return
+		}
+		v.streamed(tarType, write)(ctx)
+	}}, nil
+}
+
+// beginExport takes the log as it stands, and writes down that it was. It is written for as long as somebody reads it.
+func (v *Server) beginExport(ctx context.Context, who string) (func(io.Writer) error, error) {
+	select {
+	case v.exports <- struct{}{}:
+	default:
+		return nil, &dp.Error{Code: dp.CodeConflict, Message: "As many exports are under way as are made at a time: try again when they have ended."}
+	}
+	export, err := v.services.Audit.Export(ctx)
+	if err != nil {
+		<-v.exports
+		return nil, err
+	}
+	v.services.Audit.Note(dp.AuditEvent{Kind: dp.AuditExport, Consumer: who, Operation: "export-audit", Object: strconv.FormatUint(export.Size, 10)})
+	return func(w io.Writer) error {
+		defer func() { <-v.exports }()
+		return export.Write(v.base, w)
+	}, nil
 }
 
 func (v *Server) listAudit(ctx context.Context, in *auditInput) (*auditOutput, error) {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"io"
 	"net/http"
 	"reflect"
@@ -23,6 +24,7 @@ type auditor struct {
 	noted   []dp.AuditEvent
 	filters []dp.AuditFilter
 	lines   []dp.AuditLine
+	cut     bool // exports end before they are whole
 }
 
 func (a *auditor) Note(e dp.AuditEvent) {
@@ -47,6 +49,16 @@ func (a *auditor) Proof(_ context.Context, index, size uint64) (dp.AuditProof, [
 		return dp.AuditProof{}, [32]byte{}, notFound()
 	}
 	return dp.AuditProof{Index: index, Size: max(size, 42), Entry: []byte{1, 2}, Hashes: [][32]byte{{3}}}, [32]byte{4}, nil
+}
+
+func (a *auditor) Export(context.Context) (AuditExport, error) {
+	return AuditExport{Size: 42, Write: func(_ context.Context, w io.Writer) error {
+		_, err := io.WriteString(w, strings.Repeat("x", 100_000))
+		if err == nil && a.cut {
+			err = errors.New("the disk is gone")
+		}
+		return err
+	}}, nil
 }
 
 func (a *auditor) Consistency(_ context.Context, from, to uint64) ([][32]byte, uint64, error) {
@@ -231,4 +243,31 @@ func TestCheckpointAndProofsAreServed(t *testing.T) {
 	}
 	refused(t, send(t, v, "officer", "GET", "/v1/audit/consistency", ""), 400, "invalid-input")
 	refused(t, send(t, v, "officer", "GET", "/v1/audit/consistency?from=0", ""), 400, "invalid-input")
+}
+
+func TestExportIsAnAttachmentThatIsWrittenDown(t *testing.T) {
+	f := newFakes(t)
+	v := newTestServer(t, f)
+	head := send(t, v, "auditor", http.MethodHead, "/v1/audit/export", "")
+	if head.StatusCode != http.StatusOK || head.Header.Get("Content-Type") != tarType || len(f.audit.of(dp.AuditExport)) != 0 {
+		t.Errorf("HEAD answers %d with %v, and writes down %v", head.StatusCode, head.Header, f.audit.of(dp.AuditExport))
+	}
+	for range mostExports + 2 { // each lets the next one begin
+		resp := send(t, v, "auditor", http.MethodGet, "/v1/audit/export", "")
+		text, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK || len(text) != 100_000 || resp.Header.Get("Content-Type") != tarType || !strings.HasPrefix(resp.Header.Get("Content-Disposition"), "attachment;") {
+			t.Fatalf("%d, %d bytes, %v, %v", resp.StatusCode, len(text), resp.Header, err)
+		}
+	}
+	want := dp.AuditEvent{Kind: dp.AuditExport, Consumer: "auditor", Operation: "export-audit", Object: "42"}
+	if got := f.audit.of(dp.AuditExport); len(got) != mostExports+2 || got[0] != want {
+		t.Errorf("written down is %+v", got)
+	}
+	resp := send(t, v, "auditor", http.MethodGet, "/v1/audit/export", "", "Accept", "application/json")
+	refused(t, resp, http.StatusNotAcceptable, "not-acceptable")
+
+	for range mostExports {
+		v.exports <- struct{}{}
+	}
+	refused(t, send(t, v, "auditor", http.MethodGet, "/v1/audit/export", ""), http.StatusConflict, "conflict")
 }

@@ -82,6 +82,7 @@ func rules() map[string]rule {
 		"withdraw-proposal":     officer, // its own
 		"list-audit":            oversees.viewing(),
 		"get-audit-checkpoint":  oversees,
+		"export-audit":          oversees,
 		"get-audit-proof":       oversees,
 		"get-audit-consistency": oversees,
 

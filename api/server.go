@@ -29,6 +29,7 @@ type Server struct {
 	seen      seen
 	strangers *strangers
 	uses      uses
+	exports   chan struct{} // has room for those that may be under way
 
 	mu       sync.Mutex // of the next three
 	stopped  bool
@@ -46,7 +47,7 @@ func New(s Services, o Options) (*Server, error) {
 		s.Accounts == nil || s.Exposure == nil || s.Consumers == nil || s.Office == nil || s.Requests == nil || s.Proposals == nil || s.Ledger == nil || s.Backups == nil || s.Audit == nil || s.Ready == nil {
 		return nil, errors.New("the API needs all of its services")
 	}
-	v := &Server{services: s, options: o.withDefaults(), rules: rules(), stopping: make(chan struct{})}
+	v := &Server{services: s, options: o.withDefaults(), rules: rules(), stopping: make(chan struct{}), exports: make(chan struct{}, mostExports)}
 	v.rereading = newRereading(v.options.Rereading)
 	v.rates = newRates(v.options.Rate, time.Now)
 	v.strangers = newStrangers(v.options.FailedSignIns, time.Now)
@@ -70,6 +71,7 @@ func New(s Services, o Options) (*Server, error) {
 	v.registerLedger()
 	v.registerBackups()
 	v.registerAudit()
+	v.registerAuditExport()
 	v.registerConsumers()
 	v.registerKeys()
 	v.registerOwnKeys()

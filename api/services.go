@@ -202,8 +202,16 @@ type Audit interface {
 	// Proof proves that an entry is in the log of a size, 0 for the whole, and gives the hash of its leaf; or returns a
 	// dp.Error with CodeNotFound.
 	Proof(ctx context.Context, index, size uint64) (p dp.AuditProof, leaf [32]byte, err error)
+	// Export takes the whole log as it stands, for an archive.
+	Export(ctx context.Context) (AuditExport, error)
 	// Consistency proves that the log of one size continues in that of another, 0 for the whole, whose size it returns.
 	Consistency(ctx context.Context, from, to uint64) (hashes [][32]byte, of uint64, err error)
+}
+
+// AuditExport is the log as it stood at one moment, on its way to somebody. Write is called once, and lets go of it.
+type AuditExport struct {
+	Size  uint64 // entries
+	Write func(ctx context.Context, w io.Writer) error
 }
 
 // Backups are made beside the server, and never sent.

@@ -1,7 +1,11 @@
 package client
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -37,6 +41,37 @@ func (c *Client) AuditCheckpoint(ctx context.Context) (wire.AuditCheckpoint, err
 	var out wire.AuditCheckpoint
 	err := c.json(ctx, call{method: http.MethodGet, path: []string{"v1", "audit", "checkpoint"}}, nil, &out)
 	return out, err
+}
+
+// WriteAuditExport writes the archive of the whole log. One that was cut off on its way is an error; verify.Export says
+// whether what was written is whole.
+func (c *Client) WriteAuditExport(ctx context.Context, w io.Writer) error {
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: []string{"v1", "audit", "export"}, header: http.Header{"Accept": {"application/x-tar"}}})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	// Whatever writes the end of an archive: two blocks of zeros.
+	end := &lastBytes{most: 1024}
+	if _, err := io.Copy(io.MultiWriter(w, end), resp.Body); err != nil {
+		return fmt.Errorf("reading the export: %w", err)
+	}
+	if len(end.kept) < end.most || len(bytes.Trim(end.kept, "\x00")) > 0 {
+		return errors.New("reading the export: it was cut off on its way: fetch it again")
+	}
+	return nil
+}
+
+// lastBytes keeps the last bytes that are written.
+type lastBytes struct {
+	most int
+	kept []byte
+}
+
+func (l *lastBytes) Write(p []byte) (int, error) {
+	l.kept = append(l.kept, p[max(0, len(p)-l.most):]...)
+	l.kept = append(l.kept[:0], l.kept[max(0, len(l.kept)-l.most):]...)
+	return len(p), nil
 }
 
 // AuditProof gives the proof that an entry is in the log of a size; 0 for the whole. It is for the caller to check.

@@ -7,12 +7,15 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/discreet-analytics/discreet/api"
+	"github.com/discreet-analytics/discreet/api/policyfile"
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/dp/rows"
+	"github.com/discreet-analytics/discreet/store/archive"
 	"github.com/discreet-analytics/discreet/store/columnar"
 	"github.com/discreet-analytics/discreet/store/ledger"
 	"github.com/discreet-analytics/discreet/store/load"
@@ -60,6 +63,7 @@ func (k keeper) WriteOff(ctx context.Context, actor, reason string, amount dp.Bu
 type auditLog struct {
 	ledger *ledger.Ledger
 	signer *secrets.LogSigner
+	clock  func() time.Time
 }
 
 // Note takes down what happened.
@@ -84,6 +88,22 @@ func (a auditLog) Proof(ctx context.Context, index, size uint64) (dp.AuditProof,
 // Consistency proves that the log continues an earlier one.
 func (a auditLog) Consistency(ctx context.Context, from, to uint64) ([][32]byte, uint64, error) {
 	return a.ledger.AuditConsistency(ctx, from, to)
+}
+
+// Export takes the log as it stands, for an archive.
+func (a auditLog) Export(ctx context.Context) (api.AuditExport, error) {
+	s, err := a.ledger.Snapshot(ctx)
+	if err != nil {
+		return api.AuditExport{}, err
+	}
+	options := archive.Options{
+		Created: a.clock(), Program: archive.Program{Version: version(), Revision: revision()}, Signer: a.signer, Key: a.signer.Verifier(),
+		Policy: policyfile.Format, Privacy: []byte(dp.PrivacyDocument()),
+	}
+	return api.AuditExport{Size: s.Length, Write: func(ctx context.Context, w io.Writer) error {
+		defer s.Close()
+		return archive.Write(ctx, w, s.Record(ctx), options)
+	}}, nil
 }
 
 // releases is the ledger as api.Releases.

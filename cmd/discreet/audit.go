@@ -15,6 +15,7 @@ type auditGroup struct {
 	List       auditList       `cmd:"" help:"List what happened: charges, releases, changes, loads, erasures, refusals, readings, sign-ins."`
 	Checkpoint auditCheckpoint `cmd:"" help:"Print the size and root of the log, signed: keep it elsewhere."`
 	Proof      auditProof      `cmd:"" help:"Fetch the proof that an entry is in the log, and check it."`
+	Export     auditExport     `cmd:"" help:"Write the whole log, policies and what is guaranteed into one archive, which 'verify --export' checks without a server."`
 	Check      auditCheck      `cmd:"" help:"Check that the log continues the one that was seen last, and keep what it is now. Exit code 1 where it was rewritten."`
 }
 

@@ -178,7 +178,7 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 		Proposals: proposals{s.ledger},
 		Ledger:    keeper{s.ledger, s.rows, log},
 		Backups:   backupDesk(s.ledger, s.backups),
-		Audit:     auditLog{s.ledger, signer},
+		Audit:     auditLog{s.ledger, signer, from.clock},
 		Ready:     s.ledger.Ready,
 	}, api.Options{Version: version(), Log: log, Rate: in.rate, FailedSignIns: in.failedSignIns, Clock: from.clock})
 	if err != nil {

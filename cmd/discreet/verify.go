@@ -12,13 +12,14 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/discreet-analytics/discreet/store/archive"
 	"github.com/discreet-analytics/discreet/store/ledger/verify"
 )
 
-// verifyCommand checks a ledger.
+// verifyCommand checks a ledger, or what a server exported of it.
 type verifyCommand struct {
-	offline
+	Data       string   `help:"Data directory of a server." xor:"source" required:"" placeholder:"DIR"`
+	Export     string   `help:"An archive that 'audit export' wrote: nothing else is needed to check it." xor:"source" required:"" placeholder:"FILE"`
+	Witness    string   `help:"Witness that the server keeps outside of --data, or its directory; looked for where serve and demo put theirs when absent." placeholder:"PATH"`
 	WorstCase  bool     `help:"Work out from the log alone what is guaranteed about one customer, and what charges so far add up to; it agrees with 'budget worst-case' to the last digit."`
 	AtLeast    []string `help:"Length and head that the ledger is known to have had (GET /v1/ledger); may be given several times." sep:"none" placeholder:"LENGTH:HEAD"`
 	Checkpoint []string `help:"File with a checkpoint of the log (discreet audit check, discreet audit checkpoint) that the ledger must be or continue; may be given several times." sep:"none" placeholder:"FILE"`
@@ -27,12 +28,16 @@ type verifyCommand struct {
 	output
 }
 
-// Run checks the ledger of a data directory and prints what it holds. It fails where anything does not fit.
+// Run checks the ledger of a data directory, or an export, and prints what it holds. It fails where anything does not fit.
 func (c *verifyCommand) Run(ctx context.Context, t terminal, from surroundings) error {
-	if err := c.check(); err != nil {
+	if c.Export != "" {
+		return c.runExport(ctx, t)
+	}
+	place := c.place()
+	if err := place.check(); err != nil {
 		return err
 	}
-	witness, err := c.witness(from)
+	witness, err := place.witness(from)
 	if err != nil {
 		return err
 	}
@@ -51,7 +56,7 @@ func (c *verifyCommand) Run(ctx context.Context, t terminal, from surroundings) 
 		}
 		options.Signed = append(options.Signed, signed)
 	}
-	report, err := verify.Ledger(ctx, c.ledger(), options)
+	report, err := verify.Ledger(ctx, place.ledger(), options)
 	if errors.Is(err, verify.ErrServed) {
 		return fmt.Errorf("a server holds %s: stop it, or give a copy of the directory that was made while it was stopped", c.Data)
 	}
@@ -71,6 +76,8 @@ func (c *verifyCommand) Run(ctx context.Context, t terminal, from surroundings) 
 	return nil
 }
 
+func (c *verifyCommand) place() offline { return offline{Data: c.Data, Witness: c.Witness} }
+
 // signed reads a checkpoint, whose signature is verified under the key that is given, or that stands with it.
 func (c *verifyCommand) signed(path string) (verify.Tree, error) {
 	k, err := readKept(path)
@@ -87,7 +94,7 @@ func (c *verifyCommand) signed(path string) (verify.Tree, error) {
 	if err != nil {
 		return verify.Tree{}, fmt.Errorf("reading %s: %w", path, err)
 	}
-	if id := c.id(); id != "" && got.log != "discreet/"+id {
+	if id := c.place().id(); id != "" && got.log != "discreet/"+id {
 		return verify.Tree{}, fmt.Errorf("%s is of the log %s, and this is the ledger %s", path, got.log, id)
 	}
 	return verify.Tree{Size: uint64(got.size), Root: got.root}, nil
@@ -209,29 +216,27 @@ func verifiedView(r verify.Report, witness string) (view, error) {
 		v.lines = append(v.lines, "What is counted ends before what does not fit.")
 	}
 	if r.Guarantee != nil {
-		text, err := guaranteeText(r.Guarantee)
+		lines, err := guaranteeLines(r.Guarantee)
 		if err != nil {
 			return v, err
 		}
 		body.WorstCase = r.Guarantee
-		v.lines = append(v.lines, "")
-		v.lines = append(v.lines, strings.Split(strings.TrimSuffix(text, "\n"), "\n")...)
+		v.lines = append(v.lines, lines...)
 	}
 	v.body = body
 	return v, nil
 }
 
-// guaranteeText writes a guarantee for people, as an archive does.
-func guaranteeText(g *verify.Guarantee) (string, error) {
+// guaranteeLines write a guarantee for people, as an archive does.
+func guaranteeLines(g *verify.Guarantee) ([]string, error) {
 	text, err := g.JSON()
-	if err != nil {
-		return "", err
+	if err == nil {
+		text, err = statementText(text)
 	}
-	parsed, err := archive.ParseGuarantee(text)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return string(archive.Text(parsed)), nil
+	return append([]string{""}, strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")...), nil
 }
 
 func spentOf(s *verify.Share) *spent {

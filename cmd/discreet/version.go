@@ -37,3 +37,21 @@ func version() string {
 	}
 	return v + commit + changed + " " + info.GoVersion
 }
+
+// revision is the commit that was built, as far as the build says.
+func revision() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	commit, changed := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			commit = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changed = " with changes"
+		}
+	}
+	return commit + changed
+}

@@ -180,7 +180,7 @@ func (d *database) entries(ctx context.Context, each func(key, entry []byte) err
 	return d.walk(ctx, []byte{kindEntry}, each)
 }
 
-func (d *database) content(w *write) ([]byte, error) {
+func (d *database) held(w *write) ([]byte, error) {
 	value, err := d.get(w.key)
 	if err != nil || value == nil || uint64(len(value)) != w.length || sha256.Sum256(value) != w.digest {
 		return nil, err

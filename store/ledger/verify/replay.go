@@ -241,7 +241,7 @@ func (s *step) content(w *write) ([]byte, bool, error) {
 	if w.value != nil {
 		return w.value, true, nil
 	}
-	value, err := s.from.content(w)
+	value, err := s.from.held(w)
 	return value, value != nil, err
 }
 

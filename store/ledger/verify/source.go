@@ -9,8 +9,8 @@ type source interface {
 	entries(ctx context.Context, each func(key, entry []byte) error) error
 	// get reads the value that a key has at the end; nil where there is none, or where it is not kept here.
 	get(key []byte) ([]byte, error)
-	// content reads the value that a write held by digest; nil where it is gone, or not kept here.
-	content(w *write) ([]byte, error)
+	// held reads the value that a write held by digest; nil where it is gone, or not kept here.
+	held(w *write) ([]byte, error)
 	// blob reads the pieces of a release, and how many there are: at most so many bytes and a piece more.
 	blob(name string, most int64) (text []byte, pieces int, err error)
 	// figures tells whether the pieces of releases are kept here.
