@@ -237,7 +237,7 @@ func (w *world) live() {
 		w.services[i] = answer.New(p, p, p, p, exact{}, answer.Options{
 			Limits: plan.DefaultLimits(), Deadline: time.Hour, Clock: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 		})
-		w.reports[i] = report.New(w.services[i], book{p}, nil, nil, nil, report.Options{Clock: func() time.Time { return w.now }}) // none is scheduled, or equalised
+		w.reports[i] = report.New(w.services[i], book{p}, nil, nil, l, report.Options{Clock: func() time.Time { return w.now }}) // none is scheduled, or equalised
 	}
 }
 
