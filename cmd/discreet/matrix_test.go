@@ -108,6 +108,7 @@ func accesses() map[string]access {
 		"write-off":             {may: "officer", own: "409", body: `{"epsilon": 0, "delta": 0}`, headers: reason},
 		"list-audit":            {may: over, own: "200"},
 		"get-audit-checkpoint":  {may: over, own: "200"},
+		"export-audit":          {may: over, own: "200"},
 		"get-audit-consistency": {may: over, own: "200", query: "from=1"},
 		"get-audit-proof":       {may: over, own: "200", missing: "404"},
 		"list-backups":          {may: "officer custodian", own: "200"},
