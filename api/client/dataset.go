@@ -25,6 +25,19 @@ func (c *Client) Dataset(ctx context.Context, name string) (wire.Dataset, error)
 	return out, err
 }
 
+// WritePolicy writes the policy of a dataset that is in force as a policy file (YAML), which ApplyPolicy takes.
+func (c *Client) WritePolicy(ctx context.Context, w io.Writer, name string) error {
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: []string{"v1", "datasets", name}, header: http.Header{"Accept": {"application/yaml"}}})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fmt.Errorf("reading the policy: %w", err)
+	}
+	return nil
+}
+
 // ApplyPolicy creates a dataset or changes its policy. The source is a policy file, YAML or JSON.
 func (c *Client) ApplyPolicy(ctx context.Context, name string, source []byte, ch Change) (wire.Dataset, error) {
 	var out wire.Dataset

@@ -230,6 +230,24 @@ func TestConsumersKeysAndAllotmentsAreChangedInPlace(t *testing.T) {
 	}
 }
 
+func TestPolicyIsPrintedToBeChangedAndAppliedAgain(t *testing.T) {
+	h, _, _ := newShop(t, exact{})
+	file := h.must(h.officer, "dataset", "show", "shop", "--policy")
+	lower := strings.Replace(file, "cap: {epsilon: 6", "cap: {epsilon: 5", 1)
+	if lower == file {
+		t.Fatalf("the policy has no such cap:\n%s", file)
+	}
+	h.must(h.officer, "dataset", "apply", h.file("lower.yaml", lower), "--reason", "less")
+	var d wire.Dataset
+	h.mustJSON(&d, h.officer, "dataset", "show", "shop")
+	if d.Version != 2 {
+		t.Errorf("after the change the policy has version %d", d.Version)
+	}
+	if now := h.must(h.officer, "dataset", "show", "shop", "--policy"); now != lower {
+		t.Errorf("what was applied\n%s\nis printed as\n%s", lower, now)
+	}
+}
+
 func TestDirectoryServedAgainKeepsAnswersAndPrintsNoSecondKey(t *testing.T) {
 	h := &harness{t: t, dir: filepath.Join(t.TempDir(), "data")}
 	started, stop := h.start(exact{})

@@ -105,6 +105,7 @@ func (c *datasetList) Run(ctx context.Context, t terminal) error {
 
 type datasetShow struct {
 	Dataset string `arg:"" help:"Name of the dataset."`
+	Policy  bool   `help:"Print the policy that is in force as a policy file instead, to change and apply."`
 
 	remote
 	output
@@ -115,6 +116,9 @@ func (c *datasetShow) Run(ctx context.Context, t terminal) error {
 	server, err := c.client()
 	if err != nil {
 		return err
+	}
+	if c.Policy {
+		return server.WritePolicy(ctx, t.stdout, c.Dataset)
 	}
 	dataset, err := server.Dataset(ctx, c.Dataset)
 	if err != nil {
