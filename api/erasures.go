@@ -22,7 +22,8 @@ const plainType = "text/plain"
 
 type eraseInput struct {
 	DatasetParam
-	Now bool `query:"now" doc:"Run now what waits, instead of at the day's hour"`
+	Now            bool   `query:"now" doc:"Run now what waits, instead of at the day's hour"`
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"200" pattern:"^[!-~]*$" doc:"With it, the call made again while the erasure waits is the same erasure, with the same reply"`
 	UploadParams
 }
 
@@ -52,7 +53,7 @@ func (v *Server) registerErasures() {
 			"as well; what is loaded after it is there again: stop delivering such rows first.",
 		RequestBody: body,
 		Metadata:    map[string]any{uploads: true},
-		Errors:      []int{404, 411},
+		Errors:      []int{404, 409, 411},
 	}, v.erase)
 	body.Content = map[string]*huma.MediaType{
 		jsonType: {Schema: v.schema(reflect.TypeFor[wire.NewErasure]())}, csvType: {Schema: csv}, ndjsonType: {Schema: ndjson}, plainType: {Schema: plain},
@@ -81,7 +82,7 @@ func (v *Server) erase(ctx context.Context, in *eraseInput) (*erasureOutput, err
 	if err != nil {
 		return nil, err
 	}
-	spec := EraseSpec{By: callerOf(ctx).Name, Format: format}
+	spec := EraseSpec{By: callerOf(ctx).Name, Format: format, Repeat: in.IdempotencyKey}
 	if format == "" {
 		spec.Format = NDJSON
 		if units, err = v.oneUnit(units, policy.Unit.Column); err != nil {

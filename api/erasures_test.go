@@ -23,10 +23,10 @@ func TestCustomersToEraseAreNamedOneByOneOrInFiles(t *testing.T) {
 		contentType, body string
 		want              erased
 	}{
-		{"application/json", `{"unit": "c-<1>\n\"2\""}`, erased{EraseSpec{"custodian", NDJSON}, `{"customer_id":"c-\u003c1\u003e\n\"2\""}`}},
-		{"text/plain; charset=utf-8", "a\nb\n", erased{EraseSpec{"custodian", Lines}, "a\nb\n"}},
-		{"text/csv", "customer_id\na\n", erased{EraseSpec{"custodian", CSV}, "customer_id\na\n"}},
-		{"application/x-ndjson", "{}", erased{EraseSpec{"custodian", NDJSON}, "{}"}},
+		{"application/json", `{"unit": "c-<1>\n\"2\""}`, erased{EraseSpec{By: "custodian", Format: NDJSON}, `{"customer_id":"c-\u003c1\u003e\n\"2\""}`}},
+		{"text/plain; charset=utf-8", "a\nb\n", erased{EraseSpec{By: "custodian", Format: Lines}, "a\nb\n"}},
+		{"text/csv", "customer_id\na\n", erased{EraseSpec{By: "custodian", Format: CSV}, "customer_id\na\n"}},
+		{"application/x-ndjson", "{}", erased{EraseSpec{By: "custodian", Format: NDJSON}, "{}"}},
 	} {
 		e := read[wire.Erasure](t, sendUnits(t, v, "", c.body, c.contentType), 202)
 		f.mu.Lock()
@@ -35,6 +35,10 @@ func TestCustomersToEraseAreNamedOneByOneOrInFiles(t *testing.T) {
 		if got != c.want || e.ID == "" || e.By != "custodian" || e.Dataset != "transactions" || e.Ended != nil {
 			t.Errorf("%s: %+v, %+v", c.contentType, got, e)
 		}
+	}
+	read[wire.Erasure](t, sendUnits(t, v, "", "a\n", "text/plain", "Idempotency-Key", "k"), 202)
+	if got := f.erased[len(f.erased)-1]; got.spec.Repeat != "k" {
+		t.Errorf("erased %+v", got)
 	}
 	if f.runs.Load() != 0 {
 		t.Error("a run began that nobody asked for")
@@ -45,7 +49,7 @@ func TestCustomersToEraseAreNamedOneByOneOrInFiles(t *testing.T) {
 	}
 	for _, who := range []dp.Role{dp.Custodian, dp.Officer, dp.Auditor} {
 		list := read[wire.ErasureList](t, send(t, v, string(who), "GET", erasuresPath+"?limit=2", ""), 200)
-		if len(list.Items) != 2 || list.Items[0].ID != "era_5" {
+		if len(list.Items) != 2 || list.Items[0].ID != "era_6" {
 			t.Errorf("%s: %+v", who, list)
 		}
 	}

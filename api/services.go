@@ -125,6 +125,7 @@ type Rows interface {
 type EraseSpec struct {
 	By     string // the custodian
 	Format Format // CSV, NDJSON or Lines
+	Repeat string // the idempotency key; empty when the caller gave none
 }
 
 // LoadSpec says what a body of rows is.

@@ -17,13 +17,15 @@ type Units struct {
 	Length int64  // of Body in bytes; -1: unknown, and a digest is sent after it
 	Format string // lines, csv or ndjson
 	Gzip   bool   // Body is compressed with gzip
+	// IdempotencyKey makes calls with it that name the same customers one erasure, while that waits; empty: none.
+	IdempotencyKey string
 }
 
 // Erase takes the customers that a body names out of a dataset: with the day's run, or with one that begins now.
 func (c *Client) Erase(ctx context.Context, dataset string, u Units, now bool) (wire.Erasure, error) {
 	var out wire.Erasure
 	k := erasures(http.MethodPost, dataset, runNow(now))
-	k.header, k.length, k.body = http.Header{}, u.Length, u.Body
+	k.header, k.length, k.body = withIdempotencyKey(http.Header{}, u.IdempotencyKey), u.Length, u.Body
 	switch u.Format {
 	case "lines":
 		k.contentType = "text/plain; charset=utf-8"
@@ -49,9 +51,11 @@ func (c *Client) Erase(ctx context.Context, dataset string, u Units, now bool) (
 }
 
 // EraseOne takes one customer out of a dataset, likewise.
-func (c *Client) EraseOne(ctx context.Context, dataset, unit string, now bool) (wire.Erasure, error) {
+func (c *Client) EraseOne(ctx context.Context, dataset, unit string, now bool, idempotencyKey string) (wire.Erasure, error) {
 	var out wire.Erasure
-	err := c.json(ctx, erasures(http.MethodPost, dataset, runNow(now)), wire.NewErasure{Unit: unit}, &out)
+	k := erasures(http.MethodPost, dataset, runNow(now))
+	k.header = withIdempotencyKey(http.Header{}, idempotencyKey)
+	err := c.json(ctx, k, wire.NewErasure{Unit: unit}, &out)
 	return out, err
 }
 

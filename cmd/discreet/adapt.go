@@ -196,7 +196,7 @@ func (d rowsDesk) Loads(ctx context.Context, dataset string, p api.Page) ([]dp.L
 
 // Erase takes down who is to be erased.
 func (d rowsDesk) Erase(ctx context.Context, p dp.VersionedPolicy, s api.EraseSpec, body io.Reader, verify func() error) (dp.Erasure, error) {
-	spec := columnar.EraseSpec{By: s.By, Format: columnar.Lines}
+	spec := columnar.EraseSpec{By: s.By, Format: columnar.Lines, Repeat: s.Repeat}
 	if s.Format != api.Lines {
 		var err error
 		if spec.Format, err = load.ParseFormat(string(s.Format)); err != nil {

@@ -45,7 +45,7 @@ func TestBackupUnderWayIsOfOneMoment(t *testing.T) {
 			}
 			if i%3 == 2 {
 				customer := fmt.Sprintf("c-%d-%d", i-1, i%40)
-				e, err := custodian.EraseOne(ctx, "shop", customer, true)
+				e, err := custodian.EraseOne(ctx, "shop", customer, true, "")
 				if err != nil {
 					t.Error(err)
 					return

@@ -25,6 +25,8 @@ type eraseCommand struct {
 	Now  bool   `help:"Have all that waits leave the files now, instead of at the day's hour (serve --erase-at)."`
 	Wait bool   `help:"With --now: return once it has left them."`
 
+	IdempotencyKey string `help:"Repeated calls with this key that name the same customers are one erasure, while it waits." placeholder:"TEXT"`
+
 	remote
 	output
 }
@@ -101,13 +103,13 @@ func (c *eraseCommand) check() error {
 // erase sends what names the customers.
 func (c *eraseCommand) erase(ctx context.Context, t terminal, server *client.Client) (wire.Erasure, error) {
 	if c.Unit != "" {
-		return server.EraseOne(ctx, c.Dataset, c.Unit, c.Now)
+		return server.EraseOne(ctx, c.Dataset, c.Unit, c.Now, c.IdempotencyKey)
 	}
 	format, err := c.formatOf(c.File)
 	if err != nil {
 		return wire.Erasure{}, err
 	}
-	units := client.Units{Body: t.stdin, Length: -1, Format: format, Gzip: strings.HasSuffix(c.File, ".gz")}
+	units := client.Units{Body: t.stdin, Length: -1, Format: format, Gzip: strings.HasSuffix(c.File, ".gz"), IdempotencyKey: c.IdempotencyKey}
 	if c.File != "-" {
 		f, err := os.Open(c.File)
 		if err != nil {

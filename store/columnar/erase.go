@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,17 +45,27 @@ func (s *Store) Erase(ctx context.Context, policy dp.VersionedPolicy, spec Erase
 		return dp.Erasure{}, refuse(dp.CodeInvalidInput, "nobody is named: give at least one identifier")
 	}
 	at := s.options.Clock().UTC().Round(0)
-	e := dp.Erasure{ID: newErasureID(at), Dataset: policy.Name, By: spec.By, At: at, Units: units}
+	e := dp.Erasure{ID: newErasureID(at, spec, policy.Name), Dataset: policy.Name, By: spec.By, At: at, Units: units}
 	// Until it is known to both, no run may take it for complete.
 	s.erasures.asking.Lock()
 	defer s.erasures.asking.Unlock()
-	if err := s.erasures.admit(e.Dataset, len(customers), s.options.PendingUnits); err != nil {
-		return dp.Erasure{}, err
+	known, repeated := dp.Erasure{}, false
+	if spec.Repeat != "" {
+		if known, repeated, err = s.erasures.repeated(e, customers); err != nil {
+			return dp.Erasure{}, err
+		}
 	}
-	if err := s.keepErasure(e, customers); err != nil {
-		return dp.Erasure{}, fmt.Errorf("recording an erasure in dataset %s: %w", e.Dataset, err)
+	if repeated { // what the first call may not have come to is done below, and changes nothing where it has
+		e = known
+	} else {
+		if err := s.erasures.admit(e.Dataset, len(customers), s.options.PendingUnits); err != nil {
+			return dp.Erasure{}, err
+		}
+		if err := s.keepErasure(e, customers); err != nil {
+			return dp.Erasure{}, fmt.Errorf("recording an erasure in dataset %s: %w", e.Dataset, err)
+		}
+		s.erasures.add(e, customers)
 	}
-	s.erasures.add(e, customers)
 	if s.options.Erased != nil {
 		if err := s.options.Erased(e, customers); err != nil {
 			s.options.Log.Error("rows: an erasure is not in the list beside the backups; it is done all the same", "erasure", e.ID, "error", err)
@@ -67,11 +79,45 @@ func (s *Store) Erase(ctx context.Context, policy dp.VersionedPolicy, spec Erase
 	return e, nil
 }
 
-// newErasureID makes an identifier that sorts by time and tells of nothing else.
-func newErasureID(at time.Time) string {
-	var random [8]byte
-	_, _ = rand.Read(random[:]) // it never fails
-	return fmt.Sprintf("era_%012x%s", max(0, at.UnixMilli()), hex.EncodeToString(random[:]))
+// Lengths of the parts of an erasure's identifier.
+const (
+	erasureTime   = 12 // hexadecimal digits
+	erasureSuffix = 16
+)
+
+// newErasureID makes an identifier that sorts by time and tells of nothing else. Its suffix is random, or follows from who
+// asks and the idempotency key that they gave.
+func newErasureID(at time.Time, spec EraseSpec, dataset string) string {
+	var suffix [erasureSuffix / 2]byte
+	if spec.Repeat == "" {
+		_, _ = rand.Read(suffix[:]) // it never fails
+	} else {
+		sum := sha256.Sum256([]byte("erasure\x00" + spec.By + "\x00" + dataset + "\x00" + spec.Repeat))
+		copy(suffix[:], sum[:])
+	}
+	return fmt.Sprintf("era_%0*x%s", erasureTime, max(0, at.UnixMilli()), hex.EncodeToString(suffix[:]))
+}
+
+// repeated finds the erasure that was asked for under the same idempotency key and waits still. Once it has ended, nobody
+// can tell any more whom it named: it is asked for anew then, which does no harm.
+func (e *erasures) repeated(again dp.Erasure, customers []uint64) (known dp.Erasure, found bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.of[again.Dataset]
+	if p == nil {
+		return known, false, nil
+	}
+	suffix := again.ID[len(again.ID)-erasureSuffix:]
+	for id, asked := range p.asked {
+		if !strings.HasSuffix(id, suffix) {
+			continue
+		}
+		if asked.Units != again.Units || !slices.Equal(p.customers[id], customers) {
+			return known, false, refuse(dp.CodeConflict, "this Idempotency-Key was used for other customers, and nothing was recorded: use a new key")
+		}
+		return asked, true, nil
+	}
+	return known, false, nil
 }
 
 // erasures are those that no run has ended.
@@ -85,7 +131,7 @@ type erasures struct {
 // pendingErasures are those of one dataset.
 type pendingErasures struct {
 	customers map[string][]uint64 // by erasure, ascending
-	asked     map[string]time.Time
+	asked     map[string]dp.Erasure
 	hidden    map[uint64]struct{} // all of them; nil: to be made. Nobody changes one
 	units     int
 }
@@ -107,10 +153,10 @@ func (e *erasures) add(one dp.Erasure, customers []uint64) {
 	}
 	p := e.of[one.Dataset]
 	if p == nil {
-		p = &pendingErasures{customers: make(map[string][]uint64), asked: make(map[string]time.Time)}
+		p = &pendingErasures{customers: make(map[string][]uint64), asked: make(map[string]dp.Erasure)}
 		e.of[one.Dataset] = p
 	}
-	p.customers[one.ID], p.asked[one.ID], p.hidden = customers, one.At, nil
+	p.customers[one.ID], p.asked[one.ID], p.hidden = customers, one, nil
 	p.units += len(customers)
 }
 
@@ -155,7 +201,7 @@ func (e *erasures) datasets(before time.Time) (list []string) {
 	defer e.mu.Unlock()
 	for dataset, p := range e.of {
 		for _, asked := range p.asked {
-			if asked.Before(before) {
+			if asked.At.Before(before) {
 				list = append(list, dataset)
 				break
 			}

@@ -675,3 +675,40 @@ func TestErasingWhileLoadingAndAsking(t *testing.T) {
 		t.Error("others are gone")
 	}
 }
+
+func TestErasureIsRecordedOnceUnderAnIdempotencyKey(t *testing.T) {
+	c, dir := newCatalog(), t.TempDir()
+	s := open(t, dir, c, small())
+	erase := func(s *Store, by, key string, units ...string) (dp.Erasure, error) {
+		return s.Erase(t.Context(), clicks(), EraseSpec{By: by, Format: Lines, Repeat: key}, strings.NewReader(strings.Join(units, "\n")), noError)
+	}
+	first, err := erase(s, "warehouse", "k", "ann", "bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := func(s *Store, want bool, by, key string, units ...string) {
+		t.Helper()
+		e, err := erase(s, by, key, units...)
+		if err != nil || (e.ID == first.ID) != want || want && !reflect.DeepEqual(e, first) {
+			t.Errorf("%s %s %q: got %+v, %v", by, key, units, e, err)
+		}
+	}
+	time.Sleep(2 * time.Millisecond) // identifiers begin with the time
+	same(s, true, "warehouse", "k", "bob", "ann")
+	same(s, false, "warehouse", "l", "ann", "bob")
+	same(s, false, "another", "k", "ann", "bob")
+	same(s, false, "warehouse", "", "ann", "bob")
+	var refused *dp.Error
+	if _, err := erase(s, "warehouse", "k", "ann", "cid"); !errors.As(err, &refused) || refused.Code != dp.CodeConflict {
+		t.Errorf("other customers under the key: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir, c, small())
+	same(s, true, "warehouse", "k", "ann", "bob")
+	if err := s.RunErasures(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	same(s, false, "warehouse", "k", "ann", "cid") // nobody knows any more whom the first one named
+}

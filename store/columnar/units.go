@@ -18,6 +18,8 @@ import (
 // EraseSpec says what names the customers that are to be erased.
 type EraseSpec struct {
 	By string // consumer who asks
+	// Repeat is the caller's idempotency key, or empty. Under one, the same erasure is recorded once while it waits.
+	Repeat string
 	// Format is how they are written: records with the column that the policy has for customers, of which others are
 	// ignored; or Lines.
 	Format load.Format
