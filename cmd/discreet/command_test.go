@@ -147,7 +147,7 @@ func TestExitCodesAndErrorsTellWhatToDo(t *testing.T) {
 		{"unknown metric", team, []string{"query", "shop", "profit", "--from", "2026-01-01", "--to", "2026-01-31", "--purpose", "product-analytics"}, exitUsage, "invalid-query: metrics[0]: is not a metric"},
 		{"unknown dataset", team, []string{"query", "shops", "customers", "--from", "2026-01-01", "--to", "2026-01-31", "--purpose", "product-analytics"}, exitFailed, "not-found"},
 		{"purpose not allowed", team, ask("--purpose", "advertising"), exitRefused, "purpose"},
-		{"budget exhausted", team, ask("--purpose", "product-analytics", "--epsilon", "3.5"), exitRefused, "left"},
+		{"budget exhausted", team, ask("--purpose", "product-analytics", "--epsilon", "3.5"), exitRefused, "still admits 3"},
 		{"too expensive", team, ask("--purpose", "product-analytics", "--epsilon", "0.2", "--spend-at-most", "0.1"), exitRefused, ""},
 		{"role", team, []string{"consumer", "list"}, exitRefused, "forbidden"},
 		{"missing file", custodian, []string{"load", "shop", "none.csv"}, exitUsage, "none.csv"},
