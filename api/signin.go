@@ -26,8 +26,8 @@ type Tokens interface {
 type caller struct {
 	dp.Consumer
 	key string // id of the key that signed it in; empty: a token did
-	// again signs the caller in once more and holds it to the operation's rule: what runs for long asks whether its
-	// caller is still let in.
+	// again holds the caller as it stands now to the operation's rule: what runs for long asks whether its caller is
+	// still let in.
 	again func(ctx context.Context) error
 }
 
@@ -52,61 +52,81 @@ func (v *Server) admit(ctx context.Context, r rule, header string) (caller, erro
 	if r.open {
 		return caller{}, nil
 	}
-	c, err := v.signIn(ctx, header)
+	c, still, err := v.signIn(ctx, header)
 	if err != nil {
 		return caller{}, err
 	}
-	if len(r.roles) > 0 && !slices.Contains(r.roles, c.Role) {
-		return c, &dp.Error{Code: dp.CodeForbidden, Message: "Your role, " + string(c.Role) + ", may not do this; it takes " + roleText(r.roles) + "."}
-	}
 	name := c.Name
 	c.again = func(ctx context.Context) error {
-		now, err := v.admit(ctx, r, header)
+		now, err := still(ctx)
 		if err == nil && now.Name != name {
-			err = errNoCredential(v.services.Tokens != nil)
+			err = errNobody()
+		}
+		if err == nil {
+			err = r.check(now.Role)
 		}
 		return err
 	}
-	return c, nil
+	return c, r.check(c.Role)
+}
+
+// check refuses a role that an operation is not for.
+func (r rule) check(role dp.Role) error {
+	if len(r.roles) == 0 || slices.Contains(r.roles, role) {
+		return nil
+	}
+	return &dp.Error{Code: dp.CodeForbidden, Message: "Your role, " + string(role) + ", may not do this; it takes " + roleText(r.roles) + "."}
 }
 
 // signIn turns a credential into who calls. This is the one place that does: a key is what begins with dk_, anything else is
-// a token where the server trusts an issuer. Neither is ever logged or repeated.
-func (v *Server) signIn(ctx context.Context, header string) (caller, error) {
+// a token where the server trusts an issuer. Neither is ever logged or repeated. Still tells who the credential stands for
+// later on: a key must then be in force, while of a token it is enough that it was, because what an issuer gives lasts for
+// minutes and a load of rows for hours.
+func (v *Server) signIn(ctx context.Context, header string) (c caller, still func(context.Context) (dp.Consumer, error), err error) {
 	scheme, credential, _ := strings.Cut(header, " ")
 	credential = strings.TrimSpace(credential)
 	tokens := v.services.Tokens
 	switch {
 	case !strings.EqualFold(scheme, "Bearer"), credential == "":
-		return caller{}, errNoCredential(tokens != nil)
+		return c, nil, errNoCredential(tokens != nil)
 	case strings.HasPrefix(credential, "dk_"):
 		// Looking up a digest keeps the comparison's timing from telling anything of a key.
-		consumer, id, err := v.services.Directory.Authenticate(ctx, sha256.Sum256([]byte(credential)))
-		if err != nil {
-			return caller{}, err
+		hash := sha256.Sum256([]byte(credential))
+		if c.Consumer, c.key, err = v.services.Directory.Authenticate(ctx, hash); err != nil {
+			return caller{}, nil, err
 		}
-		v.uses.note(id, time.Now())
-		return caller{Consumer: consumer, key: id}, nil
+		v.uses.note(c.key, time.Now())
+		return c, func(ctx context.Context) (dp.Consumer, error) {
+			now, _, err := v.services.Directory.Authenticate(ctx, hash)
+			return now, err
+		}, nil
 	case tokens == nil:
-		return caller{}, errNoCredential(false)
+		return c, nil, errNoCredential(false)
 	}
 	subject, roles, err := tokens.Check(ctx, credential)
 	if err != nil {
-		return caller{}, err
+		return caller{}, nil, err
 	}
-	// Whose subject nobody has, whose role is another and who is suspended is told alike.
-	nobody := &dp.Error{Code: dp.CodeUnauthenticated, Err: dp.KeyFault("token-of-nobody"), Message: "This token signs nobody in here: ask an officer whether a consumer has its subject, and whether the role that it says is that consumer's."}
-	consumer, err := v.services.Directory.Subject(ctx, subject)
-	if codeOf(err) == dp.CodeUnauthenticated {
-		return caller{}, nobody
+	still = func(ctx context.Context) (dp.Consumer, error) { return v.subjectAs(ctx, subject, roles) }
+	c.Consumer, err = still(ctx)
+	return c, still, err
+}
+
+// subjectAs finds the consumer of a subject, if its role is one of these. Whose subject nobody has, whose role is another
+// and who is suspended is told alike.
+func (v *Server) subjectAs(ctx context.Context, subject string, roles []dp.Role) (dp.Consumer, error) {
+	c, err := v.services.Directory.Subject(ctx, subject)
+	if codeOf(err) == dp.CodeUnauthenticated || err == nil && !slices.Contains(roles, c.Role) {
+		err = errNobody()
 	}
 	if err != nil {
-		return caller{}, err
+		return dp.Consumer{}, err
 	}
-	if !slices.Contains(roles, consumer.Role) {
-		return caller{}, nobody
-	}
-	return caller{Consumer: consumer}, nil
+	return c, nil
+}
+
+func errNobody() error {
+	return &dp.Error{Code: dp.CodeUnauthenticated, Err: dp.KeyFault("token-of-nobody"), Message: "This token signs nobody in here: ask an officer whether a consumer has its subject, and whether the role that it says is that consumer's."}
 }
 
 func errNoCredential(tokens bool) error {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -227,6 +228,57 @@ func TestUploadOfWhoIsNotLetInAnyMoreLoadsNothing(t *testing.T) {
 	if _, err := u.Read(make([]byte, 1)); !errors.Is(err, out) {
 		t.Errorf("reading goes on: %v", err)
 	}
+}
+
+func TestTokenMayEndWhileItsCallRunsAndItsConsumerMayNot(t *testing.T) {
+	for why, c := range map[string]struct {
+		meanwhile func(f *fakes)
+		status    int
+	}{
+		"the token ends":               {func(f *fakes) { f.tokens = &dp.Error{Code: dp.CodeUnauthenticated, Message: "No."} }, 200},
+		"its subject is taken away":    {func(f *fakes) { f.withSubject("analyst", "", false) }, 401},
+		"its consumer is suspended":    {func(f *fakes) { f.withSubject("analyst", "ada", true) }, 401},
+		"its subject is given another": {func(f *fakes) { f.withSubject("analyst", "", false); f.withSubject("product", "ada", false) }, 401},
+	} {
+		f := newFakes(t)
+		v := newTestServer(t, f)
+		f.withSubject("analyst", "ada", false)
+		f.ask = func(dp.Query) (a answer.Answer, err error) {
+			c.meanwhile(f)
+			a.Release = testRelease()
+			return a, nil
+		}
+		resp := send(t, v, "", "POST", "/v1/queries", `{"dataset":"transactions","metrics":["customers"],"purpose":"reporting"}`, "Authorization", "Bearer ada.analyst")
+		if resp.StatusCode != c.status {
+			t.Errorf("%s: %s", why, resp.Status)
+		}
+	}
+}
+
+func TestChargesAreAskedForUnderTheKeyThatSignedIn(t *testing.T) {
+	f := newFakes(t)
+	s := f.services()
+	s.Asker = underKey{f, t}
+	v, err := New(s, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp := send(t, v, "analyst", "POST", "/v1/queries", `{"dataset":"transactions","metrics":["customers"],"purpose":"reporting"}`); resp.StatusCode != 200 {
+		t.Error(resp.Status)
+	}
+}
+
+// underKey is an Asker that looks under which key it is asked.
+type underKey struct {
+	*fakes
+	t *testing.T
+}
+
+func (u underKey) Ask(ctx context.Context, who dp.Consumer, q dp.Query, key string) (answer.Answer, error) {
+	if got := answer.CredentialOf(ctx); got != "key_"+who.Name {
+		u.t.Errorf("asked under %q", got)
+	}
+	return u.fakes.Ask(ctx, who, q, key)
 }
 
 func TestAnswerIsKeptFromWhoIsNotLetInAnyMore(t *testing.T) {

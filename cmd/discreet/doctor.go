@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/discreet-analytics/discreet/api/client"
 	"github.com/discreet-analytics/discreet/api/wire"
 	"github.com/discreet-analytics/discreet/store/disk"
 	"github.com/discreet-analytics/discreet/store/ledger/verify"
@@ -25,8 +26,9 @@ import (
 // doctorCommand looks at a data directory.
 type doctorCommand struct {
 	offline
-	URL      string `help:"Address of the server, to ask it whether it is ready." placeholder:"URL"`
-	KeepFree size   `help:"Room that loads leave free, as the server was told." default:"1GiB" placeholder:"SIZE"`
+	URL string `help:"Address of the server, to ask it whether it is ready." placeholder:"URL"`
+	trust
+	KeepFree size `help:"Room that loads leave free, as the server was told." default:"1GiB" placeholder:"SIZE"`
 
 	output
 }
@@ -40,7 +42,11 @@ func (c *doctorCommand) Run(ctx context.Context, t terminal, from surroundings) 
 	if err != nil {
 		return err
 	}
-	d := &examination{offline: c.offline, keepFree: int64(c.KeepFree), url: c.URL, now: from.clock(), witness: witness}
+	transport, err := c.transport()
+	if err != nil {
+		return err
+	}
+	d := &examination{offline: c.offline, keepFree: int64(c.KeepFree), url: c.URL, http: client.HTTP(transport), now: from.clock(), witness: witness}
 	d.run(ctx)
 
 	v := view{body: map[string]any{"checks": d.found}, columns: []string{"level", "what", "do"}}
@@ -95,6 +101,7 @@ type examination struct {
 	offline
 	keepFree int64
 	url      string
+	http     *http.Client
 	now      time.Time
 	witness  string // path; empty where none was found
 
@@ -401,8 +408,13 @@ func (d *examination) ready(ctx context.Context) {
 		d.note(levelFail, "give --url as http://HOST:PORT or https://HOST:PORT", "the server's address cannot be read")
 		return
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := d.http.Do(request)
 	if err != nil {
+		if text := explainTLS(err); text != "" {
+			why, do, _ := strings.Cut(text, ": ")
+			d.note(levelFail, do, "%s", why)
+			return
+		}
 		d.note(levelFail, "start discreet serve, or name another address with --url", "no server answers at the address that was named")
 		return
 	}

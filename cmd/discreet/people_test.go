@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -216,6 +217,46 @@ func TestRevokedKeyIsOutWhereItIsInUse(t *testing.T) {
 	}
 }
 
+// paused is noise that waits, once, until it may go on.
+type paused struct {
+	once             *sync.Once
+	entered, proceed chan struct{}
+}
+
+func (p paused) Add(x int64, _ mechanism.Draw) (int64, error) {
+	p.once.Do(func() {
+		close(p.entered)
+		<-p.proceed
+	})
+	return x, nil
+}
+
+func TestAnswerUnderARevokedKeyStaysUnreadAndIsKept(t *testing.T) {
+	p := paused{&sync.Once{}, make(chan struct{}), make(chan struct{})}
+	h := newHarness(t, p)
+	h.apply(trapPolicy)
+	team := h.hire("team", dp.Product, "reporting")
+	var keys wire.KeyList
+	h.mustJSON(&keys, h.officer, "key", "list", "team")
+	h.allot("team", "cards", "0.5", "0")
+	question := []string{"query", "cards", "rows", "--from", "2026-01-01", "--to", "2026-01-31", "--epsilon", "0.1", "--purpose", "reporting"}
+	asked := make(chan result, 1)
+	go func() { asked <- h.run(team, question...) }()
+	<-p.entered
+	h.must(h.officer, "key", "revoke", "team", keys.Items[0].ID, "--reason", "it had leaked")
+	close(p.proceed)
+	if r := <-asked; r.code != exitFailed || !strings.Contains(r.stderr, "unauthenticated") || r.stdout != "" {
+		t.Errorf("%+v", r)
+	}
+	var fresh wire.IssuedKey
+	h.mustJSON(&fresh, h.officer, "key", "add", "team")
+	var again wire.Release
+	h.mustJSON(&again, fresh.Text, question...)
+	if again.Reused == nil || !*again.Reused {
+		t.Errorf("what was charged is charged again: %+v", again)
+	}
+}
+
 // authority signs certificates.
 type authority struct {
 	t           testing.TB
@@ -307,6 +348,12 @@ func TestClientsWithoutACertificateAreNotServed(t *testing.T) {
 		if r := with(c.flags...); r.code == exitDone || !strings.Contains(r.stderr, c.says) || strings.Count(r.stderr, "\n") != 1 {
 			t.Errorf("%s: %+v", why, r)
 		}
+	}
+	if r := h.run("", append([]string{"doctor", "--data", h.dir, "--url", h.url}, ours...)...); !strings.Contains(r.stdout, "the server is ready") {
+		t.Errorf("doctor: %+v", r)
+	}
+	if r := h.run("", "doctor", "--data", h.dir, "--url", h.url, "--ca", servers.file); !strings.Contains(r.stdout, "wants a client certificate") {
+		t.Errorf("doctor without a certificate: %+v", r)
 	}
 	certificate, err := tls.LoadX509KeyPair(file("client.pem"), file("client.key"))
 	if err != nil {

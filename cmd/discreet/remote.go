@@ -17,9 +17,14 @@ import (
 
 // remote is the server that a verb talks to, and as whom.
 type remote struct {
-	URL        string `help:"Address of the server; ${default} when absent." default:"http://127.0.0.1:8080" placeholder:"URL"`
-	Key        string `help:"Your key (dk_…), or a token of the issuer that the server trusts; better given as DISCREET_KEY, which other users of the machine do not see." placeholder:"KEY"`
-	KeyFile    string `help:"File that holds it instead, read anew for each call: tokens are renewed." placeholder:"FILE"`
+	URL     string `help:"Address of the server; ${default} when absent." default:"http://127.0.0.1:8080" placeholder:"URL"`
+	Key     string `help:"Your key (dk_…), or a token of the issuer that the server trusts; better given as DISCREET_KEY, which other users of the machine do not see." placeholder:"KEY"`
+	KeyFile string `help:"File that holds it instead, read anew for each call: tokens are renewed." placeholder:"FILE"`
+	trust
+}
+
+// trust is whom a server may have its certificate from, and what it is shown.
+type trust struct {
 	CA         string `name:"ca" help:"Certificates (PEM) of who may have signed the server's; without it, those that this machine trusts." placeholder:"FILE"`
 	ClientCert string `help:"Your certificate chain (PEM), for a server that wants one." placeholder:"FILE"`
 	ClientKey  string `help:"Private key of your certificate (PEM)." placeholder:"FILE"`
@@ -70,7 +75,7 @@ func (r remote) credential() (string, error) {
 }
 
 // transport is how the server is reached; nil: as the machine reaches others.
-func (r remote) transport() (http.RoundTripper, error) {
+func (r trust) transport() (http.RoundTripper, error) {
 	if r.CA == "" && r.ClientCert == "" && r.ClientKey == "" {
 		return nil, nil
 	}
@@ -121,7 +126,7 @@ func explainTLS(err error) string {
 	case errors.As(err, &name):
 		return "the server's certificate is for another name than --url has: write the name that it is for"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "the server's certificate has expired, or this machine's clock is wrong"
+		return "the server's certificate has expired, or this machine's clock is wrong: look at both"
 	// Alerts of the other side have no type of their own (crypto/tls).
 	case strings.Contains(text, "tls: certificate required"):
 		return "the server wants a client certificate that its --tls-client-ca signed: give --client-cert and --client-key"

@@ -18,24 +18,25 @@ import (
 // memory keeps policies, accounts and releases in maps, with the contracts that the walk relies on, and a
 // journal of the order in which it was called.
 type memory struct {
-	mu       sync.Mutex
-	policy   dp.VersionedPolicy
-	others   []dp.VersionedPolicy // of further datasets
-	lookups  int                  // of policies
-	earlier  map[uint64]dp.VersionedPolicy
-	budget   dp.Budget
-	version  uint64 // of every block
-	spent    map[string]dp.Loss
-	charges  map[string]*record
-	keys     map[string]string
-	releases []dp.Release
-	holders  map[string][]string // release -> consumers
-	journal  []string
-	changes  int   // how many charges still meet a changed policy
-	unkept   error // of publishing a release
-	renewals int
-	lost     bool   // another attempt has begun
-	retired  string // blocks before this one
+	mu         sync.Mutex
+	policy     dp.VersionedPolicy
+	others     []dp.VersionedPolicy // of further datasets
+	lookups    int                  // of policies
+	earlier    map[uint64]dp.VersionedPolicy
+	budget     dp.Budget
+	version    uint64 // of every block
+	spent      map[string]dp.Loss
+	charges    map[string]*record
+	keys       map[string]string
+	releases   []dp.Release
+	holders    map[string][]string // release -> consumers
+	journal    []string
+	credential string // of the last charge that was asked for
+	changes    int    // how many charges still meet a changed policy
+	unkept     error  // of publishing a release
+	renewals   int
+	lost       bool   // another attempt has begun
+	retired    string // blocks before this one
 }
 
 type record struct {
@@ -78,6 +79,7 @@ func (m *memory) Charge(_ context.Context, r answer.ChargeRequest) (answer.Charg
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.note("charge")
+	m.credential = r.Credential
 	if m.changes > 0 {
 		m.changes--
 		m.policy.Version++

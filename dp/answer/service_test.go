@@ -457,3 +457,11 @@ func TestAMeanIsComputedFromItsTwoNoisedCoordinates(t *testing.T) {
 		t.Fatalf("mean %+v", v)
 	}
 }
+
+func TestChargeIsAskedForUnderTheCallersKey(t *testing.T) {
+	m, e := newShop(dp.Budget{Epsilon: dp.EpsilonOne, Delta: dp.DeltaOne / 10_000})
+	s := newService(m, e, mechanism.Secure())
+	if _, err := s.Ask(answer.WithCredential(t.Context(), "key_1"), ann, byCategory(), ""); err != nil || m.credential != "key_1" {
+		t.Errorf("charged under %q: %v", m.credential, err)
+	}
+}

@@ -656,3 +656,22 @@ func TestSpecIsReadBackAsItWasWritten(t *testing.T) {
 		t.Errorf("two questions have one digest, %v", err)
 	}
 }
+
+func TestReportIsChargedUnderTheCallersKeyAndItsLaterRunsUnderNone(t *testing.T) {
+	w := newWorld()
+	s := w.service()
+	ctx := answer.WithCredential(t.Context(), "key_1")
+	if _, err := s.Submit(ctx, w.asker, spec(question("a", "spend")), ""); err != nil || w.runs[0].Parts[0].Charge.Credential != "key_1" {
+		t.Errorf("charged as %+v: %v", w.runs, err)
+	}
+	w.loaded = []string{"2026-01"}
+	scheduled := spec(question("b", "spend"))
+	scheduled.Schedule, scheduled.From = PerBlock, "2026-01-01"
+	r, err := s.Submit(ctx, w.asker, scheduled, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.due(t.Context(), mustReport(t, w, r.ID)); err != nil || len(w.runs) != 2 || w.runs[1].Parts[0].Charge.Credential != "" {
+		t.Errorf("charged as %+v: %v", w.runs, err)
+	}
+}
