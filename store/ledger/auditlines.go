@@ -155,6 +155,20 @@ func (v view) tell(line *dp.AuditLine, kind entryKind, w entryWrite) error {
 		line.Datasets = append(line.Datasets, r.Dataset)
 		about("consumer", r.Consumer, 0)
 		return err
+	case kindProposal, kindProposalEnd:
+		p, err := mustLoad[proposalRecord](v, proposalKey(parts[0]))
+		switch c := p.Change; {
+		case c.Policy != nil:
+			line.Datasets = append(line.Datasets, c.Policy.After.Name)
+		case c.Allotment != nil:
+			line.Datasets = append(line.Datasets, c.Allotment.After.Dataset)
+			about("consumer", c.Allotment.After.Consumer, 0)
+		case c.Consumer != nil:
+			about("consumer", c.Consumer.After.Name, 0)
+		case c.Key != nil:
+			about("consumer", c.Key.Consumer, 0)
+		}
+		return err
 	case kindRestore:
 		r, err := written[Restored](v, line, w)
 		about("backup", r.Backup, r.Length)

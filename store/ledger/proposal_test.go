@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -127,5 +128,30 @@ func TestSecretsAreInNoProposal(t *testing.T) {
 	wantCode(t, dp.CodeConflict, err) // a secret has one owner
 	if c, _, err := f.Authenticate(ctx, office.HashKey(secret)); err != nil || c.Name != "ada" {
 		t.Errorf("admitted %s, %v", c.Name, err)
+	}
+}
+
+func TestProposalsAreFoundInTheLogByWhatTheyAreAbout(t *testing.T) {
+	f := twoOfficers(t)
+	p := f.raise("ada", 5)
+	_, err := f.office.DecideProposal(ctx, "grace", p.ID, false, "no")
+	check(t, err)
+	now, err := f.Consumer(ctx, bob)
+	check(t, err)
+	organisation := "another"
+	_, err = f.office.PatchConsumer(ctx, "ada", bob, office.ConsumerPatch{Organisation: &organisation}, &now.Version, "moved")
+	var w *office.Waiting
+	if !errors.As(err, &w) {
+		t.Fatal(err)
+	}
+	names := func(l dp.AuditLine, id string) bool {
+		return slices.ContainsFunc(l.Objects, func(o dp.AuditObject) bool { return o.Kind == "proposal" && o.Name == id })
+	}
+	about := f.lines(dp.AuditFilter{Kind: "change", Dataset: dataset})
+	if len(about) < 2 || !names(about[0], p.ID) || about[0].Actor != "grace" || !names(about[1], p.ID) || about[1].Actor != "ada" {
+		t.Errorf("of the dataset there are %+v", about)
+	}
+	if of := f.lines(dp.AuditFilter{Kind: "change", Consumer: bob}); len(of) == 0 || !names(of[0], w.Proposal.ID) {
+		t.Errorf("of the consumer there are %+v", of)
 	}
 }
