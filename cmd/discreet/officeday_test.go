@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -43,6 +44,7 @@ func TestADayInTheOffice(t *testing.T) {
 	made := d.backsUp()
 	d.erases(first)
 	d.readsTheLog(request, first)
+	d.exports()
 	d.verifies()
 	d.restores(made, first)
 }
@@ -328,6 +330,49 @@ func (d *day) readsTheLog(request string, held wire.Release) {
 		if strings.Contains(string(text), secret) {
 			d.t.Errorf("the log holds %q", secret)
 		}
+	}
+}
+
+// exports: a regulator is given the log and, by another way, the log's key, and needs nothing else.
+func (d *day) exports() {
+	d.t.Helper()
+	archive := filepath.Join(d.t.TempDir(), "shop.zip")
+	d.fails(d.team, exitRefused, "forbidden", "audit", "export", archive)
+	d.must(d.auditor, "audit", "export", archive)
+	checkpoint, err := d.client(d.auditor).AuditCheckpoint(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	check := func(file string) result {
+		return d.runWith("", "", "verify", "--export", file, "--log-key", checkpoint.Key, "--checkpoint", d.seen)
+	}
+	told := check(archive)
+	if told.code != exitDone {
+		d.t.Fatalf("of the export the regulator is told, with exit %d, %s%s", told.code, told.stdout, told.stderr)
+	}
+	whole, err := os.ReadFile(archive)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	// Where a byte is another, that is noticed, or it is one that says nothing.
+	noticed := 0
+	for i := range 8 {
+		forged := slices.Clone(whole)
+		forged[len(whole)*(2*i+1)/16] ^= 1
+		switch r := check(d.file("forged.zip", string(forged))); {
+		case r.code == exitFailed:
+			noticed++
+		case r.code != exitDone || r.stdout != told.stdout:
+			d.t.Errorf("of a forged export the regulator is told, with exit %d, %s%s", r.code, r.stdout, r.stderr)
+		}
+	}
+	if noticed < 5 {
+		d.t.Errorf("of 8 forged bytes %d were noticed", noticed)
+	}
+	// The key of another log does not open this one.
+	other := checkpoint.Key[:len(checkpoint.Key)-1] + "A"
+	if r := d.runWith("", "", "verify", "--export", archive, "--log-key", other); r.code == exitDone {
+		d.t.Errorf("by another key the export is taken: %s", r.stdout)
 	}
 }
 
