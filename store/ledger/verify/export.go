@@ -79,7 +79,10 @@ var lastFiles = []string{"guarantee.json", "guarantee.txt", "PRIVACY.md", "log.k
 //
 // Errors: what kept it from reading. An archive that does not fit is no error but has problems.
 func Export(ctx context.Context, r io.ReaderAt, size int64, o ExportOptions) (ExportReport, error) {
-	x := &export{ctx: ctx, options: o, from: &exported{r: r}}
+	return (&export{ctx: ctx, options: o, from: &exported{r: r}}).run(size)
+}
+
+func (x *export) run(size int64) (ExportReport, error) {
 	err := x.check(size)
 	var why errArchive
 	if errors.As(err, &why) {
@@ -100,6 +103,7 @@ type export struct {
 	root    [sha256.Size]byte // that the manifest states
 	chain   *chain
 	proved  []uint64 // sizes of earlier checkpoints whose signature holds
+	figures *figures // nil: new ones
 }
 
 func (x *export) problem(format string, values ...any) {
@@ -323,6 +327,10 @@ func (x *export) replay() (bool, error) {
 	signed := append([]Tree{{x.list.Size, x.root}}, x.from.signed...)
 	c := &chain{replay: newReplay(x.from), roots: signed}
 	c.charged = new([]string)
+	if x.figures == nil {
+		x.figures = newFigures(c.certificates)
+	}
+	c.certificates = x.figures.certificates // which remember what they worked out
 	finding, err := c.run(x.ctx)
 	if err != nil {
 		return false, err
@@ -392,7 +400,7 @@ func (x *export) policies() error {
 
 // guarantee computes the worst case again, and compares it with what the archive states.
 func (x *export) guarantee() error {
-	g, err := x.chain.guarantee(x.ctx)
+	g, err := x.chain.guarantee(x.ctx, x.figures)
 	if err != nil {
 		return err
 	}

@@ -127,7 +127,7 @@ func Ledger(ctx context.Context, dir string, o Options) (report Report, err erro
 	report = c.report()
 	report.Finding = finding
 	if o.WorstCase && finding == nil {
-		report.Guarantee, err = c.guarantee(ctx)
+		report.Guarantee, err = c.guarantee(ctx, newFigures(c.certificates))
 	}
 	return report, err
 }

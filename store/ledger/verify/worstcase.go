@@ -71,8 +71,8 @@ type Spent struct {
 }
 
 // guarantee works out the worst case from what was replayed.
-func (c *chain) guarantee(ctx context.Context) (*Guarantee, error) {
-	w := &worst{chain: c, ctx: ctx, figures: newFigures(c.certificates), drawings: map[string]*drawing{}}
+func (c *chain) guarantee(ctx context.Context, f *figures) (*Guarantee, error) {
+	w := &worst{chain: c, ctx: ctx, figures: f, drawings: map[string]*drawing{}}
 	g := &Guarantee{Format: "discreet-guarantee/1", Ledger: strings.ToLower(fmt.Sprintf("%x", c.count.ID)), Size: c.count.Entries, Datasets: []DatasetGuarantee{}}
 	for _, name := range slices.Sorted(maps.Keys(c.datasets)) {
 		d, err := w.dataset(name)
