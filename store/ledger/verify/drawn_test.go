@@ -2,8 +2,11 @@ package verify
 
 import (
 	"fmt"
+	"math/big"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/discreet-analytics/discreet/dp"
@@ -77,12 +80,12 @@ func question(random *rand.Rand) dp.Query {
 func pointer[T any](v T) *T { return &v }
 
 // draw asks a question of a plan's, and answers it; it is false where there is no such question.
-func (f *fixture) draw(consumer, id string, q dp.Query, answered bool) (answer.ChargeRequest, bool) {
+func (f *fixture) draw(consumer, id string, q dp.Query, answered bool, datasets ...string) (answer.ChargeRequest, bool) {
 	f.t.Helper()
 	policy, err := f.Policy(f.t.Context(), q.Dataset)
 	f.must(err)
 	var others []dp.VersionedPolicy
-	for _, name := range shops {
+	for _, name := range datasets {
 		if name != q.Dataset {
 			other, err := f.Policy(f.t.Context(), name)
 			f.must(err)
@@ -126,7 +129,7 @@ func TestWorstCaseOfDrawsIsThatOfTheServer(t *testing.T) {
 			if blocks[slices.Index(shops, q.Dataset)] == dp.All && random.IntN(2) == 0 {
 				q.From, q.To = "", ""
 			}
-			r, ok := f.draw(consumer, id, q, i%9 > 0)
+			r, ok := f.draw(consumer, id, q, i%9 > 0, shops...)
 			if !ok {
 				continue
 			}
@@ -155,5 +158,83 @@ func TestWorstCaseOfDrawsIsThatOfTheServer(t *testing.T) {
 	}
 	if drawn < 50 || conservative == 0 || conservative > charges/2 {
 		t.Errorf("of %d questions, %d of %d charges count by group privacy: the test shows less than it should", drawn, conservative, charges)
+	}
+}
+
+// example is a ledger with one dataset, as the tables of dp/PRIVACY.md have it, and what an export of it says of all consumers.
+func example(t *testing.T, limit dp.Budget, write func(f *fixture)) OwnerGuarantee {
+	t.Helper()
+	f := newFixture(t)
+	var kinds []string
+	for i := range 60 {
+		kinds = append(kinds, fmt.Sprintf("k%02d", i))
+	}
+	_, _, err := f.office.ApplyPolicy(t.Context(), "root", dp.Policy{
+		Name: "shop", Kind: dp.Custom, Population: 1000,
+		Unit: dp.Unit{Column: "customer", Block: dp.Month}, Time: &dp.TimeColumn{Column: "at", Timezone: "UTC", Format: "date"},
+		Dimensions: []dp.Dimension{{Name: "kind", Type: dp.StringDimension, Values: kinds}}, Measures: []dp.Measure{{Name: "amount", Upper: 100}},
+		Bounds: dp.Bounds{MaxPartitions: 60, MaxRows: 5}, Cap: limit, Default: dp.Budget{Epsilon: dp.EpsilonOne / 10, Delta: 10_000_000},
+		Purposes: []string{"reporting"}, Audiences: []dp.Audience{dp.Internal},
+	}, nil, "a test")
+	f.must(err)
+	f.hire("ann")
+	f.allot("ann", "shop", func(a *dp.Allotment) { a.Budget = limit })
+	write(f)
+	keys := keysOf(t, f.Status().ID, 1)
+	return fitsExport(t, f.export(keys), wording()).Guarantee.Datasets[0].Owners[0]
+}
+
+// TestTablesOfPrivacyFollowFromAnExportedLog works the tables of dp/PRIVACY.md out from nothing but exports: group privacy
+// (section 1), and several blocks, as accounting (section 3).
+func TestTablesOfPrivacyFollowFromAnExportedLog(t *testing.T) {
+	document, err := os.ReadFile("../../../dp/PRIVACY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := func(text string) string {
+		n, ok := new(big.Float).SetString(text)
+		if !ok {
+			t.Fatalf("%q is no number", text)
+		}
+		return n.Text('g', 4)
+	}
+	var rows []string
+	for _, c := range []struct {
+		name     string
+		query    dp.Query
+		answered bool
+	}{
+		{"customers by kind, Laplace", dp.Query{Metrics: []string{"customers"}, By: []string{"kind"}, Epsilon: "0.2", Delta: "0"}, true},
+		{"customers by kind and month, Laplace", dp.Query{Metrics: []string{"customers"}, By: []string{"kind", "time.month"}, Epsilon: "0.2", Delta: "0"}, true},
+		{"rows by kind and week, Gaussian", dp.Query{Metrics: []string{"rows"}, By: []string{"kind", "time.week"}, Epsilon: "0.2", Delta: "1e-11"}, true},
+		{"rows by kind and day, Gaussian", dp.Query{Metrics: []string{"rows"}, By: []string{"kind", "time.day"}, Epsilon: "0.2", Delta: "1e-11"}, true},
+		{"rows by kind and week, no outcome", dp.Query{Metrics: []string{"rows"}, By: []string{"kind", "time.week"}, Epsilon: "0.2", Delta: "1e-11"}, false},
+	} {
+		all := example(t, dp.Budget{Epsilon: 6 * dp.EpsilonOne, Delta: 1_000_000_000}, func(f *fixture) {
+			q := c.query
+			q.Dataset, q.Purpose, q.From, q.To = "shop", "reporting", "2026-01-01", "2026-03-31"
+			if _, ok := f.draw("ann", "rel", q, c.answered, "shop"); !ok {
+				t.Fatalf("%s: there is no such question", c.name)
+			}
+		})
+		block, year := all.Spent[0], all.Spent[1]
+		if block.Scope != ofBlock || year.Scope != ofYear || year.Name != "2026" || year.Blocks != 3 {
+			t.Fatalf("%s: %+v", c.name, all.Spent)
+		}
+		rows = append(rows, fmt.Sprintf("| %s | %s, %s | %s | %s, %s | %s |", c.name,
+			short(block.Basic.Epsilon), short(block.Basic.Delta), short(block.Rho), short(year.Basic.Epsilon), short(year.Basic.Delta), short(year.Rho)))
+	}
+	for _, blocks := range []int{1, 2, 3, 12} {
+		all := example(t, dp.Budget{Epsilon: dp.EpsilonOne, Delta: 1_000_000_000}, func(f *fixture) { f.load("shop", "rows", months(0, blocks)) })
+		history := all.Promises[2]
+		if history.Scope != ofHistory || history.Blocks != int64(blocks) || history.Vacuous {
+			t.Fatalf("%d blocks: %+v", blocks, history)
+		}
+		rows = append(rows, fmt.Sprintf("| %d | %s | %s |", blocks, history.Epsilon, short(history.Delta)))
+	}
+	for _, row := range rows {
+		if !strings.Contains(string(document), row) {
+			t.Errorf("PRIVACY.md lacks %s", row)
+		}
 	}
 }

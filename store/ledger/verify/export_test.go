@@ -140,7 +140,7 @@ func TestExportIsATarWithoutFigures(t *testing.T) {
 	f.openShops(dp.Quarter, dp.Month)
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range 20 {
-		f.draw("ann", fmt.Sprint("rel-", i), question(random), true)
+		f.draw("ann", fmt.Sprint("rel-", i), question(random), true, shops...)
 	}
 	r := tar.NewReader(bytes.NewReader(f.export(keysOf(t, f.Status().ID, 1))))
 	files := map[string]string{}
