@@ -13,6 +13,8 @@
 //	plan           what a query will cost and how exact it will be; a pure function of query, policy and held releases
 //	release        a noised answer, stored for ever, free to read again for whoever holds it
 //	consumer       a person, team or program with keys, a role, an organisation, purposes and allotments
+//	audit log      every entry of the ledger in order, provably; events are what it tells of besides what was written
+//	checkpoint     the size of the log and the root of the tree over its entries, signed
 //	request        a consumer's wish for an allotment, with a reason; an officer grants or denies it, once
 //
 // The package owns these words and nothing else: it never computes a price, a hash or a noise, and it

@@ -2,12 +2,18 @@ package ledger
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/discreet-analytics/discreet/dp"
 )
 
 // rootOf is the root of a tree as RFC 6962, section 2.1, defines it: by recursion over all leaves.
@@ -90,6 +96,81 @@ func TestProofsHoldAgainstATreeOfTheEntriesAlone(t *testing.T) {
 	for _, bad := range [][2]uint64{{0, 1}, {2, 1}, {1, size + 1}, {1 << 63, 1<<63 + 1}} {
 		wantCode(t, "invalid-input", func() error { _, _, err := f.AuditConsistency(ctx, bad[0], bad[1]); return err }())
 	}
+}
+
+// testSigner signs under a key of its own.
+type testSigner struct {
+	note.Signer
+	verifier string
+}
+
+func (s testSigner) Verifier() string { return s.verifier }
+
+func newTestSigner(t testing.TB, name string) testSigner {
+	t.Helper()
+	private, public, err := note.GenerateKey(nil, name)
+	check(t, err)
+	signer, err := note.NewSigner(private)
+	check(t, err)
+	return testSigner{signer, public}
+}
+
+// What is signed while others write is what the witness has seen already, and each checkpoint continues the ones before.
+func TestCheckpointsSignOnlyWhatIsDurable(t *testing.T) {
+	f := newFixture(t)
+	signer := newTestSigner(t, f.LogName())
+	verifier, err := note.NewVerifier(signer.Verifier())
+	check(t, err)
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	for i := range 4 {
+		clients.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+					f.Note(dp.AuditEvent{Kind: dp.AuditSignIn, Consumer: alice})
+					_, _ = f.Charge(ctx, keyed(ask(alice, "plan"), fmt.Sprint(i, n), 1)) // refused ones, too
+					f.WriteEvents()
+				}
+			}
+		})
+	}
+	var last dp.AuditCheckpoint
+	for range 50 {
+		c, err := f.Checkpoint(ctx, signer)
+		check(t, err)
+		n, err := note.Open(c.Note, note.VerifierList(verifier))
+		check(t, err)
+		if want := fmt.Sprintf("%s\n%d\n%s\n", f.LogName(), c.Size, tlog.Hash(c.Root)); n.Text != want || c.Key != signer.Verifier() || c.Log != f.LogName() {
+			t.Fatalf("signed %q, want %q", n.Text, want)
+		}
+		if saw := f.witnessed(); saw < c.Size {
+			t.Fatalf("%d entries are signed, and the witness saw %d", c.Size, saw)
+		}
+		if last.Size > 0 {
+			hashes, _, err := f.AuditConsistency(ctx, last.Size, c.Size)
+			check(t, err)
+			check(t, tlog.CheckTree(hashesIn(hashes), int64(c.Size), c.Root, int64(last.Size), last.Root))
+		}
+		last = c
+	}
+	close(stop)
+	clients.Wait()
+}
+
+// witnessed is the length that the witness's file holds at least: its slots as they are, one of which may be torn.
+func (f *fixture) witnessed() (length uint64) {
+	f.t.Helper()
+	data, err := os.ReadFile(f.witnessPath)
+	check(f.t, err)
+	for place := range 2 {
+		if saw, whole := decodeSlot(data[place*slotDistance:][:slotBytes], place); whole {
+			length = max(length, saw.head.length)
+		}
+	}
+	return length
 }
 
 // The tree goes on where it was when the ledger was closed.

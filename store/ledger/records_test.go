@@ -41,8 +41,12 @@ func TestRecordsKeepTheirBytes(t *testing.T) {
 			`"Bounds":{"MaxPartitions":0,"MaxRows":0},"Cap":{"Epsilon":0,"Delta":0},"Default":{"Epsilon":0,"Delta":0},"Purposes":["p"],"Audiences":["internal"],"Link":{"Consent":"l"},"Version":1}`},
 		"erasure":     {func() ([]byte, error) { return encode(erasureRecord{"u", at, 2}) }, `{"By":"u","At":"2026-01-02T03:04:05.000000006Z","Units":2}`},
 		"erasure end": {func() ([]byte, error) { return encode(erasureEndRecord{at}) }, `{"At":"2026-01-02T03:04:05.000000006Z"}`},
-		"pending":     {func() ([]byte, error) { return encode(pendingRecord{"n", []string{"b"}, 1, at}) }, `{"Name":"n","Blocks":["b"],"PolicyVersion":1,"At":"2026-01-02T03:04:05.000000006Z"}`},
-		"version":     {func() ([]byte, error) { return encode(blockVersionRecord{1, 2}) }, `{"Load":1,"Repeat":2}`},
+		"events": {func() ([]byte, error) {
+			return encode(eventsRecord{Since: at, Lost: 4, Events: []dp.AuditEvent{
+				{Kind: dp.AuditRefusal, Consumer: "c", Operation: "o", Code: "e", Dataset: "d", Release: "r", Key: "k", Object: "b", Further: true, Count: 2}, {Kind: dp.AuditFailedSignIn, Count: 3}}})
+		}, `{"Since":"2026-01-02T03:04:05.000000006Z","Events":[{"Kind":"refusal","Consumer":"c","Operation":"o","Code":"e","Dataset":"d","Release":"r","Key":"k","Object":"b","Further":true,"Count":2},{"Kind":"failed-sign-in","Count":3}],"Lost":4}`},
+		"pending": {func() ([]byte, error) { return encode(pendingRecord{"n", []string{"b"}, 1, at}) }, `{"Name":"n","Blocks":["b"],"PolicyVersion":1,"At":"2026-01-02T03:04:05.000000006Z"}`},
+		"version": {func() ([]byte, error) { return encode(blockVersionRecord{1, 2}) }, `{"Load":1,"Repeat":2}`},
 		"charge": {func() ([]byte, error) {
 			return encode(chargeRecord{Number: 1, Charge: charge, Purpose: "p", Plan: "l", Snapshot: dp.Snapshot{Dataset: "d", PolicyVersion: 2, Blocks: []dp.BlockVersion{{Block: "b", Version: 3}}},
 				Attempts: 1, Lease: at, Opening: 4, Failure: &dp.Error{Code: dp.CodeInternal, Message: "m"}})
