@@ -56,7 +56,7 @@ func newKeys(c Config) *keys {
 			if len(via) >= 3 {
 				return errors.New("too many redirects")
 			}
-			return checkURL(r.URL.String())
+			return checkSafe(c.URL, r.URL.String())
 		}}}
 }
 
@@ -153,7 +153,7 @@ func (k *keys) fetch(ctx context.Context) ([]jose.JSONWebKey, error) {
 	if says.Issuer != k.issuer {
 		return nil, errors.New("the issuer's description is another issuer's")
 	}
-	if err := checkURL(says.Keys); err != nil {
+	if err := checkSafe(k.issuer, says.Keys); err != nil {
 		return nil, fmt.Errorf("the address of the issuer's keys %w", err)
 	}
 	var set struct {

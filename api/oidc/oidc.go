@@ -114,6 +114,14 @@ func checkURL(text string) error {
 	return nil
 }
 
+// checkSafe holds an address that an issuer names to what the issuer itself is held to: https, unless that is of this machine.
+func checkSafe(issuer, text string) error {
+	if strings.HasPrefix(issuer, "https:") && !strings.HasPrefix(text, "https:") {
+		return errors.New("must be reached over https, as the issuer is")
+	}
+	return checkURL(text)
+}
+
 func onThisMachine(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()

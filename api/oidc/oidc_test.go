@@ -427,6 +427,17 @@ func TestIssuerIsNamedSafely(t *testing.T) {
 	if _, err := New(Config{URL: "https://issuer.example"}); err == nil {
 		t.Error("tokens for anybody are taken")
 	}
+	for _, c := range []struct {
+		issuer, names string
+		fits          bool
+	}{
+		{"https://issuer.example", "https://keys.example/a", true}, {"https://issuer.example", "http://127.0.0.1/a", false}, {"https://issuer.example", "http://keys.example", false},
+		{"http://127.0.0.1:1", "http://127.0.0.1:2/a", true}, {"http://127.0.0.1:1", "http://keys.example", false}, {"https://issuer.example", "https:", false},
+	} {
+		if err := checkSafe(c.issuer, c.names); (err == nil) != c.fits {
+			t.Errorf("%s names %s: %v", c.issuer, c.names, err)
+		}
+	}
 	own, err := New(Config{URL: "https://issuer.example", Audience: "a"})
 	if err != nil || own.config.SubjectClaim != "sub" || !slices.Contains(slices.Collect(maps.Values(own.config.Roles)), dp.Officer) {
 		t.Errorf("%+v %v", own, err)

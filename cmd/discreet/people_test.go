@@ -11,12 +11,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -80,7 +82,10 @@ func (i *signingIssuer) token(subject string, lasts time.Duration, roles ...stri
 
 func TestPeopleSignInWithTokensOfTheIssuer(t *testing.T) {
 	i := newSigningIssuer(t)
-	h := newHarnessWith(t, mechanism.Secure(), "--oidc-issuer", i.url, "--oidc-audience", "discreet", "--oidc-consumer-claim", "email", "--oidc-role-claim", "groups", "--oidc-roles", "Privacy Office=officer,bi=analyst")
+	h := &harness{t: t, dir: filepath.Join(t.TempDir(), "data"), state: t.TempDir()}
+	started, stop := h.startAt(mechanism.Secure(), time.Now, "--oidc-issuer", i.url, "--oidc-audience", "discreet", "--oidc-consumer-claim", "email", "--oidc-role-claim", "groups", "--oidc-roles", "Privacy Office=officer,bi=analyst")
+	t.Cleanup(stop)
+	h.officer = keyIn(started)
 	h.hire("ada", dp.Analyst)
 	ada := i.token("ada@example.org", time.Hour, "bi", "everybody")
 	if r := h.run(ada, "budget", "show"); r.code == exitDone || !strings.Contains(r.stderr, "signs nobody in") || strings.Contains(r.stderr, ada[:20]) {
@@ -117,6 +122,30 @@ func TestPeopleSignInWithTokensOfTheIssuer(t *testing.T) {
 	h.must(h.officer, "consumer", "set", "ada", "--suspended", "--reason", "left")
 	if _, err := me(ada); err == nil {
 		t.Error("who is suspended is let in by a token")
+	}
+
+	// The log tells who signed in and why somebody could not, and nothing of a token.
+	var list wire.AuditList
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		h.mustJSON(&list, h.officer, "audit", "list")
+		if text := fmt.Sprint(list); strings.Contains(text, "token-refused") && strings.Contains(text, "token-of-nobody") {
+			break
+		}
+	}
+	text := h.must(h.officer, "audit", "list", "--format", "json")
+	for _, part := range []string{"token-refused", "token-of-nobody", `"sign-in"`} {
+		if !strings.Contains(text, part) {
+			t.Errorf("the log does not tell of %s:\n%s", part, text)
+		}
+	}
+	for _, token := range append(slices.Collect(maps.Values(out)), ada) {
+		if strings.Contains(text, token[len(token)-20:]) {
+			t.Error("the log holds a part of a token")
+		}
+	}
+	stop()
+	if r := h.offline("verify"); r.code != exitDone {
+		t.Errorf("the ledger does not fit: %+v", r)
 	}
 }
 
