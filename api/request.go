@@ -67,7 +67,7 @@ func (v *Server) registerRequests() {
 	register(v, huma.Operation{
 		OperationID: "request-budget", Method: http.MethodPost, Path: "/v1/budget-requests", Tags: []string{"Budgets"}, DefaultStatus: http.StatusCreated,
 		Summary: "Request a budget",
-		Description: "Asks an officer for an allotment on a dataset, with a reason. One request of a consumer is open on a dataset at a time, and at most 20 are in all. What is asked for again " +
+		Description: "Asks an officer for an allotment on a dataset, with a reason. One request of a consumer is open on a dataset at a time, at most 20 are in all, and 100 are made within a day. What is asked for again " +
 			"while it is open is the same request, and answers 200. A query that is named is priced, kept in its canonical form, and never run.",
 		Responses: map[string]*huma.Response{"200": {Description: "The same request is open already", Content: map[string]*huma.MediaType{jsonType: {Schema: v.schema(reflect.TypeFor[wire.BudgetRequest]())}}}},
 		Errors:    []int{404, 409},

@@ -14,8 +14,9 @@ import (
 
 // budgetWorstCase shows what can be learned of one customer at worst.
 type budgetWorstCase struct {
-	Dataset string `arg:"" help:"Of this dataset, and of those linked with it."`
-	Days    int    `help:"Look back so many days for the rate of spending; 30 when absent." placeholder:"N"`
+	Dataset  string   `arg:"" help:"Of this dataset, and of those linked with it."`
+	Consumer []string `help:"Only of this consumer, besides all together; can be repeated." placeholder:"NAME"`
+	Days     int      `help:"Look back so many days for the rate of spending; 30 when absent." placeholder:"N"`
 
 	remote
 	output
@@ -31,7 +32,27 @@ func (c *budgetWorstCase) Run(ctx context.Context, t terminal) error {
 	if err != nil {
 		return err
 	}
+	if len(c.Consumer) > 0 {
+		if w, err = only(w, c.Consumer); err != nil {
+			return err
+		}
+	}
 	return c.print(t.stdout, worstCaseView(w))
+}
+
+// only leaves what is of all together and of some consumers.
+func only(w wire.WorstCase, names []string) (wire.WorstCase, error) {
+	for _, name := range names {
+		if !slices.ContainsFunc(w.Owners, func(o wire.Owner) bool { return o.Consumer == name }) {
+			return w, usagef("--consumer: %q has no allotment on %s", name, w.Dataset)
+		}
+	}
+	other := func(consumer string) bool { return consumer != "" && !slices.Contains(names, consumer) }
+	w.Owners = slices.DeleteFunc(w.Owners, func(o wire.Owner) bool { return other(o.Consumer) })
+	w.Frozen = slices.DeleteFunc(w.Frozen, func(a wire.Account) bool { return other(a.Consumer) })
+	w.Beyond = slices.DeleteFunc(w.Beyond, func(a wire.Account) bool { return other(a.Consumer) })
+	w.Burns = slices.DeleteFunc(w.Burns, func(b wire.Burn) bool { return other(b.Consumer) })
+	return w, nil
 }
 
 // budgetWhatIf shows the worst case under other budgets, beside that of now.

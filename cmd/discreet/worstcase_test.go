@@ -104,6 +104,12 @@ func TestWorstCaseIsWhatChargesAddUpTo(t *testing.T) {
 			t.Errorf("the table lacks %q:\n%s", line, table)
 		}
 	}
+	var one wire.WorstCase
+	h.mustJSON(&one, auditor, "budget", "worst-case", "cards", "--consumer", "other")
+	if text := h.must(auditor, "budget", "worst-case", "cards", "--consumer", "other"); strings.Contains(text, "team") || len(one.Owners) != 2 || one.Owners[0].Consumer != "" || one.Owners[1].Consumer != "other" {
+		t.Errorf("of one consumer it is\n%s", text)
+	}
+	h.fails(auditor, exitUsage, "no allotment", "budget", "worst-case", "cards", "--consumer", "nobody")
 	for _, key := range []string{team, other} {
 		if r := h.run(key, "budget", "worst-case", "cards"); r.code == exitDone {
 			t.Error("who asks questions saw the worst case")

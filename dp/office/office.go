@@ -59,6 +59,8 @@ type Tx interface {
 	Request(id string) (dp.BudgetRequest, bool, error)
 	// OpenRequests returns the open requests of a consumer: at most one on each dataset.
 	OpenRequests(consumer string) ([]dp.BudgetRequest, error)
+	// RequestsSince returns when a consumer made each of its requests since then, whatever became of them.
+	RequestsSince(consumer string, since time.Time) ([]time.Time, error)
 	// AddRequest adds a request and returns it with its number.
 	AddRequest(dp.BudgetRequest) (dp.BudgetRequest, error)
 	// EndRequest ends an open request.

@@ -165,6 +165,15 @@ func (m *memory) OpenRequests(consumer string) (list []dp.BudgetRequest, err err
 	return list, nil
 }
 
+func (m *memory) RequestsSince(consumer string, since time.Time) (list []time.Time, err error) {
+	for _, r := range m.requests {
+		if r.Consumer == consumer && r.Made.After(since) {
+			list = append(list, r.Made)
+		}
+	}
+	return list, nil
+}
+
 func (m *memory) AddRequest(r dp.BudgetRequest) (dp.BudgetRequest, error) {
 	m.wrote = true
 	r.Number = uint64(len(m.requests)) + 1

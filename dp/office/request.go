@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +17,8 @@ import (
 const (
 	// MaxOpenRequests is how many requests of one consumer are open at a time: at most one on each dataset.
 	MaxOpenRequests = 20
+	// MaxRequestsADay is how many requests a consumer makes within 24 hours, whatever became of them: each is kept for ever.
+	MaxRequestsADay = 100
 	// MaxWantedQuery is the length in bytes of the canonical text of the question that a request names.
 	MaxWantedQuery = 16 << 10
 )
@@ -26,7 +29,7 @@ const (
 //
 // Errors: CodeInvalidInput; CodeNotFound, also for a dataset whose answers the consumer may not receive;
 // CodeConflict where another request of the consumer is open on the dataset, where too many are, or where the key
-// was used for another request; CodeTooLarge.
+// was used for another request; CodeRateLimited after MaxRequestsADay; CodeTooLarge.
 func (o *Office) RequestBudget(ctx context.Context, consumer string, r dp.BudgetRequest, key string) (made dp.BudgetRequest, created bool, err error) {
 	if err := checkReason(r.Reason, true); err != nil {
 		return dp.BudgetRequest{}, false, err
@@ -87,11 +90,22 @@ func decideNewRequest(tx Tx, r dp.BudgetRequest, now time.Time) (dp.BudgetReques
 	if len(open) >= MaxOpenRequests {
 		return dp.BudgetRequest{}, false, refuse(dp.CodeConflict, "you have %d open requests, as many as one may have: wait for a decision, or withdraw one", len(open))
 	}
+	recent, err := tx.RequestsSince(r.Consumer, now.Add(-day))
+	if err != nil {
+		return dp.BudgetRequest{}, false, err
+	}
+	if len(recent) >= MaxRequestsADay {
+		wait := max(time.Second, slices.MinFunc(recent, time.Time.Compare).Add(day).Sub(now))
+		return dp.BudgetRequest{}, false, &dp.Error{Code: dp.CodeRateLimited, RetryAfter: wait,
+			Message: fmt.Sprintf("you have made %d budget requests within a day, as many as one may: withdrawn and decided ones count, for all are kept", len(recent))}
+	}
 	if r, err = tx.AddRequest(r); err != nil {
 		return dp.BudgetRequest{}, false, err
 	}
 	return r, true, nil
 }
+
+const day = 24 * time.Hour
 
 // sameRequest tells whether two requests ask for the same. What a question costs may have changed in between.
 func sameRequest(a, b dp.BudgetRequest) bool {

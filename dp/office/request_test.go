@@ -1,6 +1,7 @@
 package office
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,37 @@ func TestRequestThatCannotBeIsRefused(t *testing.T) {
 			return err
 		})
 	}
+}
+
+func TestRequestsOfADayAreLimited(t *testing.T) {
+	_, m := newRequests(t)
+	at := now
+	o := New(m, func() time.Time { return at })
+	ask := func() (dp.BudgetRequest, error) {
+		r, _, err := o.RequestBudget(ctx, "team", wish(func(*dp.BudgetRequest) {}), "")
+		return r, err
+	}
+	for i := range MaxRequestsADay {
+		r, err := ask()
+		check(t, err)
+		_, err = o.WithdrawRequest(ctx, "team", r.ID, "")
+		check(t, err)
+		if i == 0 {
+			at = at.Add(time.Hour)
+		}
+	}
+	var refusal *dp.Error
+	refused(t, m, dp.CodeRateLimited, "100 budget requests within a day", func() error {
+		_, err := ask()
+		errors.As(err, &refusal)
+		return err
+	})
+	if refusal.RetryAfter != 23*time.Hour {
+		t.Errorf("to be tried again in %v", refusal.RetryAfter)
+	}
+	at = at.Add(23 * time.Hour)
+	_, err := ask()
+	check(t, err)
 }
 
 func TestOpenRequestsOfAConsumerAreLimited(t *testing.T) {

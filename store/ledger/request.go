@@ -61,6 +61,19 @@ func (b *bookTx) OpenRequests(consumer string) (list []dp.BudgetRequest, err err
 	return list, err
 }
 
+func (b *bookTx) RequestsSince(consumer string, since time.Time) (list []time.Time, err error) {
+	// Those of this transaction are not among them: it makes one.
+	err = view{b.tx.txn}.walk(makeKey(kindRequestOf, consumer), nil, descending, func(_, id []byte) (bool, error) {
+		r, err := mustLoad[requestRecord](b.tx, requestKey(string(id)))
+		if err != nil || !r.Made.After(since) {
+			return false, err
+		}
+		list = append(list, r.Made)
+		return true, nil
+	})
+	return list, err
+}
+
 func (b *bookTx) AddRequest(r dp.BudgetRequest) (dp.BudgetRequest, error) {
 	if r.ID == "" || r.Consumer == "" || r.Dataset == "" || r.Decision != nil {
 		return r, errors.New("a request names itself, its consumer and its dataset, and is open")

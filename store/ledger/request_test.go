@@ -201,3 +201,25 @@ func TestGroundsAreTheAccountsOfBothCeilings(t *testing.T) {
 		t.Errorf("after the grant %s is left, %s was foretold", left.Epsilon, o.Blocks[0].After)
 	}
 }
+
+func TestRequestsOfADayAreThoseOfTheConsumerSince(t *testing.T) {
+	f := newFixture(t)
+	for range 3 {
+		made := f.request(alice, 500)
+		check(t, f.decide(made.ID, false, 1))
+		f.advance(time.Hour)
+	}
+	f.request(bob, 500)
+	check(t, f.Change(ctx, office.Change{Actor: "root", Reason: "a test"}, func(tx office.Tx) error {
+		for _, c := range []struct {
+			who  string
+			back time.Duration
+			want int
+		}{{alice, 30 * time.Minute, 0}, {alice, time.Hour, 0}, {alice, time.Hour + 1, 1}, {alice, 24 * time.Hour, 3}, {bob, time.Hour, 1}, {"nobody", time.Hour, 0}} {
+			if got, err := tx.RequestsSince(c.who, f.clock().Add(-c.back)); err != nil || len(got) != c.want {
+				t.Errorf("%s made %v since %v ago: %v", c.who, got, c.back, err)
+			}
+		}
+		return nil
+	}))
+}
