@@ -329,3 +329,73 @@ func TestWhatTakesTwoOfficersIsNotDoneByOne(t *testing.T) {
 		})
 	}
 }
+
+// Whatever the office lets one officer narrow, narrows for the verifier too.
+func TestEveryNarrowingByOneFits(t *testing.T) {
+	f := agreed(t)
+	f.fixture.open()
+	ctx := t.Context()
+	suspend := func(name string) {
+		suspended := true
+		now, err := f.Consumer(ctx, name)
+		f.must(err)
+		_, err = f.office.PatchConsumer(ctx, "ada", name, office.ConsumerPatch{Suspended: &suspended}, &now.Version, "a test")
+		f.must(err)
+	}
+	both := func(err error) {
+		t.Helper()
+		var w *office.Waiting
+		if !errors.As(err, &w) {
+			t.Fatalf("got %v, want a proposal", err)
+		}
+		_, err = f.office.DecideProposal(ctx, "grace", w.Proposal.ID, true, "agreed")
+		f.must(err)
+	}
+	subject, none, all, internal := "team@issuer", "", []dp.Audience{dp.Internal, dp.ThirdParty}, []dp.Audience{dp.Internal}
+	patch := func(p office.ConsumerPatch) error {
+		now, err := f.Consumer(ctx, "team")
+		f.must(err)
+		_, err = f.office.PatchConsumer(ctx, "ada", "team", p, &now.Version, "a test")
+		return err
+	}
+	policy := func(change func(*dp.Policy)) error {
+		p, err := f.Policy(ctx, "cards")
+		f.must(err)
+		change(&p.Policy)
+		_, _, err = f.office.ApplyPolicy(ctx, "ada", p.Policy, &p.Version, "a test")
+		return err
+	}
+	allotment := func(change func(*dp.Allotment)) error {
+		a, err := f.Allotment(ctx, "team", "cards")
+		f.must(err)
+		change(&a)
+		_, _, err = f.office.SetAllotment(ctx, "ada", a, &a.Version, "a test")
+		return err
+	}
+	both(patch(office.ConsumerPatch{Subject: &subject, Purposes: &[]string{"reporting", "research"}}))
+	both(policy(func(p *dp.Policy) { p.Audiences = all }))
+	both(allotment(func(a *dp.Allotment) { a.Paused, a.Budget.Delta = false, 1000 }))
+
+	f.must(patch(office.ConsumerPatch{Subject: &none}))
+	f.must(patch(office.ConsumerPatch{Purposes: &[]string{"research"}}))
+	f.must(policy(func(p *dp.Policy) { p.Audiences = internal }))
+	f.must(policy(func(p *dp.Policy) { p.Default.Epsilon, p.Cap.Epsilon = p.Default.Epsilon/2, p.Cap.Epsilon/2 }))
+	f.must(policy(func(p *dp.Policy) { p.Purposes = p.Purposes[:1] }))
+	for _, change := range []func(*dp.Allotment){
+		func(a *dp.Allotment) { a.Budget.Epsilon /= 2 }, func(a *dp.Allotment) { a.Budget.Delta = 0 },
+		func(a *dp.Allotment) { a.MaxEpsilonPerQuery = dp.EpsilonOne }, func(a *dp.Allotment) { a.MaxEpsilonPerQuery /= 2 },
+		func(a *dp.Allotment) { a.Expires = f.clock().Add(2 * time.Hour) }, func(a *dp.Allotment) { a.Expires = a.Expires.Add(-time.Hour) },
+		func(a *dp.Allotment) { a.Paused = true },
+	} {
+		f.must(allotment(change))
+	}
+	suspend("team")
+	suspend("eve")
+	auditor := dp.Auditor
+	now, err := f.Consumer(ctx, "mary")
+	f.must(err)
+	_, err = f.office.PatchConsumer(ctx, "ada", "mary", office.ConsumerPatch{Role: &auditor}, &now.Version, "a test")
+	f.must(err)
+	f.close()
+	fits(t, f.dir, Options{Witness: f.witness})
+}
