@@ -125,6 +125,7 @@ func (v *Server) changeOf(ctx context.Context, in wire.WhatIf, population int64)
 var worstCaseNotes = [...]string{
 	"Promises are the guarantee: over several blocks by group privacy, of the largest budget that was ever in force. A consumer's is about the direct answers to it alone.",
 	"What is spent over several blocks is accounting over the real charges, exact only for charges that were fixed in advance: it shows where one stands, and promises nothing.",
+	"Datasets that are not linked are left out: a customer whose rows are in one of them, too, loses what its cap allows besides.",
 	"The forecast carries the rate of the last days on; it knows nothing of what will be asked.",
 }
 
