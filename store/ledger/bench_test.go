@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/discreet-analytics/discreet/dp"
+	"github.com/discreet-analytics/discreet/dp/accounting"
 	"github.com/discreet-analytics/discreet/dp/answer"
 	"github.com/discreet-analytics/discreet/dp/exposure"
 )
@@ -17,10 +18,10 @@ func BenchmarkChargeOnOneAccount(b *testing.B) {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			f := newFixture(b)
 			one := uint64(1)
-			f.applyPolicy(&one, func(p *dp.Policy) { p.Cap.Epsilon = 1_000_000 * dp.EpsilonOne })
-			f.allot(alice, func(a *dp.Allotment) { a.Budget.Epsilon = 1_000_000 * dp.EpsilonOne })
+			f.applyPolicy(&one, func(p *dp.Policy) { p.Cap.Epsilon = 700 * dp.EpsilonOne })
+			f.allot(alice, func(a *dp.Allotment) { a.Budget.Epsilon = 700 * dp.EpsilonOne })
 			r := ask(alice, "plan")
-			r.PolicyVersion, r.Loss = 2, pure(1)
+			r.PolicyVersion, r.Loss = 2, little()
 			b.ResetTimer()
 			var left atomic.Int64
 			left.Store(int64(b.N))
@@ -50,15 +51,15 @@ func BenchmarkOpen(b *testing.B) {
 	const charges = 200_000
 	f := newFixture(b)
 	one := uint64(1)
-	f.applyPolicy(&one, func(p *dp.Policy) { p.Cap.Epsilon = 1_000_000 * dp.EpsilonOne })
-	f.allot(alice, func(a *dp.Allotment) { a.Budget.Epsilon = 1_000_000 * dp.EpsilonOne })
+	f.applyPolicy(&one, func(p *dp.Policy) { p.Cap.Epsilon = 700 * dp.EpsilonOne })
+	f.allot(alice, func(a *dp.Allotment) { a.Budget.Epsilon = 700 * dp.EpsilonOne })
 	var clients sync.WaitGroup
 	var next atomic.Int64
 	for range 256 {
 		clients.Go(func() {
 			for n := next.Add(1); n <= charges; n = next.Add(1) {
 				r := ask(alice, "plan")
-				r.PolicyVersion, r.Loss = 2, pure(1)
+				r.PolicyVersion, r.Loss = 2, little()
 				r = keyed(r, fmt.Sprint("key-", n), 1)
 				c, err := f.Charge(ctx, r)
 				if err == nil {
@@ -83,8 +84,8 @@ func BenchmarkExposure(b *testing.B) {
 	for _, charges := range []int64{10_000, 100_000} {
 		f := newFixture(b)
 		one := uint64(1)
-		f.applyPolicy(&one, func(p *dp.Policy) { p.Cap.Epsilon = 1_000_000 * dp.EpsilonOne })
-		f.allot(alice, func(a *dp.Allotment) { a.Budget.Epsilon = 1_000_000 * dp.EpsilonOne })
+		f.applyPolicy(&one, func(p *dp.Policy) { p.Cap.Epsilon = 700 * dp.EpsilonOne })
+		f.allot(alice, func(a *dp.Allotment) { a.Budget.Epsilon = 700 * dp.EpsilonOne })
 		var clients sync.WaitGroup
 		var next atomic.Int64
 		for range 256 {
@@ -125,4 +126,10 @@ func BenchmarkExposure(b *testing.B) {
 			}
 		})
 	}
+}
+
+// little is a loss of which there is room for many under the largest cap that there may be.
+func little() dp.Loss {
+	e := dp.EpsilonOne / 1_000_000
+	return dp.Loss{Epsilon: e, Rho: accounting.PureRho(e)}
 }
