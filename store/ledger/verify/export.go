@@ -82,8 +82,14 @@ func Export(ctx context.Context, r io.ReaderAt, size int64, o ExportOptions) (Ex
 	return (&export{ctx: ctx, options: o, from: &exported{r: r}}).run(size)
 }
 
-func (x *export) run(size int64) (ExportReport, error) {
-	err := x.check(size)
+func (x *export) run(size int64) (report ExportReport, err error) {
+	defer func() {
+		if p := recover(); p != nil { // whoever wrote the archive could write anything into it
+			x.problem("the archive holds what no server writes, so that it cannot be read to its end")
+			report, err = x.report, nil
+		}
+	}()
+	err = x.check(size)
 	var why errArchive
 	if errors.As(err, &why) {
 		x.problem("%s", string(why))

@@ -93,6 +93,9 @@ func (g *Guarantee) JSON() ([]byte, error) {
 	return append(text, '\n'), nil
 }
 
+// mostRemembered is how many drawings are remembered, which several charges and places ask for.
+const mostRemembered = 1 << 12
+
 type worst struct {
 	*chain
 	ctx      context.Context
@@ -472,6 +475,9 @@ func (s *statement) drawing(release string) (*drawing, error) {
 	p, err := decodeRecord[policyRecord](value, parts)
 	if err != nil {
 		return nil, err
+	}
+	if len(s.drawings) >= mostRemembered {
+		clear(s.drawings)
 	}
 	d := readDrawing(of, p.Unit.Block)
 	s.drawings[release] = d
