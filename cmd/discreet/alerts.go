@@ -23,6 +23,7 @@ import (
 	"github.com/discreet-analytics/discreet/dp/accounting"
 	"github.com/discreet-analytics/discreet/store/durable"
 	"github.com/discreet-analytics/discreet/store/ledger"
+	"github.com/discreet-analytics/discreet/store/secrets"
 )
 
 // alerting says where to, and at which parts of a budget.
@@ -84,8 +85,9 @@ type alert struct {
 type alerts struct {
 	alerting
 	accounts func(context.Context) ([]dp.Account, error)
-	length   func() uint64 // of the ledger
-	path     string        // of what was sent
+	length   func() uint64   // of the ledger
+	path     string          // of what was sent
+	seal     *secrets.Sealer // of that file; nil: it is in plain
 	clock    func() time.Time
 	log      *slog.Logger
 	client   *http.Client
@@ -117,9 +119,9 @@ const (
 )
 
 // newAlerts reads what was sent before.
-func newAlerts(to alerting, l *ledger.Ledger, dir string, clock func() time.Time, log *slog.Logger) (*alerts, error) {
+func newAlerts(to alerting, l *ledger.Ledger, dir string, seal *secrets.Sealer, clock func() time.Time, log *slog.Logger) (*alerts, error) {
 	a := &alerts{
-		alerting: to, path: filepath.Join(dir, alertsFile), clock: clock, log: log, every: alertsEvery, pause: alertPause,
+		alerting: to, path: filepath.Join(dir, alertsFile), seal: seal, clock: clock, log: log, every: alertsEvery, pause: alertPause,
 		accounts: func(ctx context.Context) ([]dp.Account, error) { return allAccounts(ctx, l) },
 		length:   func() uint64 { return l.Status().Length },
 		client:   &http.Client{Timeout: alertTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
@@ -303,6 +305,9 @@ func (a *alerts) load() error {
 		text, err = os.ReadFile(a.path)
 	}
 	if err == nil {
+		text, err = a.seal.Open(text, nil)
+	}
+	if err == nil {
 		err = json.Unmarshal(text, &a.sent)
 	}
 	if err != nil {
@@ -320,7 +325,7 @@ func (a *alerts) save() error {
 	if err != nil {
 		return fmt.Errorf("noting that an alert was sent: %w", err)
 	}
-	if err := replaceFile(a.path, text); err != nil {
+	if err := replaceFile(a.path, a.seal.Seal(text, nil)); err != nil {
 		return fmt.Errorf("noting that an alert was sent: %w", err)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/discreet-analytics/discreet/api"
@@ -37,7 +38,7 @@ type backups struct {
 }
 
 // read checks the flags.
-func (f *backupFlags) read(data string) (backups, error) {
+func (f *backupFlags) read(data string, encrypted bool) (backups, error) {
 	b := backups{dir: f.Backups, at: -1, keep: f.BackupKeep}
 	if f.Backups == "" {
 		if len(f.BackupRecipient) > 0 || f.BackupPlain || f.BackupAt != nil || f.BackupKeep != 0 {
@@ -58,6 +59,8 @@ func (f *backupFlags) read(data string) (backups, error) {
 		return b, usagef("--backup-keep is for the day's backups: give --backup-at too")
 	case len(f.BackupRecipient) > 0 && f.BackupPlain:
 		return b, usagef("--backup-plain and --backup-recipient exclude each other")
+	case f.BackupPlain && encrypted:
+		return b, usagef("--backup-plain would write in plain what --encryption-key-file encrypts: give --backup-recipient")
 	case len(f.BackupRecipient) == 0 && !f.BackupPlain:
 		return b, usagef("backups hold pseudonyms, rows and secrets: say who alone can read them with --backup-recipient (discreet backup key makes a key; keep the private one elsewhere), or --backup-plain")
 	}
@@ -214,12 +217,83 @@ type backupMake struct {
 	Wait           bool   `help:"Return once it is made, or failed."`
 	IdempotencyKey string `help:"Repeated calls with this key make one backup." placeholder:"TEXT"`
 
+	Data            string   `help:"Data directory whose server is stopped, instead of a server's address: its backup is the end of its ledger, and restoring that lacks nothing." placeholder:"DIR"`
+	Witness         string   `help:"With --data: the witness, as for serve." placeholder:"PATH"`
+	Backups         string   `help:"With --data: directory of backups, as for serve." placeholder:"DIR"`
+	BackupRecipient []string `help:"With --data: who alone can read it, as for serve." sep:"none" placeholder:"KEY|FILE"`
+	BackupPlain     bool     `help:"With --data: write it so that whoever has the file can read it."`
+	encryptionFlag
+
 	remote
 	output
 }
 
+// offline makes a backup of a directory that nobody serves. Opening it is the last entry of its ledger then, as whoever asks a
+// server for a backup is noted after it.
+func (c *backupMake) offline(ctx context.Context, t terminal, from surroundings) error {
+	if err := (offline{Data: c.Data}).check(); err != nil {
+		return err
+	}
+	key, err := c.encryptionFlag.read(c.Data)
+	if err != nil {
+		return err
+	}
+	flags := backupFlags{Backups: c.Backups, BackupRecipient: c.BackupRecipient, BackupPlain: c.BackupPlain}
+	to, err := flags.read(c.Data, key != nil)
+	if err != nil {
+		return err
+	}
+	if to.dir == "" {
+		return usagef("name the directory of backups with --backups")
+	}
+	where, err := findWitness(c.Witness, c.Data, from)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(t.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: demoDisk(), backups: to, key: key, still: true}, from, log)
+	if err != nil {
+		return err
+	}
+	b, err := backUp(ctx, desk{s.ledger, s.backups})
+	if err := errors.Join(err, s.close()); err != nil {
+		return err
+	}
+	v := backupsView([]wire.Backup{b})
+	v.body = b
+	return c.print(t.stdout, v)
+}
+
+// backUp makes a backup to its end.
+func backUp(ctx context.Context, d desk) (wire.Backup, error) {
+	b, err := d.Begin(ctx, "offline", "")
+	for err == nil && b.State == string(backup.Running) {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return wire.Backup{}, context.Cause(ctx)
+		}
+		var all []api.Backup
+		if all, err = d.Backups(ctx); err == nil {
+			b = all[slices.IndexFunc(all, func(other api.Backup) bool { return other.ID == b.ID })]
+		}
+	}
+	if err == nil && b.State == string(backup.Failed) {
+		err = errors.New("no backup was made: " + b.Error)
+	}
+	ended := b.Ended
+	return wire.Backup{ID: b.ID, State: b.State, By: b.By, Begun: b.Begun, Ended: &ended, Bytes: b.Bytes, Ledger: &wire.Mark{ID: b.Ledger, Length: b.Length, Head: b.Head},
+		Files: b.Files, SHA256: b.SHA256, Encrypted: b.Encrypted}, err
+}
+
 // Run has a backup made.
-func (c *backupMake) Run(ctx context.Context, t terminal) error {
+func (c *backupMake) Run(ctx context.Context, t terminal, from surroundings) error {
+	if c.Data != "" {
+		return c.offline(ctx, t, from)
+	}
+	if c.Backups != "" || c.Witness != "" || c.BackupPlain || len(c.BackupRecipient) > 0 || c.EncryptionKeyFile != "" {
+		return usagef("a server knows where its backups go: --backups and what belongs to it are for a directory that nobody serves (--data)")
+	}
 	server, err := c.client()
 	if err != nil {
 		return err

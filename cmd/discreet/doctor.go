@@ -42,11 +42,18 @@ func (c *doctorCommand) Run(ctx context.Context, t terminal, from surroundings) 
 	if err != nil {
 		return err
 	}
+	key, err := c.encryptionFlag.read(c.Data)
+	if err != nil {
+		return err
+	}
+	if err := secrets.Check(filepath.Join(c.Data, "secrets"), key); isKey(err) {
+		return explainKey(c.Data, err)
+	}
 	transport, err := c.transport()
 	if err != nil {
 		return err
 	}
-	d := &examination{offline: c.offline, keepFree: int64(c.KeepFree), url: c.URL, http: client.HTTP(transport), now: from.clock(), witness: witness}
+	d := &examination{offline: c.offline, key: key, keepFree: int64(c.KeepFree), url: c.URL, http: client.HTTP(transport), now: from.clock(), witness: witness}
 	d.run(ctx)
 
 	v := view{body: map[string]any{"checks": d.found}, columns: []string{"level", "what", "do"}}
@@ -103,7 +110,8 @@ type examination struct {
 	url      string
 	http     *http.Client
 	now      time.Time
-	witness  string // path; empty where none was found
+	witness  string       // path; empty where none was found
+	key      *secrets.Key // nil: the directory is not encrypted
 
 	served bool
 	glance *verify.Glance // of the ledger, nil where it was not opened
@@ -127,7 +135,7 @@ func (d *examination) run(ctx context.Context) {
 	d.compareWitness(witness)
 	d.clock(witness)
 	d.secrets()
-	d.files("ledger", "created")
+	d.files("ledger", "created", "restored")
 	d.files("data")
 	d.foreign()
 	d.ready(ctx)
@@ -232,13 +240,21 @@ func bytesText(n int64) string {
 
 const restoreWitness = "find the witness and name it with --witness; without one the server refuses until an officer writes off what may be missing"
 
+// witnessKey is what the witness is written under; that of before a restore may be of another key, or none.
+func (d *examination) witnessKey() []byte {
+	if _, err := os.Stat(filepath.Join(d.ledger(), "restored")); err == nil {
+		return nil
+	}
+	return d.key.Raw()
+}
+
 // readWitness reads the witness, nil where there is none to rely on.
 func (d *examination) readWitness() *verify.Witness {
 	if d.witness == "" {
 		d.note(levelFail, restoreWitness, "there is no witness where the server keeps it")
 		return nil
 	}
-	w, err := verify.ReadWitness(d.witness)
+	w, err := verify.ReadWitness(d.witness, d.witnessKey())
 	if err != nil {
 		d.note(levelFail, restoreWitness, "%v", err)
 		return nil
@@ -251,7 +267,7 @@ func (d *examination) ledgerOpens(ctx context.Context, w *verify.Witness) {
 	if d.served {
 		return
 	}
-	g, err := verify.Look(ctx, d.ledger(), w)
+	g, err := verify.Look(ctx, d.ledger(), w, d.key.Raw())
 	if err != nil {
 		d.note(levelFail, "restore the directory from a backup, without its witness, if what it says does not help", "the ledger does not open: %v", err)
 		return
@@ -305,7 +321,7 @@ func (d *examination) secrets() {
 		d.note(levelFail, do, "the secrets file is missing")
 		return
 	}
-	s, err := secrets.Open(dir)
+	s, err := secrets.OpenWith(dir, d.key)
 	if err != nil {
 		d.note(levelFail, do, "%v", err)
 		return

@@ -55,6 +55,20 @@ func (h *harness) pseudonym(customer string) []byte {
 	return binary.LittleEndian.AppendUint64(nil, keys.Pseudonym(customer))
 }
 
+// pseudonymUnder is pseudonym where the directory is encrypted with the key in a file.
+func (h *harness) pseudonymUnder(file, customer string) []byte {
+	h.t.Helper()
+	key, err := secrets.ReadKey(file)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	keys, err := secrets.OpenWith(filepath.Join(h.dir, "secrets"), key)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return binary.LittleEndian.AppendUint64(nil, keys.Pseudonym(customer))
+}
+
 // crowd gives rows of many customers in January, each in a city of its own and in the one that all share.
 func crowd(customers ...string) string {
 	text := "customer,at,category,city,amount\n"

@@ -11,6 +11,7 @@ import (
 type offline struct {
 	Data    string `help:"Data directory of a server." required:"" placeholder:"DIR"`
 	Witness string `help:"Witness that the server keeps outside of --data, or its directory; looked for where serve and demo put theirs when absent." placeholder:"PATH"`
+	encryptionFlag
 }
 
 func (o offline) ledger() string { return filepath.Join(o.Data, "ledger") }

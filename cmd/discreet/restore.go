@@ -25,7 +25,8 @@ type restoreCommand struct {
 	Identity        string `help:"File with the private key of one of the backup's recipients (AGE-SECRET-KEY-…)." placeholder:"FILE"`
 	Erasures        string `help:"Directory with the list of erasures (erasures-ID) that the server kept beside its backups; where the backup is when absent." placeholder:"DIR"`
 	WithoutErasures bool   `help:"Restore although there is no such list: whoever was erased since the backup is there again."`
-	Witness         string `help:"Witness that the server kept outside of its data, or its directory; looked for where serve puts it when absent. It is read and left as it is." placeholder:"PATH"`
+	encryptionFlag
+	Witness string `help:"Witness that the server kept outside of its data, or its directory; looked for where serve puts it when absent. It is read and left as it is." placeholder:"PATH"`
 }
 
 // Help explains the verb.
@@ -47,7 +48,11 @@ func (c *restoreCommand) Run(ctx context.Context, t terminal, from surroundings)
 		return fmt.Errorf("making a directory to restore into: %w", err)
 	}
 	defer os.RemoveAll(temporary)
-	r := &restoring{command: c, ctx: ctx, dir: temporary, at: from.clock().UTC().Round(0)}
+	key, err := c.encryptionFlag.read(c.Data)
+	if err != nil {
+		return err
+	}
+	r := &restoring{key: key, command: c, ctx: ctx, dir: temporary, at: from.clock().UTC().Round(0)}
 	if err := r.run(); err != nil {
 		return c.explain(err)
 	}
@@ -110,7 +115,8 @@ type restoring struct {
 	at      time.Time
 
 	head    backup.Head
-	ledger  *ledger.Restoration
+	key     *secrets.Key
+	ledger  *ledger.Restoration // once the head was read
 	rows    *columnar.Restoration
 	secrets *secrets.Secrets
 
@@ -126,19 +132,24 @@ func (r *restoring) run() (err error) {
 		return err
 	}
 	sizes := columnar.DefaultOptions()
-	if r.ledger, err = ledger.Restore(filepath.Join(r.dir, "ledger"), ledger.Options{}); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.ledger.Close()) }()
+	defer func() {
+		if r.ledger != nil {
+			err = errors.Join(err, r.ledger.Close())
+		}
+	}()
+	sizes.Key = r.key.Derive(rowsKey)
 	if r.rows, err = columnar.Restore(filepath.Join(r.dir, "data"), sizes); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.rows.Close()) }()
 
 	r.head, err = backup.Read(r.command.File, identities, backup.Visitor{
-		Head: func(backup.Head) error { return nil },
+		Head: func(h backup.Head) (err error) {
+			r.ledger, err = ledger.Restore(filepath.Join(r.dir, "ledger"), h.Ledger, ledger.Options{Key: r.key})
+			return err
+		},
 		Secrets: func(file []byte) (err error) {
-			r.secrets, err = secrets.Restore(filepath.Join(r.dir, "secrets"), file)
+			r.secrets, err = secrets.Restore(filepath.Join(r.dir, "secrets"), file, r.key)
 			return err
 		},
 		Ledger: func(key, value []byte) error { return errors.Join(r.ctx.Err(), r.ledger.Put(key, value)) },
@@ -221,7 +232,7 @@ func (r *restoring) tell(t terminal, from surroundings) error {
 	if err != nil {
 		return err
 	}
-	w, err := verify.ReadWitness(path)
+	w, err := verify.ReadWitness(path, nil) // of before it was restored, under whatever key
 	switch {
 	case path == "" || errors.Is(err, fs.ErrNotExist):
 		out("There is no witness: serve refuses until it is back (--witness), or an officer writes off what may be missing (discreet budget write-off).")

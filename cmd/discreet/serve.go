@@ -30,6 +30,7 @@ type serveCommand struct {
 	FailedSignIns float64 `help:"Calls a second from one address that may lack a key or token in force, a minute's worth at once; ${default} when absent." default:"1" placeholder:"N"`
 	EraseAt       hour    `help:"When, in UTC, customers leave the files each day who were erased since (discreet erase); ${default} when absent." default:"03:00" placeholder:"HH:MM"`
 	backupFlags
+	encryptionFlag
 	AlertWebhook string     `help:"Address that is told, in JSON by POST, once an account has used a part of its budget; no alerts when absent." placeholder:"URL"`
 	AlertAt      thresholds `help:"At which parts; ${default} when absent." default:"0.5,0.8,0.95" placeholder:"PART,…"`
 	TLSCert      string     `help:"Certificate chain (PEM); read anew when it changes, as the next two are, and on SIGHUP." placeholder:"FILE"`
@@ -59,7 +60,11 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 	if !(c.Rate >= 0 && c.Rate <= 1e6) {
 		return usagef("--rate must be from 0 to 1000000 requests a second")
 	}
-	copies, err := c.backupFlags.read(c.Data)
+	key, err := c.encryptionFlag.read(c.Data)
+	if err != nil {
+		return err
+	}
+	copies, err := c.backupFlags.read(c.Data, key != nil)
 	if err != nil {
 		return err
 	}
@@ -88,7 +93,7 @@ func (c *serveCommand) Run(ctx context.Context, t terminal, from surroundings) e
 	if err != nil {
 		return err
 	}
-	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}, cache: int64(c.Cache), eraseAt: c.EraseAt, rate: c.Rate, failedSignIns: c.FailedSignIns, alerts: alerts, backups: copies, tokens: issuer}, from, log)
+	s, err := openService(ctx, storage{dir: c.Data, witness: where, disk: disk.Options{Keep: int64(c.KeepFree), Reserve: int64(c.Reserve)}, cache: int64(c.Cache), eraseAt: c.EraseAt, rate: c.Rate, failedSignIns: c.FailedSignIns, alerts: alerts, backups: copies, tokens: issuer, key: key}, from, log)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dgraph-io/badger/v4"
+
 	"github.com/discreet-analytics/discreet/api"
 	"github.com/discreet-analytics/discreet/dp/answer"
 	"github.com/discreet-analytics/discreet/dp/mechanism"
@@ -51,7 +53,9 @@ type storage struct {
 	failedSignIns float64
 	alerts        alerting
 	backups       backups
-	tokens        api.Tokens // nil: keys alone sign in
+	tokens        api.Tokens   // nil: keys alone sign in
+	key           *secrets.Key // encrypts everything in dir; nil: nothing is
+	still         bool         // nothing is served, and nothing but opening writes
 }
 
 // witness is where the ledger's length is known, too: a file, or a directory in which it has the ledger's id as
@@ -102,6 +106,9 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 	if err != nil {
 		return s, err
 	}
+	if err := secrets.Check(filepath.Join(dir, "secrets"), in.key); err != nil {
+		return s, explainKey(dir, err)
+	}
 	// The disk is watched before any file is written.
 	in.disk.Log = log
 	if s.disk, err = disk.Open(dir, in.disk); err != nil {
@@ -110,14 +117,14 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 	// The ledger comes first: it holds the directory against other processes.
 	err = s.disk.OpenEngine(filepath.Join(dir, "ledger"), func() (err error) {
 		s.ledger, err = ledger.Open(filepath.Join(dir, "ledger"), ledger.Options{
-			Clock: from.clock, Log: log, Lease: attemptLease, Room: s.disk.Ledger().Room, Witness: in.witness.file, WitnessDir: in.witness.dir, Exists: used,
+			Clock: from.clock, Log: log, Lease: attemptLease, Room: s.disk.Ledger().Room, Witness: in.witness.file, WitnessDir: in.witness.dir, Exists: used, Key: in.key,
 		})
 		return err
 	})
 	if err != nil {
 		return s, explainOpen(dir, err)
 	}
-	keys, err := secrets.Open(filepath.Join(dir, "secrets"))
+	keys, err := secrets.OpenWith(filepath.Join(dir, "secrets"), in.key)
 	if err != nil {
 		return s, fmt.Errorf("opening the secrets: %w", err)
 	}
@@ -131,6 +138,7 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 	}
 
 	sizes := columnar.DefaultOptions()
+	sizes.Key = in.key.Derive(rowsKey)
 	if in.backups.dir != "" { // before the rows: who is erased is listed there
 		if s.backups, err = in.backups.open(s.ledger, int64(in.disk.Keep), from.clock, log); err != nil {
 			return s, err
@@ -139,6 +147,9 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 	}
 	sizes.Room, sizes.Log = s.disk.Rows().Room, log
 	sizes.EraseAt, sizes.Clock = time.Duration(in.eraseAt), func() time.Time { return from.clock().UTC() }
+	if in.still {
+		sizes.EraseAt, sizes.MergeEvery = -1, 0
+	}
 	if in.cache > 0 {
 		sizes.CacheBytes = in.cache
 	}
@@ -150,12 +161,17 @@ func openService(ctx context.Context, in storage, from surroundings, log *slog.L
 		return s, explainOpen(dir, err)
 	}
 
+	if in.still {
+		s.backups.Start(source{s.ledger, s.rows, keys})
+		return s, nil
+	}
+
 	asker := answer.New(s.ledger, s.ledger, s.ledger, s.rows, from.noise,
 		answer.Options{Limits: plan.DefaultLimits(), Deadline: answerDeadline, Renew: attemptLease / 3, Clock: from.clock, Log: log})
 	reports := report.New(asker, s.ledger, s.ledger, s.ledger, s.ledger, report.Options{Workers: 2, Every: reportsEvery, Retry: time.Second, Clock: from.clock, Log: log})
 	s.reports = inBackground(reports.Run)
 	if in.alerts.webhook != "" {
-		watch, err := newAlerts(in.alerts, s.ledger, dir, from.clock, log)
+		watch, err := newAlerts(in.alerts, s.ledger, dir, in.key.Sealer(alertsKey), from.clock, log)
 		if err != nil {
 			return s, err
 		}
@@ -231,10 +247,37 @@ func explainOpen(dir string, err error) error {
 	if errors.Is(err, ledger.ErrGone) {
 		return fmt.Errorf("the ledger of %s is gone, and with it what was spent on the data that is still there: restore %s from a backup and start again, and an officer writes off what that lacks; or move %s away to begin anew without its data", dir, filepath.Join(dir, "ledger"), dir)
 	}
+	if errors.Is(err, badger.ErrEncryptionKeyMismatch) || errors.Is(err, secrets.ErrEncrypted) || errors.Is(err, secrets.ErrOtherKey) {
+		return explainKey(dir, err)
+	}
 	if errors.Is(err, durable.ErrHeld) || strings.Contains(err.Error(), "Cannot acquire directory lock") {
 		return fmt.Errorf("another discreet serves %s: stop it, or name another directory with --data", dir)
 	}
 	return err
+}
+
+// What keys are derived for, of those that encrypt a data directory; the ledger's own are its.
+const (
+	rowsKey   = "rows/1"
+	alertsKey = "alerts/1"
+)
+
+// isKey tells whether a data directory does not open for its key alone.
+func isKey(err error) bool {
+	return errors.Is(err, secrets.ErrEncrypted) || errors.Is(err, secrets.ErrPlain) || errors.Is(err, secrets.ErrOtherKey)
+}
+
+// explainKey says which key a data directory needs, without what lies below.
+func explainKey(dir string, err error) error {
+	for _, known := range []error{secrets.ErrEncrypted, secrets.ErrPlain, secrets.ErrOtherKey} {
+		if errors.Is(err, known) {
+			return usagef("%s: %v", dir, known)
+		}
+	}
+	if errors.Is(err, badger.ErrEncryptionKeyMismatch) {
+		return usagef("%s: %v", dir, secrets.ErrOtherKey)
+	}
+	return fmt.Errorf("opening the secrets: %w", err)
 }
 
 // drainTime is how long requests under way may take to end once the server is told to stop.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/discreet-analytics/discreet/store/ledger/verify"
+	"github.com/discreet-analytics/discreet/store/secrets"
 )
 
 // verifyCommand checks a ledger, or what a server exported of it.
@@ -23,6 +25,7 @@ type verifyCommand struct {
 	WorstCase  bool     `help:"Work out from the log alone what is guaranteed about one customer, and what charges so far add up to; it agrees with 'budget worst-case' to the last digit."`
 	AtLeast    []string `help:"Length and head that the ledger is known to have had (GET /v1/ledger); may be given several times." sep:"none" placeholder:"LENGTH:HEAD"`
 	Checkpoint []string `help:"File with a checkpoint of the log (discreet audit check, discreet audit checkpoint) that the ledger must be or continue; may be given several times." sep:"none" placeholder:"FILE"`
+	encryptionFlag
 	logKey
 
 	output
@@ -41,7 +44,14 @@ func (c *verifyCommand) Run(ctx context.Context, t terminal, from surroundings) 
 	if err != nil {
 		return err
 	}
-	options := verify.Options{Witness: witness, WorstCase: c.WorstCase}
+	key, err := c.encryptionFlag.read(c.Data)
+	if err != nil {
+		return err
+	}
+	if err := secrets.Check(filepath.Join(c.Data, "secrets"), key); isKey(err) {
+		return explainKey(c.Data, err)
+	}
+	options := verify.Options{Witness: witness, WorstCase: c.WorstCase, Key: key.Raw()}
 	for _, text := range c.AtLeast {
 		mark, err := parseMark(text)
 		if err != nil {
@@ -59,6 +69,9 @@ func (c *verifyCommand) Run(ctx context.Context, t terminal, from surroundings) 
 	report, err := verify.Ledger(ctx, place.ledger(), options)
 	if errors.Is(err, verify.ErrServed) {
 		return fmt.Errorf("a server holds %s: stop it, or give a copy of the directory that was made while it was stopped", c.Data)
+	}
+	if errors.Is(err, verify.ErrKey) {
+		return usagef("%s: %v", c.Data, verify.ErrKey)
 	}
 	if err != nil {
 		return fmt.Errorf("verifying the ledger: %w", err)

@@ -142,6 +142,9 @@ type Options struct {
 	// anything of a load is written and must be quick. Nil: there is always room.
 	Room func() error
 
+	// Key, of 32 bytes, encrypts the database. Nil: it is in plain. It is the same whenever a store is opened.
+	Key []byte
+
 	// Erased is told of each erasure, with its customers' pseudonyms (ascending), before it is acknowledged; where it
 	// fails, so does asking for the erasure, which takes place all the same. Nil: nobody is told.
 	Erased func(dp.Erasure, []uint64) error
@@ -304,6 +307,7 @@ const (
 
 func badgerOptions(dir string, o Options) badger.Options {
 	return badger.DefaultOptions(dir).
+		WithEncryptionKey(o.Key).
 		WithLogger(nil).
 		WithMetricsEnabled(false).
 		WithSyncWrites(true). // the ledger must never commit what is not durable

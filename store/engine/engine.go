@@ -91,12 +91,16 @@ func checkTables(dir string, o badger.Options) error {
 	if err != nil {
 		return fmt.Errorf("listing the tables of a database: %w: %w", err, ErrDamaged)
 	}
+	keys, err := readKeys(o)
+	if err != nil {
+		return err
+	}
 	for number, t := range listed.Tables {
 		which := lastBlock
-		if t.Compression != options.None || len(o.EncryptionKey) > 0 {
-			which = noBlock // its checksum lies within
+		if t.Compression == options.ZSTD {
+			which = noBlock // its checksum lies within, and nobody here compresses so
 		}
-		if err := checkTable(dir, number, which); err != nil {
+		if err := checkTable(dir, number, which, packing{keys.of(t), t.Compression == options.Snappy}); err != nil {
 			return err
 		}
 	}

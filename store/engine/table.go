@@ -19,20 +19,52 @@ import (
 // for what is about to be rewritten: Badger does that on goroutines of its own, where a bit that flipped in the end of a
 // block makes it slice out of range, which ends the process. To have it compare checksums itself
 // (ChecksumVerificationMode) is no help: it slices first, and where it finds a difference it takes the rest of the table
-// for absent, without a word, and removes the table. The database has no compression and no encryption.
+// for absent, without a word, and removes the table. The database has no compression.
 //
 // Errors are ErrDamaged and name the file.
 func CheckTables(db *badger.DB, asked func(badger.TableInfo) bool) error {
+	keyOf, err := keysOfTables(db.Opts())
+	if err != nil {
+		return err
+	}
 	for _, t := range db.Tables() {
 		if !asked(t) {
 			continue
 		}
-		err := checkTable(db.Opts().Dir, t.ID, allBlocks)
+		key, listed := keyOf(t.ID)
+		if !listed { // Badger has rewritten it since, or lists it only now
+			continue
+		}
+		err := checkTable(db.Opts().Dir, t.ID, allBlocks, packing{key: key})
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // Badger has rewritten it since
 			return err
 		}
 	}
 	return nil
+}
+
+// keysOfTables gives the key of each table that an open database lists.
+func keysOfTables(o badger.Options) (func(number uint64) (key []byte, listed bool), error) {
+	if len(o.EncryptionKey) == 0 {
+		return func(uint64) ([]byte, bool) { return nil, true }, nil
+	}
+	keys, err := readKeys(o)
+	if err != nil {
+		return nil, err
+	}
+	list, err := os.Open(filepath.Join(o.Dir, badger.ManifestFilename))
+	if err != nil {
+		return nil, fmt.Errorf("listing the tables of a database: %w", err)
+	}
+	defer list.Close() // it was only read
+	all, _, err := badger.ReplayManifestFile(list, o.ExternalMagicVersion, o)
+	if err != nil {
+		return nil, fmt.Errorf("listing the tables of a database: %w: %w", err, ErrDamaged)
+	}
+	return func(number uint64) ([]byte, bool) {
+		t, listed := all.Tables[number]
+		return keys.of(t), listed
+	}, nil
 }
 
 // blocks says which blocks of a table are checked.
@@ -44,9 +76,9 @@ const (
 	allBlocks
 )
 
-func checkTable(dir string, number uint64, which blocks) error {
+func checkTable(dir string, number uint64, which blocks, how packing) error {
 	name := table.IDToFilename(number)
-	whole, err := wholeTable(filepath.Join(dir, name), which)
+	whole, err := wholeTable(filepath.Join(dir, name), which, how)
 	if err != nil {
 		return fmt.Errorf("reading a table of a database: %w: %w", err, ErrDamaged)
 	}
@@ -59,7 +91,7 @@ func checkTable(dir string, number uint64, which blocks) error {
 // wholeTable checks what a table ends with: its index, the length of that (4 bytes, big-endian), a checksum, and
 // the length of that (Badger v4, table.Builder); and
 // blocks, each of which ends with a checksum of what comes before and the length of that.
-func wholeTable(path string, which blocks) (bool, error) {
+func wholeTable(path string, which blocks, how packing) (bool, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return false, err
@@ -90,10 +122,16 @@ func wholeTable(path string, which blocks) (bool, error) {
 	if whole := len(index) > 0 && bytes.Equal(sum, checksum(index)); !whole || err != nil {
 		return whole, err
 	}
+	if which == noBlock {
+		return true, nil
+	}
+	if index, err = decrypt(index, how.key); err != nil {
+		return false, nil
+	}
 	all, buf := fb.GetRootAsTableIndex(index, 0), []byte(nil)
 	for i := range all.OffsetsLength() {
 		var at fb.BlockOffset
-		if which == noBlock || which == lastBlock && i+1 < all.OffsetsLength() {
+		if which == lastBlock && i+1 < all.OffsetsLength() {
 			continue
 		}
 		if !all.Offsets(&at, i) || int64(at.Offset())+int64(at.Len()) > left {
@@ -106,7 +144,8 @@ func wholeTable(path string, which blocks) (bool, error) {
 		if _, err := file.ReadAt(block, int64(at.Offset())); err != nil {
 			return false, err
 		}
-		if !wholeBlock(block) {
+		var err error
+		if block, err = how.unpack(block); err != nil || !wholeBlock(block) {
 			return false, nil
 		}
 	}

@@ -62,7 +62,10 @@ func (l *Ledger) AuditProof(ctx context.Context, index, size uint64) (dp.AuditPr
 		if p.Size > length || index >= p.Size {
 			return refuse(dp.CodeNotFound, "there is no such entry, or the log does not have so many: it has %d, whose index begins at 0", length)
 		}
-		if p.Entry, err = v.get(entryKey(index + 1)); err != nil {
+		if p.Entry, err = v.get(entryKey(index + 1)); err == nil {
+			p.Entry, err = l.entries.open(index+1, p.Entry)
+		}
+		if err != nil {
 			return err
 		}
 		hashes, err := tlog.ProveRecord(int64(p.Size), int64(index), tree{v})

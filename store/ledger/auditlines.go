@@ -41,6 +41,10 @@ func (l *Ledger) AuditLines(ctx context.Context, f dp.AuditFilter, cursor string
 				return false, nil
 			}
 			looked++
+			value, err := l.entries.open(numberOf(key), value)
+			if err != nil {
+				return false, err
+			}
 			e, err := decodeEntry(value)
 			if err != nil {
 				return false, fmt.Errorf("entry %d of the ledger cannot be read: %w", numberOf(key), errLost)

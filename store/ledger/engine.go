@@ -55,7 +55,12 @@ func (e engineLog) Debugf(string, ...any) {}
 
 // openEngine opens the database.
 func openEngine(dir string, o Options) (*badger.DB, error) {
-	db, err := engine.Open(engineOptions(dir, o.Log))
+	options := engineOptions(dir, o.Log)
+	if o.Key != nil {
+		options = options.WithEncryptionKey(o.Key.Derive(sealDatabase))
+	}
+	db, err := engine.Open(options)
+	err = explainKey(err, o.Key)
 	if errors.Is(err, engine.ErrDamaged) {
 		err = fmt.Errorf("%w: %w", err, errLost)
 	}

@@ -19,7 +19,9 @@ type Record struct {
 
 // Record reads a snapshot until ctx ends.
 func (s *Snapshot) Record(ctx context.Context) *Record {
-	return &Record{Snapshot: s, ctx: ctx, at: s.l.clock().UTC(), seen: newExposed()}
+	r := &Record{Snapshot: s, ctx: ctx, at: s.l.clock().UTC(), seen: newExposed()}
+	r.seen.entries = s.l.entries
+	return r
 }
 
 // Log is the id of the ledger, and how many entries it has.
@@ -28,11 +30,15 @@ func (r *Record) Log() (id string, size uint64) { return r.ID, r.Length }
 // Entries calls each with every entry in order: its bytes, valid during the call only.
 func (r *Record) Entries(each func(entry []byte) error) error {
 	return guarded(0, func(int) error {
-		return view{r.txn}.walk([]byte{kindEntry}, nil, ascending, func(_, value []byte) (bool, error) {
+		return view{r.txn}.walk([]byte{kindEntry}, nil, ascending, func(key, value []byte) (bool, error) {
 			if err := r.ctx.Err(); err != nil {
 				return false, err
 			}
-			return true, each(value)
+			entry, err := r.l.entries.open(numberOf(key), value)
+			if err != nil {
+				return false, err
+			}
+			return true, each(entry)
 		})
 	})
 }

@@ -13,7 +13,8 @@ import (
 // those that came since. It is what the ledger holds, read once: nothing is kept that is not there, and an opened ledger
 // begins with nothing. Whoever uses it holds it.
 type exposed struct {
-	held chan struct{} // has room for one
+	held    chan struct{} // has room for one
+	entries *entrySeal    // opens entries
 
 	linked   []string // datasets that were summed as linked with each other
 	length   uint64   // entries that were read
@@ -50,8 +51,12 @@ func (e *exposed) of(linked []string) {
 
 // catchUp reads the entries that came since. It stops between two of them, with all before remembered.
 func (e *exposed) catchUp(ctx context.Context, v view) error {
-	return v.walk([]byte{kindEntry}, entryKey(e.length+1), ascending, func(_, value []byte) (bool, error) {
+	return v.walk([]byte{kindEntry}, entryKey(e.length+1), ascending, func(key, value []byte) (bool, error) {
 		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		value, err := e.entries.open(numberOf(key), value)
+		if err != nil {
 			return false, err
 		}
 		entry, err := decodeEntry(value)

@@ -26,6 +26,7 @@ import (
 
 	"github.com/discreet-analytics/discreet/dp/answer"
 	"github.com/discreet-analytics/discreet/dp/office"
+	"github.com/discreet-analytics/discreet/store/secrets"
 )
 
 // Ledger is an open ledger. It is safe for concurrent use; one process at a time can hold a directory.
@@ -41,11 +42,14 @@ type Ledger struct {
 	id          ledgerID
 
 	restored *Restored // what it was restored from, until an entry says so; the writer's, once it runs
+	noted    bool      // there is a note of that
 
 	summaries   summaries
 	exposed     exposed
 	hot         *hot // the writer's
 	witnessPath string
+	key         *secrets.Key // nil: nothing is encrypted
+	entries     *entrySeal
 	witness     *witness // the writer's, once it runs; nil where none is held
 
 	queue chan *request
@@ -100,6 +104,9 @@ type Options struct {
 	// under its name and .witness.
 	Witness    string
 	WitnessDir string
+	// Key encrypts the database and authenticates entries and witness. Nil: they are in plain. It is the same whenever a
+	// ledger is opened.
+	Key *secrets.Key
 	// Exists says that there was a ledger, as who finds what is only made after it knows: then none is begun where
 	// dir holds no entries, and Open returns ErrGone.
 	Exists bool

@@ -108,7 +108,7 @@ func Open(dir string, o Options) (*Ledger, error) {
 		return nil, fmt.Errorf("opening the ledger's database: %w", err)
 	}
 	l := &Ledger{
-		db: db, dir: &directory{path: dir}, clock: o.Clock, log: o.Log, lease: o.Lease, settleAfter: o.SettleAfter, limits: o.Limits, room: o.Room, events: events{every: o.Gather}, hot: newHot(), exposed: newExposed(),
+		db: db, key: o.Key, dir: &directory{path: dir}, clock: o.Clock, log: o.Log, lease: o.Lease, settleAfter: o.SettleAfter, limits: o.Limits, room: o.Room, events: events{every: o.Gather}, hot: newHot(), exposed: newExposed(),
 		queue: make(chan *request, o.Limits.Waiting), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := l.establish(o); err != nil {
@@ -181,10 +181,16 @@ func (l *Ledger) inspect() (r replayed, err error) {
 	if found && m.Format != format {
 		return r, fmt.Errorf("it has format %d and this version of discreet reads %d: run the version that wrote it", m.Format, format)
 	}
-	if r, err = replay(l.db); err != nil || r.head.length == 0 {
+	if found { // entries are sealed for the ledger of an id, and one of them says which it is
+		if l.id, err = parseID(m.ID); err != nil {
+			return r, fmt.Errorf("reading the ledger's id: %w", errLost)
+		}
+	}
+	l.sealEntries()
+	if r, err = replay(l.db, l.entries); err != nil || r.head.length == 0 {
 		return r, err
 	}
-	if l.id, err = parseID(m.ID); err != nil {
+	if !found {
 		return r, fmt.Errorf("reading the ledger's id: %w", errLost)
 	}
 	lost, err := lastWriteOff(txn)
@@ -199,19 +205,21 @@ func (l *Ledger) found(o Options) error {
 		return fmt.Errorf("naming the ledger: %w", err)
 	}
 	l.witnessPath = o.witnessOf(l.dir.path, l.id)
+	l.sealEntries()
 	var err error
-	if l.witness, err = openWitness(l.witnessPath); err == nil {
+	if l.witness, err = l.openWitness(); err == nil {
 		saw, ok := l.witness.newest()
 		if !ok || saw.head.length != 0 {
 			return fmt.Errorf("the ledger is empty and its witness %s is not: restore the ledger, or to begin a new one move that file away or name another (--witness)", l.witnessPath)
 		}
 		l.id = saw.id
+		l.sealEntries()
 		return nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if l.witness, err = newWitness(l.witnessPath); err != nil {
+	if l.witness, err = l.newWitness(); err != nil {
 		return err
 	}
 	return l.witness.write(l.id, head{}, l.clock())
@@ -219,7 +227,7 @@ func (l *Ledger) found(o Options) error {
 
 // hear compares the ledger with what its witness says.
 func (l *Ledger) hear(r replayed) error {
-	w, err := openWitness(l.witnessPath)
+	w, err := l.openWitness()
 	if errors.Is(err, fs.ErrNotExist) {
 		l.refuseWrites(&refusal{state: StateMissing, cause: "its witness is not where it should be, so that entries may be missing"})
 		return nil
@@ -246,7 +254,7 @@ func (l *Ledger) hear(r replayed) error {
 			cause: fmt.Sprintf("it has %d entries and its witness saw %d, so that entries were lost or an older copy was restored", l.head.length, saw.head.length)})
 		return nil
 	}
-	hash, err := hashAt(txn, saw.head.length)
+	hash, err := hashAt(txn, l.entries, saw.head.length)
 	if err != nil {
 		return err
 	}
@@ -255,6 +263,24 @@ func (l *Ledger) hear(r replayed) error {
 			cause: fmt.Sprintf("its entry %d is not the one that its witness saw, so that two copies of the ledger were written to", saw.head.length)})
 	}
 	return nil
+}
+
+// openWitness opens the ledger's witness. One that a service wrote before the ledger was restored under this key may have no
+// code yet, or another key's.
+func (l *Ledger) openWitness() (*witness, error) {
+	w, err := openWitness(l.witnessPath)
+	if err == nil {
+		w.code, w.strange = l.key.Derive(sealWitness), l.noted
+	}
+	return w, err
+}
+
+func (l *Ledger) newWitness() (*witness, error) {
+	w, err := newWitness(l.witnessPath)
+	if err == nil {
+		w.code = l.key.Derive(sealWitness)
+	}
+	return w, err
 }
 
 // takeWitness holds the witness that the path names, making it where there is none, so that it can be set anew. Where
@@ -266,9 +292,9 @@ func (l *Ledger) takeWitness() error {
 			return untakeable(err)
 		}
 	}
-	w, err := openWitness(l.witnessPath)
+	w, err := l.openWitness()
 	if errors.Is(err, fs.ErrNotExist) {
-		w, err = newWitness(l.witnessPath)
+		w, err = l.newWitness()
 	}
 	if err != nil {
 		return untakeable(err)

@@ -28,12 +28,13 @@ type replayed struct {
 //
 // It takes about 60 bytes of memory for each key. Values are compared by their bytes' hash under a random seed:
 // a change that nobody made with that seed at hand passes with a probability of 2^-64.
-func replay(db *badger.DB) (replayed, error) {
+func replay(db *badger.DB, entries *entrySeal) (replayed, error) {
 	length, err := lastEntry(db)
 	if err != nil || length == 0 {
 		return replayed{}, err
 	}
 	expected := newExpectations()
+	expected.entries = entries
 	r, err := replayEntries(db, length, expected)
 	if err != nil {
 		return r, err
@@ -143,6 +144,10 @@ func (s *stretch) replay(v view, expected *expectations) error {
 		if len(key) != 1+numberBytes || numberOf(key) != number {
 			return false, errMissing(number)
 		}
+		value, err := expected.entries.open(number, value)
+		if err != nil {
+			return false, err
+		}
 		e, err := decodeEntry(value)
 		if err != nil || e.number != number {
 			return false, fmt.Errorf("entry %d of the ledger cannot be read: %w", number, errLost)
@@ -229,8 +234,9 @@ func viewing(db *badger.DB, read func(view) error) error {
 // expectations are the keys that a chain leads to, by two hashes under random seeds. They are divided by the
 // first one, so that workers seldom wait for each other.
 type expectations struct {
-	seeds [2]maphash.Seed
-	parts [64]struct {
+	entries *entrySeal // of the entries that lead to them
+	seeds   [2]maphash.Seed
+	parts   [64]struct {
 		sync.Mutex
 		keys map[[2]uint64]expectation
 	}
@@ -325,11 +331,14 @@ func (x *expectations) rest() error {
 }
 
 // hashAt is the hash of an entry that replay has read, zeros for 0.
-func hashAt(txn *badger.Txn, number uint64) ([sha256.Size]byte, error) {
+func hashAt(txn *badger.Txn, entries *entrySeal, number uint64) ([sha256.Size]byte, error) {
 	if number == 0 {
 		return [sha256.Size]byte{}, nil
 	}
 	value, err := get(txn, entryKey(number))
+	if err == nil {
+		value, err = entries.open(number, value)
+	}
 	if err != nil {
 		return [sha256.Size]byte{}, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/discreet-analytics/discreet/dp"
 	"github.com/discreet-analytics/discreet/store/durable"
+	"github.com/discreet-analytics/discreet/store/secrets"
 )
 
 // Restored says which backup a ledger was restored from. The first entry after that holds it.
@@ -29,18 +30,24 @@ type Restored struct {
 // Restoration is a ledger that is being restored from a backup.
 type Restoration struct {
 	dir   string
+	key   *secrets.Key
+	seal  *entrySeal
 	db    *badger.DB
 	batch *badger.WriteBatch
 }
 
-// Restore begins a ledger in a new directory from what a Snapshot held.
-func Restore(dir string, o Options) (*Restoration, error) {
+// Restore begins a ledger of an id in a new directory, from what a Snapshot held. Of the options, the key counts.
+func Restore(dir, id string, o Options) (*Restoration, error) {
 	o = o.withDefaults()
+	parsed, err := parseID(id)
+	if err != nil {
+		return nil, fmt.Errorf("reading the ledger's id: %w", errLost)
+	}
 	db, err := openEngine(dir, o)
 	if err != nil {
 		return nil, fmt.Errorf("making the ledger's database: %w", err)
 	}
-	return &Restoration{dir: dir, db: db, batch: db.NewWriteBatch()}, nil
+	return &Restoration{dir: dir, key: o.Key, seal: newEntrySeal(o.Key, parsed), db: db, batch: db.NewWriteBatch()}, nil
 }
 
 // Put takes one key with its value.
@@ -48,7 +55,14 @@ func (r *Restoration) Put(key, value []byte) error {
 	if len(key) == 0 || len(key) > maxKey {
 		return errLost
 	}
-	if err := r.batch.Set(append([]byte{}, key...), append([]byte{}, value...)); err != nil {
+	value = append([]byte{}, value...)
+	if key[0] == kindEntry {
+		if len(key) != 1+numberBytes {
+			return errLost
+		}
+		value = r.seal.seal(numberOf(key), value)
+	}
+	if err := r.batch.Set(append([]byte{}, key...), value); err != nil {
 		return fmt.Errorf("writing the ledger: %w", err)
 	}
 	return nil
@@ -60,7 +74,7 @@ func (r *Restoration) Finish(id string, secrets [32]byte, from Restored) error {
 	if err := r.batch.Flush(); err != nil {
 		return fmt.Errorf("writing the ledger: %w", err)
 	}
-	l := &Ledger{db: r.db, dir: &directory{path: r.dir}}
+	l := &Ledger{db: r.db, key: r.key, dir: &directory{path: r.dir}}
 	replayed, err := l.inspect()
 	if err != nil {
 		return fmt.Errorf("checking the ledger of the backup: %w", err)
@@ -78,7 +92,7 @@ func (r *Restoration) Finish(id string, secrets [32]byte, from Restored) error {
 	if err != nil {
 		return err
 	}
-	if err := writeRestored(r.dir, from); err != nil {
+	if err := writeRestored(r.dir, from, r.key); err != nil {
 		return fmt.Errorf("writing down what was restored: %w", err)
 	}
 	if err := l.markCreated(""); err != nil {
@@ -114,16 +128,17 @@ func (r *Restoration) Close() error {
 // restoredName is the file that says that the ledger was restored, until an entry says so.
 const restoredName = "restored"
 
-func writeRestored(dir string, from Restored) error {
+func writeRestored(dir string, from Restored, key *secrets.Key) error {
 	text, err := json.Marshal(from)
 	if err != nil {
 		return err
 	}
+	text = key.Sealer(sealRestored).Seal(text, nil)
 	file, err := os.OpenFile(filepath.Join(dir, restoredName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(append(text, '\n'))
+	_, err = file.Write(text)
 	return errors.Join(err, file.Sync(), file.Close())
 }
 
@@ -138,10 +153,14 @@ func (l *Ledger) readRestored() (*Restored, error) {
 		return nil, fmt.Errorf("reading what the ledger was restored from: %w", err)
 	}
 	var from Restored
+	if text, err = l.key.Sealer(sealRestored).Open(text, nil); err != nil {
+		return nil, fmt.Errorf("the file %s of the ledger: %w: %w", restoredName, err, errLost)
+	}
 	if json.Unmarshal(text, &from) != nil || len(from.Head) != sha256.Size {
 		return nil, fmt.Errorf("the file %s of the ledger does not say what it was restored from: %w", restoredName, errLost)
 	}
-	if from.Length < l.head.length {
+	l.noted = true
+	if from.Length < l.head.length { // whose witness may not have heard of it yet
 		return nil, nil
 	}
 	if from.Length != l.head.length || string(from.Head) != string(l.head.hash[:]) {
@@ -169,10 +188,10 @@ func (l *Ledger) recordRestore(t *tx) error {
 
 // forgetRestored removes the file once an entry says what it says. Where it stays, it is passed over.
 func (l *Ledger) forgetRestored() {
-	if l.restored == nil {
+	if !l.noted {
 		return
 	}
-	l.restored = nil
+	l.restored, l.noted = nil, false
 	if err := os.Remove(filepath.Join(l.dir.path, restoredName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		l.log.Warn("ledger: removing the note of a restore", "error", err)
 	}

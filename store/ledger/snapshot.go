@@ -59,6 +59,13 @@ func (s *Snapshot) Close() {
 func (s *Snapshot) Each(each func(key, value []byte) error) error {
 	return guarded(0, func(int) error {
 		return view{s.txn}.walk(nil, nil, ascending, func(key, value []byte) (bool, error) {
+			if key[0] == kindEntry { // as they are in plain: a restored copy may have another key
+				entry, err := s.l.entries.open(numberOf(key), value)
+				if err != nil {
+					return false, err
+				}
+				value = entry
+			}
 			err := each(key, value)
 			return err == nil, err
 		})

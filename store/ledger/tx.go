@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/discreet-analytics/discreet/store/secrets"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -69,7 +71,7 @@ func (t *tx) stage(key, value []byte) {
 	if old, ok := t.staged[string(key)]; ok {
 		t.bytes -= stagedBytes(key, old)
 	} else if len(t.staged) == 0 {
-		t.bytes = 1 + numberBytes + entryHead + entryOverhead + hashesBytes // the entry itself
+		t.bytes = 1 + numberBytes + entryHead + 1 + secrets.SealedBytes + entryOverhead + hashesBytes // the entry itself
 	}
 	t.staged[string(key)] = value
 	t.bytes += stagedBytes(key, value)

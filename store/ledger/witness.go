@@ -2,6 +2,8 @@ package ledger
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,6 +26,8 @@ type witness struct {
 	slots [2][]byte   // as they are on disk: as read, or as written last
 	// temporary is the file's name while it is not linked to path.
 	temporary string
+	code      []byte // key of each slot's message authentication code; nil: they have none
+	strange   bool   // slots without that code, or with another key's, count until the first one is written
 }
 
 // testimony is what one slot says.
@@ -40,6 +44,7 @@ const (
 	slotDistance = 4096
 	witnessBytes = 2 * slotDistance
 	slotMagic    = "DISCWIT\x01"
+	slotCodeAt   = 80
 	slotSumAt    = slotBytes - 4
 )
 
@@ -125,8 +130,8 @@ func (w *witness) named() bool {
 
 // newest is what the witness says; false where no slot is whole or the slots contradict each other.
 func (w *witness) newest() (testimony, bool) {
-	a, aWhole := decodeSlot(w.slots[0], 0)
-	b, bWhole := decodeSlot(w.slots[1], 1)
+	a, aWhole := w.decode(0)
+	b, bWhole := w.decode(1)
 	switch {
 	case aWhole && bWhole:
 		if a.id != b.id || a.sequence+1 != b.sequence && b.sequence+1 != a.sequence {
@@ -172,7 +177,7 @@ func (w *witness) retake(id ledgerID) (bool, error) {
 	if !w.named() {
 		return false, nil
 	}
-	now := witness{}
+	now := witness{code: w.code, strange: w.strange}
 	for i := range now.slots {
 		var err error
 		if now.slots[i], err = w.read(i); err != nil {
@@ -202,8 +207,8 @@ func (w *witness) write(id ledgerID, h head, at time.Time) error {
 	}
 	t := testimony{id: id, sequence: last.sequence + 1, head: h, at: at}
 	i := t.slot()
-	slot := t.encode()
-	w.slots[i] = slot
+	slot := t.encode(w.code)
+	w.slots[i], w.strange = slot, false
 	if _, err := w.file.WriteAt(slot, int64(i)*slotDistance); err != nil {
 		return fmt.Errorf("writing the witness: %w", err)
 	}
@@ -248,7 +253,8 @@ func (w *witness) close() error {
 
 func (t testimony) slot() int { return int(t.sequence % 2) }
 
-func (t testimony) encode() []byte {
+// encode writes a slot, with a message authentication code where there is a key for that.
+func (t testimony) encode(code []byte) []byte {
 	slot := make([]byte, slotBytes)
 	copy(slot, slotMagic)
 	copy(slot[8:], t.id[:])
@@ -256,8 +262,27 @@ func (t testimony) encode() []byte {
 	binary.BigEndian.PutUint64(slot[32:], t.head.length)
 	copy(slot[40:], t.head.hash[:])
 	binary.BigEndian.PutUint64(slot[72:], uint64(t.at.UnixMicro()))
+	if code != nil {
+		copy(slot[slotCodeAt:], slotCode(code, slot))
+	}
 	binary.BigEndian.PutUint32(slot[slotSumAt:], crc32.Checksum(slot[:slotSumAt], crc32.MakeTable(crc32.Castagnoli)))
 	return slot
+}
+
+// slotCode is HMAC-SHA-256 over what a slot says.
+func slotCode(code, slot []byte) []byte {
+	mac := hmac.New(sha256.New, code)
+	mac.Write(slot[:slotCodeAt])
+	return mac.Sum(nil)
+}
+
+// decode reads a slot, and tells whether it is whole and, where there is a key for that, written under it.
+func (w *witness) decode(place int) (testimony, bool) {
+	t, whole := decodeSlot(w.slots[place], place)
+	if w.code != nil && !w.strange && !hmac.Equal(slotCode(w.code, w.slots[place]), w.slots[place][slotCodeAt:slotCodeAt+sha256.Size]) {
+		return testimony{}, false
+	}
+	return t, whole
 }
 
 // decodeSlot reads the slot at a place, and tells whether it is whole.

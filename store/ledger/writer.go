@@ -158,6 +158,7 @@ const maxGroup = 1024
 type batch struct {
 	txn      *badger.Txn
 	now      time.Time
+	entries  *entrySeal
 	head     head // of the chain, with the entries of this batch
 	edge     edge // of the tree over them
 	requests []*request
@@ -169,7 +170,7 @@ type batch struct {
 }
 
 func (l *Ledger) newBatch() *batch {
-	b := &batch{txn: l.db.NewTransaction(true), now: l.clock().UTC().Round(0), head: l.head, edge: slices.Clone(l.edge)}
+	b := &batch{txn: l.db.NewTransaction(true), now: l.clock().UTC().Round(0), entries: l.entries, head: l.head, edge: slices.Clone(l.edge)}
 	if l.opened.Load() {
 		b.full = l.room()
 	}
@@ -219,7 +220,7 @@ func (b *batch) add(h *hot, r *request, staged *tx, err error) {
 		return
 	}
 	b.head, b.edge = b.head.after(entry), edge
-	staged.staged[string(entryKey(b.head.length))] = entry
+	staged.staged[string(entryKey(b.head.length))] = b.entries.seal(b.head.length, entry)
 	staged.staged[string(hashesKey(b.head.length))] = encodeHashes(hashes)
 	for key, value := range staged.staged {
 		if value == nil {

@@ -21,7 +21,7 @@ const spoolStep = 16 << 20
 
 // spooled is an input that can be read anywhere. Errors of the disk are kept apart from what is read there.
 type spooled struct {
-	file   *os.File
+	file   io.ReaderAt
 	size   int64
 	own    *durable.Scratch // the file, where it is not somebody else's
 	failed error
@@ -45,7 +45,7 @@ func spoolOf(from io.Reader, in *input, s Source) (*spooled, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a file for rows: %w", err)
 	}
-	kept := &spooled{file: file.File, own: file}
+	kept := &spooled{file: file, own: file}
 	if err := kept.copy(in, s.Spool); err != nil {
 		kept.close()
 		return nil, err
@@ -55,7 +55,7 @@ func spoolOf(from io.Reader, in *input, s Source) (*spooled, error) {
 
 func (s *spooled) copy(in *input, spool Spool) error {
 	for {
-		n, err := io.CopyN(s.file, in, spoolStep)
+		n, err := io.CopyN(s.own, in, spoolStep)
 		s.size += n
 		switch {
 		case err == io.EOF:

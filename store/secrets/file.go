@@ -17,21 +17,34 @@ import (
 // FileName is the name of the file within its directory.
 const FileName = "secrets"
 
-// magic begins the file and names its version. The file is magic, master, SHA-256 of both.
-const magic = "DISCSEC\x01"
+// magic begins the file and names its version. The file is magic, master, SHA-256 of both. Under a Key it is sealedMagic
+// and the sealed master, which belongs to that magic.
+const (
+	magic       = "DISCSEC\x01"
+	sealedMagic = "DISCSEC\x02"
+)
+
+// sealedBytes is the length of a file under a Key.
+const sealedBytes = len(sealedMagic) + masterBytes + SealedBytes
+
+// sealedFor is what the master is sealed for.
+const sealedFor = "secrets/1"
 
 const fileBytes = len(magic) + masterBytes + sha256.Size
 
 // Open reads the master from dir, and makes directory and file where there is none. It refuses a file that
 // others may read, or that is not exactly what was written, and says what to do.
-func Open(dir string) (*Secrets, error) {
+func Open(dir string) (*Secrets, error) { return OpenWith(dir, nil) }
+
+// OpenWith is Open where the installation is encrypted with a key, which may be nil.
+func OpenWith(dir string, key *Key) (*Secrets, error) {
 	path := filepath.Join(dir, FileName)
-	master, err := read(path)
+	master, err := read(path, key)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := create(dir, path); err != nil {
+		if err := create(dir, path, key); err != nil {
 			return nil, fmt.Errorf("creating the secrets file: %w", err)
 		}
-		master, err = read(path)
+		master, err = read(path, key)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the secrets file: %w", err)
@@ -39,8 +52,18 @@ func Open(dir string) (*Secrets, error) {
 	return fromMaster(master), nil
 }
 
+// Check tells whether a key, which may be nil, is that of the secrets file in dir: nil where it is, or where there is none
+// yet.
+func Check(dir string, key *Key) error {
+	_, err := read(filepath.Join(dir, FileName), key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // read checks the file and returns the master.
-func read(path string) (master [masterBytes]byte, err error) {
+func read(path string, key *Key) (master [masterBytes]byte, err error) {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return master, err
@@ -52,12 +75,24 @@ func read(path string) (master [masterBytes]byte, err error) {
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
 		return master, fmt.Errorf("%s can be read or written by others (mode %04o): check who did, then run chmod 600 on it", path, info.Mode().Perm())
 	}
-	if info.Size() != int64(fileBytes) {
+	if info.Size() != int64(fileBytes) && info.Size() != int64(sealedBytes) {
 		return master, fmt.Errorf("%s has %d bytes and should have %d: restore it from the backup of this installation; a new one would give every customer a second pseudonym", path, info.Size(), fileBytes)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return master, err
+	}
+	switch sealed := bytes.HasPrefix(data, []byte(sealedMagic)) && len(data) == sealedBytes; {
+	case sealed && key == nil:
+		return master, ErrEncrypted
+	case sealed:
+		plain, err := key.Sealer(sealedFor).Open(data[len(sealedMagic):], []byte(sealedMagic))
+		if err != nil {
+			return master, ErrOtherKey
+		}
+		return [masterBytes]byte(plain), nil
+	case key != nil:
+		return master, ErrPlain
 	}
 	return parse(path, data)
 }
@@ -80,11 +115,11 @@ func parse(path string, data []byte) (master [masterBytes]byte, err error) {
 
 // create writes a new master so that the file is either whole or absent, whenever the machine stops. Of two
 // processes that create it at once, one wins and both read the winner's.
-func create(dir, path string) error {
+func create(dir, path string, key *Key) error {
 	var master [masterBytes]byte
 	// Read never fails: it ends the process when the system has no randomness.
 	_, _ = rand.Read(master[:])
-	return write(dir, path, encode(master))
+	return write(dir, path, encodeFor(key, master))
 }
 
 // encode is a file's bytes.
@@ -94,11 +129,19 @@ func encode(master [masterBytes]byte) []byte {
 	return append(data, sum[:]...)
 }
 
+// encodeFor is a file's bytes under a key.
+func encodeFor(key *Key, master [masterBytes]byte) []byte {
+	if key == nil {
+		return encode(master)
+	}
+	return append([]byte(sealedMagic), key.Sealer(sealedFor).Seal(master[:], []byte(sealedMagic))...)
+}
+
 // Copy is the bytes of a secrets file, for a backup that nobody but its recipients can read, and for Restore.
 func (s *Secrets) Copy() []byte { return encode(s.master) }
 
-// Restore writes a copy into dir, where there is no secrets file yet.
-func Restore(dir string, copied []byte) (*Secrets, error) {
+// Restore writes a copy into dir, where there is no secrets file yet, under a key, which may be nil.
+func Restore(dir string, copied []byte, key *Key) (*Secrets, error) {
 	master, err := parse("the copy of the secrets file", copied)
 	if err != nil {
 		return nil, err
@@ -107,7 +150,7 @@ func Restore(dir string, copied []byte) (*Secrets, error) {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.Join(errors.New("there is a secrets file already"), err)
 	}
-	if err := write(dir, path, encode(master)); err != nil {
+	if err := write(dir, path, encodeFor(key, master)); err != nil {
 		return nil, fmt.Errorf("writing the secrets file: %w", err)
 	}
 	return fromMaster(master), nil

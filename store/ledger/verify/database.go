@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/options"
+	badgeroptions "github.com/dgraph-io/badger/v4/options"
 )
 
 // database is one moment of a ledger's database, which nothing changes.
@@ -19,6 +19,8 @@ type database struct {
 	db  *badger.DB
 	txn *badger.Txn
 	dir string // of the copy that was made, empty for none
+	// sealed opens entries; nil where they are in plain.
+	sealed *sealed
 }
 
 // ErrServed says that the ledger is in use.
@@ -28,7 +30,7 @@ var ErrServed = errors.New("the ledger is in use: stop the server, or give a cop
 // Otherwise opening writes: the write-ahead log is replayed, and tables that an interrupted compaction left are
 // removed, in Badger's read-only mode too (v4.9.6, revertToManifest in levels.go). Then a copy is made in the
 // directory for temporary files, and opened instead.
-func openDatabase(ctx context.Context, dir string) (d *database, err error) {
+func openDatabase(ctx context.Context, dir string, key []byte) (d *database, err error) {
 	// Badger would make what is not there.
 	if _, err := os.Stat(filepath.Join(dir, badger.ManifestFilename)); err != nil {
 		return nil, fmt.Errorf("there is no ledger in %s: name the data directory of a server: %w", dir, err)
@@ -39,12 +41,55 @@ func openDatabase(ctx context.Context, dir string) (d *database, err error) {
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	if f, err := ListFiles(dir); err == nil && len(f.Unlisted) == 0 {
-		db, err := badger.Open(engineOptions(dir).WithReadOnly(true))
+		options, err := encryptedOptions(dir, key)
+		if err != nil {
+			return nil, err
+		}
+		db, err := badger.Open(options.WithReadOnly(true))
 		if err == nil {
-			return &database{db: db, txn: db.NewTransaction(false)}, nil
+			d = &database{db: db, txn: db.NewTransaction(false)}
+			return d.unseal(key)
 		}
 	}
-	return openCopy(ctx, dir)
+	if d, err = openCopy(ctx, dir, key); err != nil {
+		return nil, err
+	}
+	return d.unseal(key)
+}
+
+// ErrKey says that the ledger is encrypted with another key than the one that was given, or with one where none was.
+var ErrKey = errors.New("the ledger is encrypted and the key is not its own, or a key was given and it is not encrypted: name the key that the server was started with (--encryption-key-file), or none where it has none")
+
+// unseal finds out for which ledger entries are encrypted.
+func (d *database) unseal(installation []byte) (*database, error) {
+	if len(installation) == 0 {
+		return d, nil
+	}
+	d.sealed = &sealed{key: installation}
+	value, err := d.get(key(kindMeta))
+	if err != nil || value == nil {
+		return d, err
+	}
+	m, err := decodeRecord[metaRecord](value, parts)
+	if err != nil {
+		return d, nil // which is found when the entries are replayed
+	}
+	if id, err := parseID(m.ID); err == nil {
+		d.sealed.id = id[:]
+	}
+	return d, nil
+}
+
+// encryptedOptions are those of a database that may be encrypted.
+func encryptedOptions(dir string, installation []byte) (badger.Options, error) {
+	options := engineOptions(dir)
+	if len(installation) == 0 {
+		return options, nil
+	}
+	key, err := (&sealed{key: installation}).derive("ledger/1")
+	// Not when a table is opened: where a block of an encrypted one was changed, Badger (v4.9.6, Table.VerifyChecksum) ends the
+	// process. All of them are read anyway.
+	return options.WithEncryptionKey(key).WithChecksumVerificationMode(badgeroptions.OnBlockRead), err
 }
 
 func engineOptions(dir string) badger.Options {
@@ -58,18 +103,27 @@ func engineOptions(dir string) badger.Options {
 		WithIndexCacheSize(16 << 20).
 		WithNumCompactors(2).
 		WithMetricsEnabled(false).
-		WithChecksumVerificationMode(options.OnTableAndBlockRead).
+		WithChecksumVerificationMode(badgeroptions.OnTableAndBlockRead).
 		WithLogger(nil)
 }
 
 // openCopy copies the directory, which the caller locks, and opens the copy.
-func openCopy(ctx context.Context, dir string) (d *database, err error) {
+func openCopy(ctx context.Context, dir string, key []byte) (d *database, err error) {
 	d = &database{}
 	if d.dir, err = os.MkdirTemp("", "discreet-verify-"); err != nil {
 		return nil, fmt.Errorf("making a directory for a copy of the ledger: %w", err)
 	}
 	if err = copyFiles(ctx, dir, d.dir); err == nil {
-		d.db, err = badger.Open(engineOptions(d.dir))
+		var options badger.Options
+		if options, err = encryptedOptions(d.dir, key); err == nil {
+			d.db, err = badger.Open(options)
+		}
+	}
+	if err != nil {
+		d.db = nil // what Badger returns then cannot be closed
+	}
+	if errors.Is(err, badger.ErrEncryptionKeyMismatch) {
+		return nil, errors.Join(ErrKey, d.close())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening a copy of the ledger (the server was not stopped cleanly): %w", err), d.close())
@@ -154,6 +208,9 @@ func (d *database) get(k []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the ledger: %w", err)
 	}
+	if k[0] == kindEntry {
+		return d.sealed.entry(k, value)
+	}
 	return value, nil
 }
 
@@ -168,7 +225,14 @@ func (d *database) walk(ctx context.Context, prefix []byte, each func(key, value
 			return err
 		}
 		item := it.Item()
-		err := item.Value(func(value []byte) error { return each(item.Key(), value) })
+		err := item.Value(func(value []byte) (err error) {
+			if k := item.Key(); k[0] == kindEntry {
+				if value, err = d.sealed.entry(k, value); err != nil {
+					return err
+				}
+			}
+			return each(item.Key(), value)
+		})
 		if err != nil {
 			return err
 		}

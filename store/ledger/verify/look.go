@@ -29,16 +29,17 @@ type Glance struct {
 }
 
 // Look opens the ledger in dir and reads its last entry and its own record. It changes nothing there, and checks
-// nothing but that these can be read, and that the ledger has what a witness saw, where one is given.
+// nothing but that these can be read, and that the ledger has what a witness saw, where one is given. Of an installation that
+// is encrypted, the key of 32 bytes is needed.
 //
 // Errors: ErrServed, or what kept it from looking.
-func Look(ctx context.Context, dir string, w *Witness) (g Glance, err error) {
+func Look(ctx context.Context, dir string, w *Witness, installation []byte) (g Glance, err error) {
 	defer func() {
 		if p := recover(); p != nil { // Badger's, over some damages
 			err = errors.New("the files of the database are damaged: restore the ledger from a backup")
 		}
 	}()
-	db, err := openDatabase(ctx, dir)
+	db, err := openDatabase(ctx, dir, installation)
 	if err != nil {
 		return g, err
 	}
@@ -98,6 +99,9 @@ func (d *database) last() (*entry, error) {
 	value, err := it.Item().ValueCopy(nil)
 	if err != nil {
 		return nil, fmt.Errorf("reading the ledger: %w", err)
+	}
+	if value, err = d.sealed.entry(it.Item().Key(), value); err != nil {
+		return nil, err
 	}
 	return parseEntry(value)
 }

@@ -24,7 +24,7 @@ func restored(t *testing.T, older bool) *fixture {
 	f.must(err)
 	from := ledger.Restored{At: f.now.Add(time.Hour), Backup: "backup-1", Created: f.now, Length: s.Length, Head: slices.Clone(s.Head[:]), Program: "a test"}
 	dir := filepath.Join(t.TempDir(), "restored")
-	r, err := ledger.Restore(dir, ledger.Options{})
+	r, err := ledger.Restore(dir, f.Status().ID, ledger.Options{})
 	f.must(err)
 	f.must(s.Each(r.Put))
 	s.Close()

@@ -28,7 +28,7 @@ type forger struct {
 // read reads the entries of a ledger that is closed.
 func read(t *testing.T, dir string) *forger {
 	t.Helper()
-	db, err := openDatabase(t.Context(), dir)
+	db, err := openDatabase(t.Context(), dir, nil)
 	must(t, err)
 	defer func() { must(t, db.close()) }()
 	g := &forger{t: t, long: map[[sha256.Size]byte][]byte{}}

@@ -406,7 +406,7 @@ func TestTamperingWithTheLedgersDatabaseIsDetected(t *testing.T) {
 		h.step()
 	}
 	h.close()
-	on, err := openDatabase(t.Context(), h.dir)
+	on, err := openDatabase(t.Context(), h.dir, nil)
 	h.must(err)
 	var keys []string
 	held := map[string][]byte{}

@@ -15,6 +15,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -94,6 +96,7 @@ type Options struct {
 	Witness string // path of the witness; empty: the witness is not looked at
 	// WorstCase asks for what is guaranteed about one customer, and what charges so far add up to.
 	WorstCase bool
+	Key       []byte // 32 bytes, of an installation that is encrypted; nil where it is not
 }
 
 // Ledger checks the ledger in dir, the directory of its database. It changes nothing there.
@@ -105,7 +108,7 @@ func Ledger(ctx context.Context, dir string, o Options) (report Report, err erro
 			report.Finding = &Finding{Why: "the files of the database are damaged: restore the ledger from a backup"}
 		}
 	}()
-	db, err := openDatabase(ctx, dir)
+	db, err := openDatabase(ctx, dir, o.Key)
 	if err != nil {
 		return Report{}, err
 	}
@@ -113,7 +116,7 @@ func Ledger(ctx context.Context, dir string, o Options) (report Report, err erro
 
 	c := &chain{replay: newReplay(db), marks: o.AtLeast, roots: o.Signed}
 	if o.Witness != "" {
-		if err := c.hear(o.Witness); err != nil {
+		if err := c.hear(o.Witness, witnessKey(dir, o.Key)); err != nil {
 			return Report{}, err
 		}
 	}
@@ -130,6 +133,15 @@ func Ledger(ctx context.Context, dir string, o Options) (report Report, err erro
 		report.Guarantee, err = c.guarantee(ctx, newFigures(c.certificates))
 	}
 	return report, err
+}
+
+// witnessKey is what a witness is read with. That of a ledger that was restored and not opened since may be of before it
+// was encrypted, or of another key.
+func witnessKey(dir string, installation []byte) []byte {
+	if _, err := os.Stat(filepath.Join(dir, "restored")); err == nil {
+		return nil
+	}
+	return installation
 }
 
 // chain walks the entries.

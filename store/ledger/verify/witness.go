@@ -33,8 +33,8 @@ const (
 )
 
 // hear reads the witness, without holding it.
-func (c *chain) hear(path string) error {
-	w, err := ReadWitness(path)
+func (c *chain) hear(path string, installation []byte) error {
+	w, err := ReadWitness(path, installation)
 	if err != nil {
 		return err
 	}
@@ -42,10 +42,11 @@ func (c *chain) hear(path string) error {
 	return nil
 }
 
-// ReadWitness reads what a witness says. It changes nothing and does not hold the file.
+// ReadWitness reads what a witness says. It changes nothing and does not hold the file. Where a key is given, 32 bytes, only
+// what was written under it counts.
 //
 // Errors: that there is none, which is fs.ErrNotExist, or that it is damaged.
-func ReadWitness(path string) (Witness, error) {
+func ReadWitness(path string, installation []byte) (Witness, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Witness{}, fmt.Errorf("there is no witness at %s: name the one that the server writes: %w", path, err)
@@ -60,7 +61,13 @@ func ReadWitness(path string) (Witness, error) {
 		if _, err := f.ReadAt(slot, int64(i)*slotDistance); err != nil && !errors.Is(err, io.EOF) {
 			return Witness{}, fmt.Errorf("reading the witness: %w", err)
 		}
-		if w, ok := parseSlot(slot); ok && w.Sequence%2 == uint64(i) {
+		ours := true
+		if len(installation) > 0 {
+			if ours, err = (&sealed{key: installation}).slot(slot); err != nil {
+				return Witness{}, err
+			}
+		}
+		if w, ok := parseSlot(slot); ok && ours && w.Sequence%2 == uint64(i) {
 			slots = append(slots, w)
 		}
 	}
