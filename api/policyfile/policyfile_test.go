@@ -368,6 +368,9 @@ func TestEveryRefusalSaysWhereAndWhatToWrite(t *testing.T) {
 		{"link:", "retain: 101 years", "20:9", "retain", "1200 months"},
 		{"unit:", "retain: 2 quarters\nunit: {column: customer_id, block: year}", "4:9", "retain", "at least 1 year"},
 		{"unit:", "retain: 24 months\nunit: {column: customer_id, block: all}", "4:9", "retain", "never ends"},
+		{"link:", "two_person: yes", "20:13", "two_person", "neither true nor false"},
+		{"link:", "two_person: \"true\"", "20:13", "two_person", "neither true nor false"},
+		{"link:", "two_person: [true]", "20:13", "two_person", "write true"},
 		{"link:", "link: {}", "20:7", "link.consent", "missing"},
 		{"link:", "link: {consent: customer_id}", "20:17", "link.consent", "customer's column"},
 		{"link:", "link: {consent: booked_at}", "20:17", "link.consent", "time's column"},
@@ -504,6 +507,19 @@ func TestRetentionIsReadAndWritten(t *testing.T) {
 		}
 		if again := mustParse(t, string(text)); !reflect.DeepEqual(again, p) {
 			t.Errorf("%+v is read back as %+v", c, again)
+		}
+	}
+}
+
+func TestTwoPersonsAreAskedForByTrueAlone(t *testing.T) {
+	for text, want := range map[string]bool{"": false, "two_person: true\n": true, "two_person: false\n": false} {
+		p := mustParse(t, base+text)
+		written, err := policyfile.Format(p)
+		if err != nil || p.TwoPerson != want || strings.Contains(string(written), "two_person: true\n") != want || strings.Contains(string(written), "two_person") != want {
+			t.Errorf("%q: %v, written %v\n%s", text, p.TwoPerson, err, written)
+		}
+		if again := mustParse(t, string(written)); !reflect.DeepEqual(again, p) {
+			t.Errorf("%q: read back as %+v", text, again)
 		}
 	}
 }
