@@ -73,7 +73,7 @@ type AuditLine struct {
 
 // AuditObject is something that an entry is about.
 type AuditObject struct {
-	Kind    string // charge, release, load, erasure, report, request, policy, consumer, key, allotment, write-off…
+	Kind    string // charge, release, load, erasure, retirement, report, request, policy, consumer, key, allotment, write-off…
 	Name    string
 	Version uint64 // 0 where it has none
 }

@@ -22,7 +22,7 @@ type AuditLine struct {
 
 // AuditObject is something that an entry is about.
 type AuditObject struct {
-	Kind    string `json:"kind" doc:"charge, release, load, erasure, report, run, policy, consumer, key, allotment, request, write-off…" example:"charge"`
+	Kind    string `json:"kind" doc:"charge, release, load, erasure, retirement, report, run, policy, consumer, key, allotment, request, write-off…" example:"charge"`
 	Name    string `json:"name" example:"chg_01k3x8"`
 	Version uint64 `json:"version,omitempty" doc:"That it has from then on, or its number"`
 }

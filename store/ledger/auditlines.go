@@ -127,6 +127,15 @@ func (v view) tell(line *dp.AuditLine, kind entryKind, w entryWrite) error {
 	case kindErasureEnd:
 		line.Datasets = append(line.Datasets, parts[0])
 		about("erasure", parts[1], 0)
+	case kindRetired:
+		r, err := written[retirementRecord](v, line, w)
+		month := r.Before
+		if kind == entryRetireEnd {
+			month = r.Gone
+		}
+		line.Datasets = append(line.Datasets, parts[0])
+		about("retirement", month, r.PolicyVersion)
+		return err
 	case kindReport, kindReportEnd:
 		about("report", parts[0], 0)
 		r, err := mustLoad[reportRecord](v, reportKey(parts[0]))

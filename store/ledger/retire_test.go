@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -93,6 +94,17 @@ func TestBlocksRetireOnceTheirTimeIsOver(t *testing.T) {
 	f.reopen()
 	if f.retire() != ended {
 		t.Error("it is forgotten")
+	}
+	var lines []string
+	for _, kind := range []string{"retire", "retire-end"} {
+		list, _, _, err := f.AuditLines(ctx, dp.AuditFilter{Kind: kind, Dataset: dataset, OldestFirst: true}, "", 10)
+		check(t, err)
+		for _, line := range list {
+			lines = append(lines, fmt.Sprint(line.Kind, line.Objects))
+		}
+	}
+	if got := strings.Join(lines, " "); got != "retire[{retirement 2026-02 2}] retire[{retirement 2026-03 4}] retire[{retirement 2026-04 4}] retire-end[{retirement 2026-04 4}]" {
+		t.Errorf("the log says %s", got)
 	}
 }
 

@@ -54,8 +54,12 @@ func (s *step) policies() error {
 		if err := checkCap(&p); err != nil {
 			return err
 		}
-		if d.record.LoadedUnder > 0 && (p.Unit != d.policy.Unit || !reflect.DeepEqual(p.Time, d.policy.Time)) {
-			return misfitf("the policy of dataset %s changes its unit, block or time zone after rows were loaded", name)
+		if d.record.LoadedUnder > 0 {
+			for _, since := range d.versions[d.record.LoadedUnder-1:] {
+				if what := p.contradicts(since); what != "" {
+					return misfitf("the policy of dataset %s changes %s after rows were loaded", name, what)
+				}
+			}
 		}
 		record := d.record
 		record.PolicyVersion, record.Cap = p.Version, p.Cap
@@ -63,10 +67,35 @@ func (s *step) policies() error {
 			return err
 		}
 		d.policy = p
+		kept := p
+		kept.text = nil
+		d.versions = append(d.versions, kept)
 		d.largest, d.linked = larger(d.largest, p.Cap), d.linked || p.Link != nil
 		s.changed = append(s.changed, changedObject{"policy", name, p.Version})
 	}
 	return nil
+}
+
+// contradicts says in what a policy gives another meaning to rows that were read by an earlier one; empty: in nothing.
+func (p policyRecord) contradicts(earlier policyRecord) string {
+	if p.Unit != earlier.Unit || !reflect.DeepEqual(p.Time, earlier.Time) {
+		return "its unit, block, or time zone"
+	}
+	for _, m := range p.Measures {
+		for _, was := range earlier.Measures {
+			if m.Name == was.Name && m.Scale != was.Scale {
+				return "the scale of a measure"
+			}
+		}
+	}
+	for _, d := range p.Dimensions {
+		for _, was := range earlier.Dimensions {
+			if d.Name == was.Name && d.Type != was.Type {
+				return "the type of a dimension"
+			}
+		}
+	}
+	return ""
 }
 
 // checkCap holds a cap to its bound: a delta of at most one tenth of a customer.

@@ -100,6 +100,9 @@ func (s *step) commitLoad(w *write, id loadID, began *pendingRecord) error {
 	if err := s.want(key(kindLoadName, id.dataset, l.Name), encodeNumber(id.number)); err != nil {
 		return err
 	}
+	if err := s.readAsNow(id, began); err != nil {
+		return err
+	}
 	if err := s.loadedUnder(id, began); err != nil {
 		return err
 	}
@@ -132,6 +135,18 @@ func (s *step) loadedUnder(id loadID, began *pendingRecord) error {
 	}
 	record.LoadedUnder = began.PolicyVersion
 	return s.putDataset(id.dataset, record)
+}
+
+// readAsNow holds that rows mean what they were read as under the policies that came since.
+func (s *step) readAsNow(id loadID, began *pendingRecord) error {
+	if began == nil {
+		return nil
+	}
+	d := s.datasets[id.dataset]
+	if what := d.policy.contradicts(d.versions[began.PolicyVersion-1]); what != "" {
+		return misfitf("load %d of dataset %s is committed after its policy changed %s", id.number, id.dataset, what)
+	}
+	return nil
 }
 
 // repeatLoad holds that the content of a committed load was sent again: each of its blocks goes up by one version.

@@ -48,10 +48,16 @@ type policyRecord struct {
 	Name       string
 	Population int64
 	Unit       struct {
-		Row   bool
-		Block string
+		Column string
+		Row    bool
+		Block  string
 	}
-	Time      *struct{ Timezone string }
+	Time       *struct{ Column, Timezone string }
+	Dimensions []struct{ Name, Type string }
+	Measures   []struct {
+		Name  string
+		Scale int
+	}
 	Cap       budget
 	Link      *struct{ Consent string }
 	Purposes  []string

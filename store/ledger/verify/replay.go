@@ -70,7 +70,9 @@ type holding struct {
 type dataset struct {
 	record datasetRecord
 	policy policyRecord
-	blocks map[string]uint64 // current versions
+	// versions are all policies that there were, without their text: the rows are read by one of them.
+	versions []policyRecord
+	blocks   map[string]uint64 // current versions
 	// largest is of both parts the largest cap that a policy ever had, and linked says that one let rows be joined.
 	largest budget
 	linked  bool

@@ -373,6 +373,16 @@ func TestFirstEntryThatDoesNotFitIsNamed(t *testing.T) {
 			edit(g, g.first(g.the("change", 3), kindAllotment), func(a *allotmentRecord) { a.Paused = true })
 			return g.the("charge", 1)
 		}, "paused"},
+		"column of customers changed after rows": {func(g *forger) *entry {
+			e := g.the("change", 6)
+			g.editJSON(g.first(e, kindPolicy), func(p map[string]any) { p["Unit"].(map[string]any)["Column"] = "account" })
+			return e
+		}, "changes its unit"},
+		"scale of a measure changed after rows": {func(g *forger) *entry {
+			e := g.the("change", 6)
+			g.editJSON(g.first(e, kindPolicy), func(p map[string]any) { p["Measures"].([]any)[0].(map[string]any)["Scale"] = 1 })
+			return e
+		}, "the scale of a measure"},
 		"purpose that the policy does not list": {func(g *forger) *entry {
 			e := g.the("charge", 1)
 			g.charged(e, func(c *chargeRecord) { c.Purpose = "marketing" })
