@@ -107,7 +107,7 @@ func TestOnlyTheSameQuestionOverTheSameRowsIsCombined(t *testing.T) {
 }
 
 // TestCombinedIntervalsCover: over pairs of draws, one of Laplace and one of Gaussian noise. Binomial tails at 1e-8 for each
-// of 4 cells; noise that is scaled by 0.6 or 1.7 fails.
+// of 4 cells; noise that is scaled by 0.4 or 2.5 fails.
 func TestCombinedIntervalsCover(t *testing.T) {
 	if answer.RaceDetector {
 		t.Skip("nothing here is concurrent")
@@ -143,7 +143,7 @@ func TestCombinedIntervalsCover(t *testing.T) {
 	for _, c := range []struct {
 		scale, confidence float64
 		passes            bool
-	}{{1, 0.5, true}, {1, 0.9, true}, {0.6, 0.5, false}, {1.7, 0.9, false}} {
+	}{{1, 0.5, true}, {1, 0.9, true}, {0.4, 0.5, false}, {2.5, 0.9, false}} {
 		least, most := binomialRange(runs, c.confidence)
 		if n := covered(c.scale, c.confidence); (n >= least && n <= most) != c.passes {
 			t.Errorf("noise of %v times the scale, at %v: %d of %d covered, %d..%d is plausible", c.scale, c.confidence, n, runs, least, most)
