@@ -2,6 +2,9 @@ package ledger
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -10,7 +13,20 @@ import (
 	"github.com/discreet-analytics/discreet/dp/accounting"
 	"github.com/discreet-analytics/discreet/dp/answer"
 	"github.com/discreet-analytics/discreet/dp/exposure"
+	"github.com/discreet-analytics/discreet/store/secrets"
 )
+
+// benchmarkKey has benchmarks measure an encrypted ledger where DISCREET_ENCRYPTED is set; nil otherwise, and in tests.
+func benchmarkKey(t testing.TB) *secrets.Key {
+	if _, ok := t.(*testing.B); !ok || os.Getenv("DISCREET_ENCRYPTED") == "" {
+		return nil
+	}
+	path := filepath.Join(t.TempDir(), "key")
+	check(t, os.WriteFile(path, []byte(strings.Repeat("07", 32)), 0o600))
+	key, err := secrets.ReadKey(path)
+	check(t, err)
+	return key
+}
 
 // Clients that wait together are committed together: compare the charges per second of 64 with those of 1.
 func BenchmarkChargeOnOneAccount(b *testing.B) {

@@ -73,7 +73,7 @@ func (f *fixture) reopen() {
 
 func openAt(t testing.TB, dir string, clock func() time.Time) *Ledger {
 	t.Helper()
-	l, err := Open(dir, Options{Clock: clock, Lease: lease})
+	l, err := Open(dir, Options{Clock: clock, Lease: lease, Key: benchmarkKey(t)})
 	check(t, err)
 	t.Cleanup(func() { check(t, l.Close()) })
 	return l
