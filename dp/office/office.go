@@ -147,9 +147,13 @@ func checkReason(reason string, required bool) error {
 	return nil
 }
 
-// isLine tells whether text is one line of UTF-8 of at most so many bytes.
+// isLine tells whether text is one line of UTF-8 of at most so many bytes, that is shown as it is: whoever confirms a
+// proposal reads it there. Marks of direction can have a text read otherwise than it is (Unicode Technical Report 36,
+// section 2.8; Technical Report 55), and U+2028 and U+2029 end a line.
 func isLine(text string, most int) bool {
-	return len(text) <= most && utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
+	return len(text) <= most && utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool {
+		return unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
+	})
 }
 
 func checkPurposes(purposes []string) error {

@@ -433,6 +433,15 @@ func TestConsumersAreCreatedOnceAndPatched(t *testing.T) {
 	refused(t, m, dp.CodeInvalidInput, "role", create(func(c *dp.Consumer) { c.Role = "root" }))
 	refused(t, m, dp.CodeInvalidInput, "audience", create(func(c *dp.Consumer) { c.Audience = "" }))
 	refused(t, m, dp.CodeInvalidInput, "organisation", create(func(c *dp.Consumer) { c.Organisation = "a\x00b" }))
+	// What confirms a proposal is who reads it: no text is shown otherwise than it is.
+	for _, hidden := range []string{"bank \u202egnitekram", "a\u2066b\u2069", "a\u2028role: auditor", "a\u2029b", "a\u200fb"} {
+		refused(t, m, dp.CodeInvalidInput, "organisation", create(func(c *dp.Consumer) { c.Organisation = hidden }))
+		refused(t, m, dp.CodeInvalidInput, "subject", create(func(c *dp.Consumer) { c.Subject = hidden }))
+	}
+	check(t, func() error {
+		_, err := o.CreateConsumer(ctx, "officer", dp.Consumer{Name: "persian", Role: dp.Product, Audience: dp.Internal, Organisation: "می\u200cخواهم"}, "")
+		return err
+	}())
 	refused(t, m, dp.CodeInvalidInput, "purposes", create(func(c *dp.Consumer) { c.Purposes = make([]string, 101) }))
 
 	role, third := dp.Auditor, dp.ThirdParty
