@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -151,9 +152,11 @@ func (v *Server) pass(ctx huma.Context, r *request, next func(huma.Context)) err
 	return nil
 }
 
-// notSignedIn gives what a call is refused with that was not admitted.
+// notSignedIn gives what a call is refused with that was not admitted. A token that cannot be checked at the moment counts
+// like one that is not in force: anybody can make up as many as they like that name a key of the issuer's to come.
 func (v *Server) notSignedIn(r *request, from net.Addr, err error) error {
-	if codeOf(err) != dp.CodeUnauthenticated {
+	var fault dp.KeyFault
+	if code := codeOf(err); code != dp.CodeUnauthenticated && !(code == dp.CodeUnavailable && errors.As(err, &fault)) {
 		return err
 	}
 	at, _ := netip.ParseAddrPort(from.String()) // what is no address of the network is one to count, too

@@ -17,8 +17,8 @@ import (
 // Tokens checks what an issuer signed about who calls.
 type Tokens interface {
 	// Check returns whom a token that is in force now is about, and which roles it says. A token that is not is a dp.Error
-	// with CodeUnauthenticated; one that cannot be checked at the moment, CodeUnavailable with RetryAfter. No error
-	// holds anything of the token.
+	// with CodeUnauthenticated; one that cannot be checked at the moment, CodeUnavailable with RetryAfter. Both have a
+	// dp.KeyFault, and no error holds anything of the token.
 	Check(ctx context.Context, token string) (subject string, roles []dp.Role, err error)
 }
 

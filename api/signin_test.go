@@ -130,6 +130,28 @@ func TestWhoKeepsFailingToSignInIsSlowedAndNobodyElse(t *testing.T) {
 	}
 }
 
+func TestWhoSendsTokensThatCannotBeCheckedIsSlowedToo(t *testing.T) {
+	f := newFakes(t)
+	v := newTestServer(t, f, func(o *Options) { o.FailedSignIns = 0.05 }) // three at once
+	call := func() *http.Response {
+		return send(t, v, "", "GET", "/v1/me", "", "Authorization", "Bearer ada.analyst")
+	}
+	f.withSubject("analyst", "ada", false)
+	f.tokens = &dp.Error{Code: dp.CodeUnavailable, Err: dp.KeyFault("token-unchecked"), Message: "Later.", RetryAfter: time.Second}
+	for range 3 {
+		refused(t, call(), 503, "unavailable")
+	}
+	lines := strings.Count(f.logged(), "msg=request")
+	for range 20 {
+		refused(t, call(), 429, "rate-limited")
+	}
+	if got := strings.Count(f.logged(), "msg=request"); got != lines {
+		t.Errorf("20 calls that were refused for their number left %d lines", got-lines)
+	}
+	f.tokens = nil // and once they can be checked, whose is in force is let in
+	read[wire.Me](t, call(), 200)
+}
+
 func TestStrangersAreToldApartInBoundedMemory(t *testing.T) {
 	now := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
 	s := newStrangers(0.1, func() time.Time { return now })

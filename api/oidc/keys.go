@@ -74,7 +74,7 @@ func (k *keys) named(ctx context.Context, id, algorithm string) ([]crypto.Public
 	if wait == 0 { // the keys are those of now, and none is the token's
 		return nil, errToken()
 	}
-	return nil, &dp.Error{Code: dp.CodeUnavailable, RetryAfter: wait, Message: "Tokens cannot be checked at the moment: the issuer does not tell its keys, or was asked for them just now. Try again, or sign in with a key."}
+	return nil, &dp.Error{Code: dp.CodeUnavailable, Err: dp.KeyFault("token-unchecked"), RetryAfter: wait, Message: "Tokens cannot be checked at the moment: the issuer does not tell its keys, or was asked for them just now. Try again, or sign in with a key."}
 }
 
 // find gives the fitting keys among those that are known, how old these are, and how many fetches ended so far.

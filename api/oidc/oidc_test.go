@@ -344,7 +344,7 @@ func TestWhileTheIssuerIsAwayTokensWaitAndNobodyIsLetIn(t *testing.T) {
 	}
 	var refused *dp.Error
 	for range 5 {
-		if err := check(); !errors.As(err, &refused) || refused.Code != dp.CodeUnavailable || refused.RetryAfter <= 0 {
+		if err := check(); !errors.As(err, &refused) || refused.Code != dp.CodeUnavailable || refused.RetryAfter <= 0 || !errors.As(err, new(dp.KeyFault)) {
 			t.Fatalf("without keys: %v", err)
 		}
 	}
