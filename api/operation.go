@@ -221,8 +221,14 @@ func register[I, O any](v *Server, op huma.Operation, handle func(context.Contex
 	op.Errors = append(op.Errors, 500, 503)
 	op.MaxBodyBytes = int64(v.options.MaxBody)
 	op.BodyReadTimeout = v.options.ReadTimeout
-	huma.Register(v.huma, op, func(ctx context.Context, in *I) (*O, error) {
-		out, err := handle(ctx, in)
+	takesBody := !rule.open && op.Method != http.MethodGet
+	huma.Register(v.huma, op, func(ctx context.Context, in *I) (out *O, err error) {
+		if takesBody { // whose arrival takes as long as its sender likes, who may be out meanwhile
+			err = stillIn(ctx)
+		}
+		if err == nil {
+			out, err = handle(ctx, in)
+		}
 		if answer, waits := v.waiting(ctx, err); waits {
 			return nil, answer
 		}

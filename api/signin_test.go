@@ -252,6 +252,36 @@ func TestUploadOfWhoIsNotLetInAnyMoreLoadsNothing(t *testing.T) {
 	}
 }
 
+func TestChangeOfWhoIsOutBeforeItsBodyArrivedIsRefused(t *testing.T) {
+	f := newFakes(t)
+	v := newTestServer(t, f)
+	body, rest := io.Pipe()
+	go func() {
+		_, _ = io.WriteString(rest, `{"name":"grace",`)
+		for deadline := time.Now().Add(time.Minute); len(f.audit.of(dp.AuditSignIn)) == 0 && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		f.withSubject("officer", "", true)
+		_, _ = io.WriteString(rest, `"role":"analyst"}`)
+		_ = rest.Close()
+	}()
+	r, err := http.NewRequestWithContext(t.Context(), "POST", listening(t, v)+"/v1/consumers", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"Authorization": "Bearer dk_officer", "Content-Type": "application/json"} {
+		r.Header.Set(name, value)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, resp, 401, "unauthenticated")
+	if len(f.changes) != 0 {
+		t.Errorf("it was made: %+v", f.changes)
+	}
+}
+
 func TestTokenMayEndWhileItsCallRunsAndItsConsumerMayNot(t *testing.T) {
 	for why, c := range map[string]struct {
 		meanwhile func(f *fakes)
