@@ -1,40 +1,14 @@
 package main
 
 import (
-	"errors"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 )
 
 // A disk that fills up while a backup is written costs the backup, and nothing else.
 func TestFullDiskOfBackupsFailsTheBackupAlone(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the processes of this test share nothing that the race detector could watch")
-	}
-	if dir := os.Getenv(ownMounts); dir != "" {
-		if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-			t.Fatal(err)
-		}
-		if err := syscall.Mount("discreet", dir, "tmpfs", 0, "size=2m"); err != nil {
-			t.Fatal(err)
-		}
-		fillBackups(t, dir)
-		return
-	}
-	again := exec.Command(os.Args[0], "-test.run=^TestFullDiskOfBackupsFailsTheBackupAlone$", "-test.v")
-	again.Env = append(os.Environ(), ownMounts+"="+t.TempDir())
-	again.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	output, err := again.CombinedOutput()
-	if errors.Is(err, syscall.EPERM) || strings.Contains(string(output), syscall.EPERM.Error()) {
-		missing(t, "only root may mount a file system")
-	}
-	if err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
+	inOwnMounts(t, "2m", fillBackups)
 }
 
 func fillBackups(t *testing.T, dir string) {

@@ -25,6 +25,18 @@ const ownMounts = "DISCREET_TEST_FILE_SYSTEM"
 //
 //	DISCREET_FILLS=20 go test -run TestFullDiskEndsNothing -v -timeout 1h ./cmd/discreet
 func TestFullDiskEndsNothing(t *testing.T) {
+	output := inOwnMounts(t, "640m", fillDisk)
+	for line := range strings.Lines(output) {
+		if strings.Contains(line, "fills") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+}
+
+// inOwnMounts runs a part of the test that calls it in a process of its own, over a file system of the given size that only that process
+// sees, and returns what it printed: once the test itself runs again as that process, where it returns nothing.
+func inOwnMounts(t *testing.T, size string, part func(t *testing.T, dir string)) string {
+	t.Helper()
 	if raceEnabled {
 		t.Skip("the processes of this test share nothing that the race detector could watch")
 	}
@@ -32,13 +44,13 @@ func TestFullDiskEndsNothing(t *testing.T) {
 		if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 			t.Fatal(err)
 		}
-		if err := syscall.Mount("discreet", dir, "tmpfs", 0, "size=640m"); err != nil {
+		if err := syscall.Mount("discreet", dir, "tmpfs", 0, "size="+size); err != nil {
 			t.Fatal(err)
 		}
-		fillDisk(t, dir)
-		return
+		part(t, dir)
+		return ""
 	}
-	again := exec.Command(os.Args[0], "-test.run=^TestFullDiskEndsNothing$", "-test.v", "-test.timeout=1h")
+	again := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=1h")
 	again.Env = append(os.Environ(), ownMounts+"="+t.TempDir())
 	again.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	output, err := again.CombinedOutput()
@@ -48,11 +60,7 @@ func TestFullDiskEndsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
-	for line := range strings.Lines(string(output)) {
-		if strings.Contains(line, "fills") {
-			t.Log(strings.TrimSpace(line))
-		}
-	}
+	return string(output)
 }
 
 func fillDisk(t *testing.T, home string) {
