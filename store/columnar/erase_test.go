@@ -573,7 +573,16 @@ func TestErasureInTheMiddleOfAScan(t *testing.T) {
 	c := &pausing{catalog: newCatalog()}
 	s := open(t, t.TempDir(), c, small())
 	mustLoad(t, s, clicks(), spec("one"), clicksHeader+"ann,2026-01-05,only-ann,1.5,x\nbob,2026-01-06,about,1,x\n")
-	p := perBlock(clicks(), "2026-01")
+	duringScan(t, c, s, perBlock(clicks(), "2026-01"), func() { mustErase(t, s, clicks(), "ann") }, func() {
+		checkTotals(t, s, c.catalog, []string{"2026-01"}, 1, 1)
+	})
+	checkTotals(t, s, c.catalog, []string{"2026-01"}, 1, 1)
+}
+
+// duringScan stops a question by page where it has its snapshot and no row, has rows removed and a run of erasures wait for it, looks at
+// what others see, and lets it end: with what was there when it began.
+func duringScan(t *testing.T, c *pausing, s *Store, p *plan.Plan, remove, meanwhile func()) {
+	t.Helper()
 	p.Tree.Input.Input.Keys = []plan.Key{{Name: "page"}}
 	want := aggregate(t, s, c.catalog, p)
 	s.columns.Clear()
@@ -586,7 +595,7 @@ func TestErasureInTheMiddleOfAScan(t *testing.T) {
 		}
 	})
 	<-reached
-	mustErase(t, s, clicks(), "ann")
+	remove()
 	done := make(chan error, 1)
 	go func() { done <- s.RunErasures(context.Background()) }()
 	waitFor(t, "it waits for the scan", func() bool {
@@ -594,13 +603,12 @@ func TestErasureInTheMiddleOfAScan(t *testing.T) {
 		defer s.db.scans.mu.Unlock()
 		return s.db.scans.ended != nil
 	})
-	checkTotals(t, s, c.catalog, []string{"2026-01"}, 1, 1)
+	meanwhile()
 	close(resume)
 	asking.Wait()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	checkTotals(t, s, c.catalog, []string{"2026-01"}, 1, 1)
 }
 
 // Loads, questions, merges, erasures and their runs at once lose nobody else.

@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/discreet-analytics/discreet/dp"
-	"github.com/discreet-analytics/discreet/dp/plan"
 )
 
 func (c *catalog) Retire(context.Context) ([]dp.Retirement, error) {
@@ -235,33 +233,10 @@ func TestRetirementInTheMiddleOfAScan(t *testing.T) {
 	s := open(t, t.TempDir(), c, small())
 	mustLoad(t, s, clicks(), days("one", "2026-01-01", "2026-02-28"), clicksHeader+"ann,2026-01-05,home,1.5,x\nbob,2026-02-06,about,1,x\n")
 	p := perBlock(clicks(), "2026-01", "2026-02")
-	p.Tree.Input.Input.Keys = []plan.Key{{Name: "page"}}
-	want := aggregate(t, s, c.catalog, p)
-	s.columns.Clear()
-	reached, resume := c.pause()
-	var asking sync.WaitGroup
-	asking.Go(func() {
-		got, err := aggregateAt(context.Background(), s, p, c.now("clicks", p.Blocks))
-		if err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("the scan that began before gets %v, %v", got, err)
-		}
+	duringScan(t, c, s, p, func() { c.retire("2026-02") }, func() {
+		_, err := aggregateAt(t.Context(), s, p, c.now("clicks", p.Blocks))
+		checkRefusal(t, err, dp.CodeInvalidQuery, "not kept")
 	})
-	<-reached
-	c.retire("2026-02")
-	done := make(chan error, 1)
-	go func() { done <- s.RunErasures(context.Background()) }()
-	waitFor(t, "it waits for the scan", func() bool {
-		s.db.scans.mu.Lock()
-		defer s.db.scans.mu.Unlock()
-		return s.db.scans.ended != nil
-	})
-	_, err := aggregateAt(t.Context(), s, p, c.now("clicks", p.Blocks))
-	checkRefusal(t, err, dp.CodeInvalidQuery, "not kept")
-	close(resume)
-	asking.Wait()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
 	checkTotals(t, s, c.catalog, []string{"2026-02"}, 1, 1)
 	if inFiles(t, s.dir, bytesOf("ann")) {
 		t.Error("its rows are in a file")
