@@ -109,7 +109,7 @@ func (v *Server) registerAuditExport() {
 const mostExports = 2
 
 func (v *Server) exportAudit(ctx context.Context, _ *struct{}) (*exportOutput, error) {
-	who := callerOf(ctx).Name
+	who := callerOf(ctx)
 	return &exportOutput{CacheControl: "no-store", Disposition: `attachment; filename="discreet-export.tar"`, Body: func(ctx huma.Context) {
 		if fiberOf(ctx).Context().IsHead() {
 			v.streamed(tarType, nil)(ctx)
@@ -125,8 +125,9 @@ func (v *Server) exportAudit(ctx context.Context, _ *struct{}) (*exportOutput, e
 	}}, nil
 }
 
-// beginExport takes the log as it stands, and writes down that it was. It is written for as long as somebody reads it.
-func (v *Server) beginExport(ctx context.Context, who string) (func(io.Writer) error, error) {
+// beginExport takes the log as it stands, and writes down that it was. It is written for as long as somebody reads it who is
+// still let in.
+func (v *Server) beginExport(ctx context.Context, who caller) (func(io.Writer) error, error) {
 	select {
 	case v.exports <- struct{}{}:
 	default:
@@ -137,10 +138,10 @@ func (v *Server) beginExport(ctx context.Context, who string) (func(io.Writer) e
 		<-v.exports
 		return nil, err
 	}
-	v.services.Audit.Note(dp.AuditEvent{Kind: dp.AuditExport, Consumer: who, Operation: "export-audit", Object: strconv.FormatUint(export.Size, 10)})
+	v.services.Audit.Note(dp.AuditEvent{Kind: dp.AuditExport, Consumer: who.Name, Operation: "export-audit", Object: strconv.FormatUint(export.Size, 10)})
 	return func(w io.Writer) error {
 		defer func() { <-v.exports }()
-		return export.Write(v.base, w)
+		return export.Write(v.base, &watched{w: w, still: func() error { return who.again(v.base) }})
 	}, nil
 }
 

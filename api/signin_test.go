@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -279,6 +280,51 @@ func TestChangeOfWhoIsOutBeforeItsBodyArrivedIsRefused(t *testing.T) {
 	refused(t, resp, 401, "unauthenticated")
 	if len(f.changes) != 0 {
 		t.Errorf("it was made: %+v", f.changes)
+	}
+}
+
+func TestUploadOfWhoIsOutBeforeItsEndArrivedLoadsNothing(t *testing.T) {
+	f := newFakes(t)
+	v := newTestServer(t, f)
+	const rows = "customer_id\nc1\n"
+	body, rest := io.Pipe()
+	f.read = func(body io.Reader) error {
+		_, err := io.ReadFull(body, make([]byte, len(rows)))
+		go func() {
+			f.withSubject("custodian", "", true)
+			_ = rest.Close()
+		}()
+		return err
+	}
+	go func() { _, _ = io.WriteString(rest, rows) }()
+	r, err := http.NewRequestWithContext(t.Context(), "POST", listening(t, v)+"/v1/datasets/transactions/rows?from=2026-01-01&to=2026-01-31", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"Authorization": "Bearer dk_custodian", "Content-Type": "text/csv", "Content-Digest": digestOf(rows)} {
+		r.Header.Set(name, value)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, resp, 401, "unauthenticated")
+	if l := f.lastLoad(t); l.readErr != nil || l.verifyErr == nil {
+		t.Errorf("it was loaded: %+v", l)
+	}
+}
+
+func TestExportOfWhoIsNotLetInAnyMoreIsCutOff(t *testing.T) {
+	f := newFakes(t)
+	v := newTestServer(t, f)
+	who := caller{Consumer: dp.Consumer{Name: "auditor"}, again: func(context.Context) error { return errNobody() }}
+	write, err := v.beginExport(t.Context(), who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	if err := write(&got); codeOf(err) != dp.CodeUnauthenticated || got.Len() > 0 || len(v.exports) > 0 {
+		t.Errorf("%d bytes were written: %v", got.Len(), err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
@@ -70,6 +71,24 @@ func (v *Server) streamed(contentType string, write func(io.Writer) error) func(
 		}()
 		fast.SetBodyStream(r, -1) // closes r when the caller leaves, which ends the goroutine
 	}
+}
+
+// watched is a writer to somebody who may not be let in any more.
+type watched struct {
+	w      io.Writer
+	still  func() error // refuses who is not
+	looked time.Time    // when it was last asked
+}
+
+// Write writes, and looks every now and then who reads.
+func (w *watched) Write(p []byte) (int, error) {
+	if now := time.Now(); now.Sub(w.looked) >= lookAgain {
+		if err := w.still(); err != nil {
+			return 0, err
+		}
+		w.looked = now
+	}
+	return w.w.Write(p)
 }
 
 // jsonRelease writes a release group by group, with the combined values of an answer if there are any. Groups come last, behind everything that says how to read them.

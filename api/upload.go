@@ -77,14 +77,20 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// lookAgain is how often it is looked whether who was let in still is.
+// lookAgain is how often it is looked whether who was let in, to send or to read, still is.
 const lookAgain = 2 * time.Second
 
-// verify tells whether all of the body came, once it was read to its end, and whether its sender may still send it.
+// verify tells whether all of the body came, once it was read to its end, and whether its sender, who chose how long that
+// took, may still send it.
 func (u *upload) verify() error {
-	if err := u.still(); err != nil {
+	if err := u.whole(); err != nil {
 		return err
 	}
+	return u.still()
+}
+
+// whole tells whether all of the body came.
+func (u *upload) whole() error {
 	if !u.body.ended {
 		// A reader may stop at the end of its format; the end of the body must still be seen.
 		if n, err := io.Copy(io.Discard, u); err != nil {
