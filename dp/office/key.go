@@ -134,7 +134,7 @@ func (o *Office) RotateKey(ctx context.Context, actor, consumer string, grace ti
 	if err := checkReason(reason, false); err != nil {
 		return "", dp.Key{}, nil, err
 	}
-	err = o.change(ctx, actor, reason, func(tx Tx, now time.Time) error {
+	err = o.changeAsOfficer(ctx, actor, reason, func(tx Tx, now time.Time) error {
 		ending = nil
 		owner, err := checkNewKey(tx, consumer, expires, now)
 		if err != nil {
@@ -284,7 +284,7 @@ func (o *Office) RevokeKey(ctx context.Context, actor, consumer, id, reason stri
 		return dp.Key{}, err
 	}
 	var revoked dp.Key
-	err := o.change(ctx, actor, reason, func(tx Tx, now time.Time) (err error) {
+	err := o.changeAsOfficer(ctx, actor, reason, func(tx Tx, now time.Time) (err error) {
 		if revoked, err = ownKey(tx, consumer, id); err != nil {
 			return err
 		}

@@ -3,7 +3,7 @@
 // ask for.
 //
 // It stores nothing, reads no row and spends no budget. Whether the actor's role allows a change is decided
-// before it is called.
+// before it is called; that they still have it, and are not suspended, is part of the change.
 package office
 
 import (
@@ -98,15 +98,43 @@ func New(book Book, clock func() time.Time) *Office {
 func (o *Office) change(ctx context.Context, actor, reason string, decide func(tx Tx, now time.Time) error) error {
 	now := o.clock().UTC().Round(0)
 	return o.book.Change(ctx, Change{Actor: actor, Reason: strings.TrimSpace(reason), At: now}, func(tx Tx) error {
+		if err := checkActor(tx, actor); err != nil {
+			return err
+		}
 		return decide(tx, now)
 	})
+}
+
+// changeAsOfficer records a decision that is an officer's.
+func (o *Office) changeAsOfficer(ctx context.Context, actor, reason string, decide func(tx Tx, now time.Time) error) error {
+	return o.change(ctx, actor, reason, func(tx Tx, now time.Time) error {
+		if err := checkActor(tx, actor, dp.Officer); err != nil {
+			return err
+		}
+		return decide(tx, now)
+	})
+}
+
+// checkActor refuses who was let in to act and is suspended by now, or has none of the roles by now. That is part of the
+// transaction: the log has the end of somebody's rights and what they did in one order. Who is no consumer acts at the first start.
+func checkActor(tx Tx, actor string, roles ...dp.Role) error {
+	c, known, err := tx.Consumer(actor)
+	switch {
+	case err != nil || !known:
+		return err
+	case c.Suspended:
+		return refuse(dp.CodeForbidden, "you are suspended, and nothing was changed: ask an officer")
+	case len(roles) > 0 && !slices.Contains(roles, c.Role):
+		return refuse(dp.CodeForbidden, "your role was changed meanwhile, and nothing else was: ask an officer")
+	}
+	return nil
 }
 
 // changeOrWait records a decision that may have to wait for a second officer: then the proposal is recorded, and it
 // returns a *Waiting.
 func (o *Office) changeOrWait(ctx context.Context, actor, reason string, decide func(tx Tx, now time.Time) (*Waiting, error)) error {
 	var waits *Waiting
-	err := o.change(ctx, actor, reason, func(tx Tx, now time.Time) (err error) {
+	err := o.changeAsOfficer(ctx, actor, reason, func(tx Tx, now time.Time) (err error) {
 		waits, err = decide(tx, now)
 		return err
 	})

@@ -295,6 +295,51 @@ func TestOneOfficerCannotMakeTheSecondOne(t *testing.T) {
 	refused(t, h.m, dp.CodeForbidden, "you are none", func() error { return h.patch("nobody", "team", func(p *ConsumerPatch) { p.Suspended = &in }) })
 }
 
+func TestWhoIsOutOrHasAnotherRoleByNowChangesNothing(t *testing.T) {
+	h := newHouse(t)
+	proposed := h.waits(h.apply("grace", func(p *dp.Policy) { p.Cap.Epsilon *= 2 }))
+	own := h.waits(h.apply("ada", func(p *dp.Policy) { p.Cap.Epsilon *= 3 }))
+	officers := map[string]func() error{
+		"a narrower policy": func() error { return h.apply("ada", func(p *dp.Policy) { p.Cap.Epsilon-- }) },
+		"a consumer": func() error {
+			_, err := h.CreateConsumer(ctx, "ada", dp.Consumer{Name: "new", Role: dp.Product, Audience: dp.Internal}, "")
+			return err
+		},
+		"a key":      func() error { _, _, err := h.IssueKey(ctx, "ada", NewKey{Consumer: "team"}, ""); return err },
+		"a rotation": func() error { _, _, _, err := h.RotateKey(ctx, "ada", "team", 0, time.Time{}, ""); return err },
+		"a revocation": func() error {
+			_, err := h.RevokeKey(ctx, "ada", "grace", "key_none", "")
+			return err
+		},
+		"a confirmation": func() error { return h.confirm("ada", proposed.ID) },
+	}
+	anybody := map[string]func() error{
+		"a withdrawal": func() error { _, err := h.WithdrawProposal(ctx, "ada", own.ID, ""); return err },
+		"a request": func() error {
+			_, _, err := h.RequestBudget(ctx, "ada", dp.BudgetRequest{Dataset: "shop", Reason: "more", Asked: dp.Terms{Budget: dp.Budget{Epsilon: 1}}}, "")
+			return err
+		},
+		"a key of its own": func() error { _, err := h.RevokeOwnKey(ctx, "ada", "key_none"); return err },
+	}
+	ada := h.m.consumers["ada"]
+	for _, c := range []struct {
+		now  func(*dp.Consumer)
+		acts []map[string]func() error
+	}{
+		{func(c *dp.Consumer) { c.Suspended = true }, []map[string]func() error{officers, anybody}},
+		{func(c *dp.Consumer) { c.Role = dp.Auditor }, []map[string]func() error{officers}},
+	} {
+		after := ada
+		c.now(&after)
+		h.m.consumers["ada"] = after
+		for _, acts := range c.acts {
+			for what, act := range acts {
+				t.Run(what, func(t *testing.T) { refused(t, h.m, dp.CodeForbidden, "", act) })
+			}
+		}
+	}
+}
+
 func TestOpenProposalsAreLimited(t *testing.T) {
 	h := newHouse(t)
 	for i := range MaxOpenProposals {

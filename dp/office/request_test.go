@@ -233,7 +233,10 @@ func TestRequestIsDecidedOnceOnWhatTheOfficerSaw(t *testing.T) {
 	refused(t, m, dp.CodeInvalidInput, "denial", decide("officer", r.ID, Decision{Terms: &dp.Terms{}}, nil, "why"))
 	refused(t, m, dp.CodeInvalidInput, "above 0", decide("officer", r.ID, Decision{Grant: true, Terms: &dp.Terms{}}, nil, "why"))
 	refused(t, m, dp.CodeNotFound, "no such request", decide("officer", "req_none", grant, nil, "why"))
+	team := m.consumers["team"]
+	m.consumers["team"] = dp.Consumer{Name: "team", Role: dp.Officer, Audience: dp.Internal, Version: 2} // by now
 	refused(t, m, dp.CodeForbidden, "another officer", decide("team", r.ID, grant, nil, "why"))
+	m.consumers["team"] = team
 	refused(t, m, dp.CodePreconditionFailed, "no such allotment", decide("officer", r.ID, grant, version(1), "why"))
 	m.allotments[[2]string{"team", "shop"}] = dp.Allotment{Consumer: "team", Dataset: "shop", Version: 3}
 	for _, d := range []Decision{grant, {}} {
