@@ -194,6 +194,9 @@ func (s *step) change() error {
 	if err := s.keysBy(&x); err != nil {
 		return err
 	}
+	if err := s.mayAct(); err != nil {
+		return err
+	}
 	if !slices.Contains(s.done, "write-off") {
 		s.done = append(s.done, "change")
 	}

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -64,6 +65,43 @@ func (s *step) putKeys() error {
 	return nil
 }
 
+// acting notes who left the record of a change, as they stood before the entry, and of what.
+func (s *step) acting() error {
+	for _, w := range s.of(kindChange) {
+		text, err := s.text(w)
+		if err != nil {
+			return err
+		}
+		x, err := inJSON[changeRecord](text, whole)
+		if err != nil {
+			return err
+		}
+		s.by.name, s.by.before = x.Actor, s.consumers[x.Actor]
+	}
+	for _, kind := range []byte{kindPolicy, kindConsumer, kindAllotment} {
+		s.decides = s.decides || len(s.of(kind)) > 0
+	}
+	for _, kind := range []byte{kindKey, kindRequest, kindRequestEnd, kindProposalEnd} {
+		s.acts = s.acts || len(s.of(kind)) > 0
+	}
+	return nil
+}
+
+// mayAct holds that nobody acts who is suspended, and that who decides what officers decide is one. Who is no consumer, as
+// at the first start, has no role.
+func (s *step) mayAct() error {
+	decides := s.decides || slices.ContainsFunc(s.touched, func(id string) bool { return s.keys[id].Consumer != s.by.name })
+	switch c := s.by.before; {
+	case c.Version == 0 || !decides && !s.acts:
+		return nil
+	case c.Suspended:
+		return misfitf("%s makes a change, who is suspended", s.by.name)
+	case decides && c.Role != officer:
+		return misfitf("%s makes a change that is an officer's, who is none", s.by.name)
+	}
+	return nil
+}
+
 // newKey holds a key that a consumer made itself to the one under which it did.
 func (s *step) newKey(k *keyRecord) error {
 	switch {
@@ -81,6 +119,8 @@ func (s *step) newKey(k *keyRecord) error {
 			return misfitf("key %s ends later than the one under which it is made", k.ID)
 		}
 		s.actor = k.Consumer
+	} else {
+		s.decides = true
 	}
 	if err := s.want(key(kindKeyOf, k.Consumer, k.ID), []byte(k.ID)); err != nil {
 		return err

@@ -145,6 +145,27 @@ func TestForgedSubjectsAndKeysAreNamed(t *testing.T) {
 			edit(g, g.first(e, kindChange), func(x *changeRecord) { x.Actor = "bob" })
 			return e
 		}, "made itself a key"},
+		"who is no officer changes a consumer": {func(g *forger) *entry {
+			e := g.the("change", 3)
+			edit(g, g.first(e, kindChange), func(x *changeRecord) { x.Actor = "bob" })
+			return e
+		}, "an officer's, who is none"},
+		"who is no officer makes keys of others": {func(g *forger) *entry {
+			e := g.the("change", 13)
+			edit(g, g.first(e, kindChange), func(x *changeRecord) { x.Actor = "bob" })
+			return e
+		}, "an officer's, who is none"},
+		"who is no officer makes a key of their own under none": {func(g *forger) *entry {
+			e := g.the("change", 13)
+			edit(g, g.first(e, kindChange), func(x *changeRecord) { x.Actor = "alice" })
+			return e
+		}, "an officer's, who is none"},
+		"who is suspended makes a key": {func(g *forger) *entry {
+			for _, n := range []int{1, 3, 4} {
+				edit(g, g.first(g.the("change", n), kindConsumer), func(c *consumerRecord) { c.Suspended = true })
+			}
+			return g.the("change", 8)
+		}, "who is suspended"},
 		"what was made under a revoked key goes on": {func(g *forger) *entry {
 			e := g.the("change", 11)
 			w := keyIn(g, e, own)

@@ -114,12 +114,21 @@ type step struct {
 	numbers  []uint64 // given in this entry
 	changed  []changedObject
 	actor    string                  // who must have made the change; empty: anybody
+	by       actor                   // who says that they did
+	decides  bool                    // what is an officer's
+	acts     bool                    // about keys, requests or proposals
 	touched  []string                // keys that it makes or changes, by id
 	done     []string                // what its writes amount to, as names of entries
 	answers  *Mark                   // the witness that a write-off was made over
 	made     map[string]chargeRecord // charges that it makes
 	spends   map[accountID]*spending // by these, of each account
 	spenders []accountID             // in order
+}
+
+// actor is who made a change.
+type actor struct {
+	name   string
+	before consumerRecord // as they stood before the entry; of no version where they are no consumer
 }
 
 // apply replays one entry. Every rule claims the writes that it calls for; what nobody claims does not fit.

@@ -97,6 +97,7 @@ func (s *step) endRequest(w *write) error {
 		}
 	}
 	s.changed = append(s.changed, changedObject{"request", id, requestEnded})
+	s.decides = s.decides || end.State != withdrawn
 	return s.actedBy(end.By)
 }
 
