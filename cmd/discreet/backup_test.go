@@ -378,6 +378,7 @@ func TestDailyBackupsAreMadeAndThinned(t *testing.T) {
 
 // TestReadmeDrillBringsTheServiceBack does what the README has operators practise.
 func TestReadmeDrillBringsTheServiceBack(t *testing.T) {
+	sequential(t)
 	if _, err := exec.LookPath("sh"); err != nil {
 		t.Skip("sh is not installed")
 	}

@@ -60,6 +60,7 @@ func TestDemoRefusesWhatIsNotItsOwn(t *testing.T) {
 
 // TestReadmeRunsAgainstTheDemo pastes what the demo prints and what the README says into a shell.
 func TestReadmeRunsAgainstTheDemo(t *testing.T) {
+	sequential(t)
 	for _, tool := range []string{"sh", "curl"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("%s is not installed", tool)

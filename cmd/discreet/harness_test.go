@@ -212,3 +212,11 @@ func (b *safeBuffer) String() string {
 
 // keyIn finds a key in what was printed.
 func keyIn(text string) string { return regexp.MustCompile(`dk_[A-Za-z0-9_-]+`).FindString(text) }
+
+// sequential skips a test that does one thing at a time where the race detector watches: there is nothing to see, and much to wait for.
+func sequential(t testing.TB) {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("one thing happens at a time here")
+	}
+}

@@ -293,6 +293,7 @@ func (a access) admits(role dp.Role) bool {
 // TestWhoMayDoWhatToWhichObject holds every operation, for every role, under every state of its credentials, about objects of
 // its own, of others and of nobody, to the table above, over a real server.
 func TestWhoMayDoWhatToWhichObject(t *testing.T) {
+	sequential(t)
 	table, published := accesses(), publishedOperations(t)
 	for id := range published {
 		if _, ok := table[id]; !ok {

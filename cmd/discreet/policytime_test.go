@@ -164,6 +164,7 @@ func policyFields(of reflect.Type, name string) (list []string) {
 // Each field of a policy is changed before rows, under a charge, and after rows and charges: what rows fix is refused then, and
 // all else is allowed and changes what is asked later, and nothing of what was: no account, no release, nothing that was certified.
 func TestPolicyChangesWhatComesAndNothingThatWas(t *testing.T) {
+	sequential(t)
 	cases := policyCases()
 	elsewhere := []string{"Name", "TwoPerson"} // by themselves, below
 	fields := policyFields(reflect.TypeFor[dp.Policy](), "")

@@ -24,6 +24,7 @@ import (
 // realData gives the path of a file of the real data beside the checkout, and skips the test without it.
 func realData(t testing.TB, name string) string {
 	t.Helper()
+	sequential(t)
 	path := filepath.Join("..", "..", "..", "shared", "data", filepath.FromSlash(name))
 	if _, err := os.Stat(path); err != nil {
 		t.Skipf("without the real data: %v", err)
