@@ -44,7 +44,7 @@ func (v *Server) backUp(ctx context.Context, in *backUpInput) (*backupOutput, er
 	if err != nil {
 		return nil, err
 	}
-	return &backupOutput{Body: backupOf(b)}, nil
+	return &backupOutput{Body: backupOf(b, callerOf(ctx))}, nil
 }
 
 func (v *Server) listBackups(ctx context.Context, in *backupsInput) (*backupsOutput, error) {
@@ -61,13 +61,17 @@ func (v *Server) listBackups(ctx context.Context, in *backupsInput) (*backupsOut
 			out.Body.Next = out.Body.Items[in.Limit-1].ID
 			break
 		}
-		out.Body.Items = append(out.Body.Items, backupOf(b))
+		out.Body.Items = append(out.Body.Items, backupOf(b, callerOf(ctx)))
 	}
 	return out, nil
 }
 
-func backupOf(b Backup) wire.Backup {
-	w := wire.Backup{ID: b.ID, State: b.State, By: b.By, Begun: b.Begun.UTC(), Ended: timeOf(b.Ended), Bytes: b.Bytes, Files: b.Files, SHA256: b.SHA256, Encrypted: b.Encrypted, Error: b.Error}
+// backupOf tells the length of a backup only to whom loads the rows: it follows from how many there are.
+func backupOf(b Backup, to caller) wire.Backup {
+	w := wire.Backup{ID: b.ID, State: b.State, By: b.By, Begun: b.Begun.UTC(), Ended: timeOf(b.Ended), Files: b.Files, SHA256: b.SHA256, Encrypted: b.Encrypted, Error: b.Error}
+	if to.Role == dp.Custodian {
+		w.Bytes = b.Bytes
+	}
 	if b.Length > 0 {
 		w.Ledger = &wire.Mark{ID: b.Ledger, Length: b.Length, Head: b.Head}
 	}

@@ -9,7 +9,7 @@ type Backup struct {
 	By        string     `json:"by,omitempty" doc:"Who asked for it; absent where the day's schedule did" example:"root"`
 	Begun     time.Time  `json:"begun"`
 	Ended     *time.Time `json:"ended,omitempty" doc:"Absent while it runs"`
-	Bytes     int64      `json:"bytes" doc:"Of its file, as far as it is written" example:"104857600"`
+	Bytes     int64      `json:"bytes,omitempty" doc:"Of its file, as far as it is written; for custodians alone, who know how many rows there are" example:"104857600"`
 	Ledger    *Mark      `json:"ledger,omitempty" doc:"Where the ledger stood; absent until that moment was taken"`
 	Files     []string   `json:"files" doc:"In the directory of backups: the backup, its note, and the list of erasures, without which it is not to be restored" example:"[\"backup-20260401T030000Z-1f2e3d4c.backup.age\"]"`
 	SHA256    string     `json:"sha256,omitempty" doc:"Of the first file, hexadecimal"`

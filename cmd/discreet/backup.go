@@ -361,7 +361,10 @@ func (c *backupList) Run(ctx context.Context, t terminal) error {
 func backupsView(all []wire.Backup) view {
 	v := view{body: wire.BackupList{Items: all}, columns: []string{"id", "state", "by", "begun", "ended", "bytes", "entries", "file", "error"}, empty: "There is no backup."}
 	for _, b := range all {
-		var file, entries any
+		var file, entries, bytes any
+		if b.Bytes > 0 {
+			bytes = b.Bytes
+		}
 		if len(b.Files) > 0 {
 			file = b.Files[0]
 		}
@@ -372,7 +375,7 @@ func backupsView(all []wire.Backup) view {
 		if by == "" {
 			by = "(schedule)"
 		}
-		v.rows = append(v.rows, []any{b.ID, b.State, by, instant(b.Begun), optional(b.Ended), b.Bytes, entries, file, b.Error})
+		v.rows = append(v.rows, []any{b.ID, b.State, by, instant(b.Begun), optional(b.Ended), bytes, entries, file, b.Error})
 	}
 	return v
 }

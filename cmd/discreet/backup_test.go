@@ -74,7 +74,7 @@ func (b *backed) load(name string, customers ...string) {
 func (b *backed) backUp() (made wire.Backup) {
 	b.t.Helper()
 	b.mustJSON(&made, b.officer, "backup", "--wait")
-	if made.State != "done" || made.Ledger == nil || made.Bytes == 0 || len(made.Files) != 3 || !made.Encrypted {
+	if made.State != "done" || made.Ledger == nil || made.Bytes != 0 || len(made.Files) != 3 || !made.Encrypted {
 		b.t.Fatalf("made %+v", made)
 	}
 	return made
